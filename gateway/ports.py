@@ -222,8 +222,8 @@ class Provider(Protocol):
         ...
 
     def receipts(self, callback: Callback) -> Sequence[Receipt | Malformed]:
-        """The statements in an authenticated callback; items that are not receipts are left
-        out.""" ...
+        """The statements in an authenticated callback, in their order; non-receipts left out."""
+        ...
 
 
 @runtime_checkable
