@@ -20,7 +20,9 @@ The order of the ranks is the theory:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 
 class State(StrEnum):
@@ -86,3 +88,88 @@ def best(states: Iterable[State]) -> State | None:
     if alive:
         return max(alive, key=RANKS.__getitem__)
     return State.FAILED if seen else None
+
+
+class Outcome(StrEnum):
+    """What became of handing an attempt over. The last five are refusals: surely not sent."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"  # cannot be told; the attempt counts as SENT
+    TEMPORARY = "temporary"
+    THROTTLED = "throttled"
+    ACCOUNT = "account"
+    PERMANENT = "permanent"
+    WITHDRAWN = "withdrawn"  # we thought better of it before a byte was written
+
+    @property
+    def refused(self) -> bool:
+        return self not in {Outcome.ACCEPTED, Outcome.UNKNOWN}
+
+
+class Cause(StrEnum):
+    """Why an attempt was made; support staff read it in the timeline."""
+
+    FIRST = "first"  # the request itself
+    SILENCE = "silence"  # the step before brought no receipt in its patience
+    FAILED = "failed"  # the step before was reported failed
+    REFUSED = "refused"  # the attempt before was refused by its provider
+    UNKNOWN = "unknown"  # nobody knows whether the attempt before was sent
+    RESEND = "resend"  # the person asked again
+    NEXT = "next"  # client or operator asked for the next step
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One handover of one message to one provider for one step. Times are aware UTC.
+
+    `resend` counts how often the person had asked again when it was made. `overdue_at` ends its
+    patience. `retry_at` is the earliest moment of its next submission, or of the one after its
+    refusal. While `claimed_until` lies ahead somebody is handing it over. `words` are the vendor's
+    distinct words so far, `repeats` counts those that came again. `tries` counts submissions.
+    """
+
+    id: UUID
+    verification_id: UUID
+    ordinal: int
+    step: int
+    resend: int
+    cause: Cause
+    account: str
+    route: str
+    channel: str
+    state: State
+    outcome: Outcome | None
+    reference: str | None
+    reason: str | None
+    error: str | None
+    queued_at: datetime
+    overdue_at: datetime
+    sent_at: datetime | None = None
+    delivered_at: datetime | None = None
+    read_at: datetime | None = None
+    polled_at: datetime | None = None
+    retry_at: datetime | None = None
+    claim_id: int | None = None
+    claimed_until: datetime | None = None
+    tries: int = 0
+    words: str = ""
+    repeats: int = 0
+    cost: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Surely never sent."""
+        return self.outcome is not None and self.outcome.refused
+
+    @property
+    def waiting(self) -> bool:
+        """Stored and surely not handed over yet: no slot was free."""
+        return self.state is State.QUEUED and self.claimed_until is None
+
+    def claimed(self, now: datetime) -> bool:
+        """Whether somebody holds the right to submit it."""
+        return self.claimed_until is not None and now < self.claimed_until
+
+    def heard(self, word: str) -> bool:
+        """Whether the vendor has said this word of it before."""
+        return word in self.words.split("\n")

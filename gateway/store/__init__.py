@@ -1,0 +1,1 @@
+"""The only code that knows SQL: tables, connections, the ledger that writes, and the reads."""

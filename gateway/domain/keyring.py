@@ -1,0 +1,95 @@
+"""The keys of the gateway and what is done with them.
+
+One ring of named keys, one of them current: new rows are written under it, old rows are read under
+the key they name. From each key three are derived: one makes codes, one seals values, one signs
+callback tokens. The index key stands apart and does not rotate with them: two index values for one
+number would split limits, joins and searches.
+"""
+
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import TypeVar
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+SALT_BYTES = 8
+INDEX_BYTES = 16
+_MAC_BYTES = 16
+
+T = TypeVar("T")
+
+
+class KeyringError(Exception):
+    """A value names a key that the ring does not hold, or does not open under it."""
+
+
+class Keyring:
+    """Named keys, ready for use. Randomness (nonces, salts) comes in as arguments."""
+
+    def __init__(self, current: str, keys: Mapping[str, bytes], index_key: bytes) -> None:
+        if current not in keys:
+            raise KeyringError(f"the current key {current!r} is not among the keys")
+        if any(len(key) != KEY_BYTES for key in (*keys.values(), index_key)):
+            raise KeyringError(f"every key must have {KEY_BYTES} bytes")
+        self.current = current
+        self.names = tuple(keys)
+        self._code = {name: _derive(key, b"code") for name, key in keys.items()}
+        self._seal = {name: AESGCM(_derive(key, b"seal")) for name, key in keys.items()}
+        self._token = {name: _derive(key, b"token") for name, key in keys.items()}
+        self._index = index_key
+
+    def code(self, key_id: str, verification_id: UUID, salt: bytes, length: int) -> str:
+        """The code of a verification: always the same digits, and nowhere stored."""
+        digest = hmac.digest(self._named(self._code, key_id), verification_id.bytes + salt, "sha256")
+        return str(int.from_bytes(digest[:8], "big") % 10**length).zfill(length)
+
+    def seal(self, key_id: str, plain: bytes, *, owner: bytes, nonce: bytes) -> bytes:
+        """Encrypt a value for the row `owner`: moved to another row it does not open."""
+        return nonce + self._named(self._seal, key_id).encrypt(nonce, plain, owner)
+
+    def open(self, key_id: str, sealed: bytes, *, owner: bytes) -> bytes:
+        """Decrypt what `seal` made. Raises KeyringError."""
+        box = self._named(self._seal, key_id)
+        try:
+            return box.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner)
+        except InvalidTag:
+            raise KeyringError(f"a value does not open under key {key_id!r}") from None
+
+    def index(self, kind: str, address: str) -> bytes:
+        """The blind index of an address: equal addresses meet, and nobody reads them back."""
+        return hmac.digest(self._index, f"{kind}\0{address}".encode(), "sha256")[:INDEX_BYTES]
+
+    def token(self, attempt_id: UUID) -> str:
+        """The last segment of an attempt's own callback URL: names it and proves our hand."""
+        mac = hmac.digest(self._token[self.current], attempt_id.bytes, "sha256")[:_MAC_BYTES]
+        return urlsafe_b64encode(attempt_id.bytes + mac).rstrip(b"=").decode()
+
+    def attempt_of(self, token: str) -> UUID | None:
+        """The attempt a callback token names, None when it is not one of ours."""
+        if len(token) != 43 or not token.isascii():
+            return None
+        try:
+            raw = urlsafe_b64decode(token + "=")
+        except ValueError:
+            return None
+        named, mac = raw[:16], raw[16:]
+        for key in self._token.values():
+            if hmac.compare_digest(hmac.digest(key, named, "sha256")[:_MAC_BYTES], mac):
+                return UUID(bytes=named)
+        return None
+
+    @staticmethod
+    def _named(keys: Mapping[str, T], key_id: str) -> T:
+        try:
+            return keys[key_id]
+        except KeyError:
+            raise KeyringError(f"the keyring holds no key {key_id!r}") from None
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(key, b"otp-gateway/" + purpose, "sha256")

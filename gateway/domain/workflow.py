@@ -1,0 +1,389 @@
+"""The plan of a send, and the one function that says what happens next.
+
+A workflow is an ordered list of steps; at accept it is resolved into a plan and stored, so that a later
+change of settings never changes a running verification. `next_action` is pure and total. It is asked by
+accept, by every outcome and receipt, by the deadline, by `/otp/next` and by whoever wants to show what
+is coming, and nothing else in the gateway decides whether a message is sent.
+
+The rules, numbered as in the design (§3):
+
+1.  A step is satisfied when one of its attempts has reached `until` and is not FAILED.
+2.  A failure reported by receipt, silence past the patience, or a client's `next` advance. While a
+    submission is under way only a receipt or `next` does.
+3.  Nothing is sent with less than MIN_LIFE left, after an end, or beyond MAX_ATTEMPTS.
+4.  A step waiting for a state its route cannot report waits for `verified` instead.
+5.  A refusal moves to the step's next route, else is repeated after Retry-After or 1, 2, 4 s within
+    the patience; a permanent one advances. Never after an unknown outcome.
+6.  After an unknown outcome the step is not submitted again, save by a resend or where the provider
+    takes an idempotency key; in the last step, once more when the patience ended in silence.
+7.  An explicit channel is a plan of one step: no silent switch.
+9.  A route that can be polled is polled once before money is spent on a fallback.
+10. A resend repeats the step in force, on another of its routes when there is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.verification import MIN_LIFE, Status, Verification
+
+MAX_ATTEMPTS = 10
+MAX_TRIES = 3  # submissions of one attempt under its idempotency key
+MAX_REPEATS = 3  # repeats of a refused step when it has no other route
+POLL_SECONDS = 3  # how long the answer to a poll is waited for
+PATIENCE_SECONDS = range(5, 601)
+
+
+class Until(StrEnum):
+    """What a step waits for."""
+
+    SENT = "sent"
+    ACK = "ack"
+    DELIVERED = "delivered"
+    READ = "read"
+    VERIFIED = "verified"
+
+
+_STATES = {
+    Until.SENT: State.SENT,
+    Until.ACK: State.ACK,
+    Until.DELIVERED: State.DELIVERED,
+    Until.READ: State.READ,
+}
+
+
+class OnFailed(StrEnum):
+    """What a receipt of failure does."""
+
+    ADVANCE = "advance"
+    WAIT = "wait"
+
+
+class OnUnknown(StrEnum):
+    """What an unknown outcome does where the provider takes no idempotency key."""
+
+    WAIT = "wait"
+    RESUBMIT = "resubmit"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRoute:
+    """A route as it was when the plan was made, with what it declared."""
+
+    name: str
+    account: str
+    sender: str | None
+    confirms: frozenset[State]
+    idempotent: bool
+    polls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of a plan. `patience` in seconds; `routes` best first, never empty."""
+
+    channel: str
+    routes: tuple[PlannedRoute, ...]
+    patience: int
+    until: Until
+    on_failed: OnFailed = OnFailed.ADVANCE
+    on_unknown: OnUnknown = OnUnknown.WAIT
+
+    def route(self, name: str) -> PlannedRoute:
+        """The route of that name. Attempts of a step are only ever made on its own routes."""
+        return next(route for route in self.routes if route.name == name)
+
+    def awaits(self, route: PlannedRoute) -> Until:
+        """What the step waits for on this route (rule 4)."""
+        if self.until in {Until.VERIFIED, Until.SENT}:
+            return self.until
+        wanted = _STATES[self.until]
+        able = any(state.reaches(wanted) for state in route.confirms)
+        return self.until if able else Until.VERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of one verification, as resolved when it was accepted."""
+
+    workflow: str
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Submit: a new attempt of that step on that route, or (`attempt_id`) one already stored."""
+
+    step: int
+    route: PlannedRoute
+    cause: Cause
+    resend: int = 0
+    attempt_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Ask the provider how this attempt is doing."""
+
+    attempt_id: UUID
+    route: PlannedRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before that moment, unless something is heard."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The verification ends, or has ended, so."""
+
+    status: Status
+
+
+Action = Send | Poll | Wait | Finish
+
+
+class Asked(StrEnum):
+    """What a person or operator may ask for, beside letting time pass."""
+
+    RESEND = "resend"
+    NEXT = "next"
+
+
+def next_action(
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    asked: Asked | None = None,
+) -> Action:
+    """What is to be done now. `attempts`: all of the verification, by ordinal."""
+    status = verification.status_at(now)
+    if status is not Status.PENDING:
+        return Finish(status)
+    attempts = [lapse(attempt, now) for attempt in attempts]
+    if asked is None and any(satisfied(plan, attempt) for attempt in attempts):
+        return Wait(verification.expires_at)
+    action = _wanted(plan, verification, attempts, now, asked)
+    if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
+        action = Wait(verification.expires_at)
+    if not isinstance(action, Wait):
+        return action
+    if action.until >= verification.expires_at:
+        if attempts and all(attempt.refused for attempt in attempts):
+            return Finish(Status.FAILED)
+        return Wait(verification.expires_at)
+    return action
+
+
+def wake_at(
+    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+) -> datetime | None:
+    """When somebody must look again: the moment of the next action, None after the end."""
+    match next_action(plan, verification, attempts, now):
+        case Wait(until):
+            return until
+        case Finish(status):
+            return now if verification.status is not status else None
+        case Send() | Poll():
+            return now
+
+
+def lapse(attempt: Attempt, now: datetime) -> Attempt:
+    """A claim that ran out without an outcome (a crash in between): nobody knows, so SENT."""
+    if attempt.claimed_until is None or now < attempt.claimed_until:
+        return attempt
+    moved = attempt.state is State.QUEUED
+    return replace(
+        attempt,
+        state=State.SENT if moved else attempt.state,
+        outcome=attempt.outcome or Outcome.UNKNOWN,
+        reason="claim_lapsed" if moved else attempt.reason,
+        sent_at=attempt.sent_at or attempt.claimed_until,
+        claim_id=None,
+        claimed_until=None,
+    )
+
+
+def satisfied(plan: Plan, attempt: Attempt) -> bool:
+    """Rule 1, for one attempt."""
+    step = plan.steps[attempt.step]
+    wanted = _STATES.get(step.awaits(step.route(attempt.route)))
+    return wanted is not None and attempt.state.reaches(wanted)
+
+
+def starts(plan: Plan) -> list[int]:
+    """The latest second, counted from accept, at which each step starts when all before are silent."""
+    return [sum(step.patience for step in plan.steps[:at]) for at in range(len(plan.steps))]
+
+
+def too_late(plan: Plan, ttl: int) -> int | None:
+    """The first step that could not start before expiry less MIN_LIFE; None when all can."""
+    late = [at for at, second in enumerate(starts(plan)) if second > ttl - MIN_LIFE]
+    return late[0] if late else None
+
+
+def retry_delay(attempts: Sequence[Attempt], refused: Attempt) -> float:
+    """Seconds until a refused step is repeated: 1, 2, 4, by how often it was refused before."""
+    earlier = sum(1 for other in _opening(attempts, refused) if other.refused and other is not refused)
+    return float(2 ** min(earlier, 2))
+
+
+def _may_send(
+    verification: Verification, attempts: Sequence[Attempt], action: Send, now: datetime
+) -> bool:
+    """Rule 3."""
+    if verification.expires_at - now < timedelta(seconds=MIN_LIFE):
+        return False
+    return action.attempt_id is not None or len(attempts) < MAX_ATTEMPTS
+
+
+def _wanted(
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    asked: Asked | None,
+) -> Action:
+    mine = [attempt for attempt in attempts if attempt.step == verification.step]
+    if not mine:
+        return Send(verification.step, plan.steps[verification.step].routes[0], Cause.FIRST)
+    last = mine[-1]
+    if asked is Asked.NEXT:
+        return _advance(plan, verification, Cause.NEXT)
+    if asked is Asked.RESEND:
+        return _resend(plan, last)
+    if last.refused:
+        return _refused(plan, verification, attempts, last, now)
+    if last.state is State.FAILED:  # said by a receipt: counts even while the call is under way
+        return _failed(plan, verification, last, now)
+    if last.claimed(now):
+        return Wait(_soonest(last.claimed_until, verification.expires_at))
+    if last.waiting:
+        return _waiting(plan, verification, last, now)
+    return _silent(plan, verification, attempts, last, now)
+
+
+def _advance(plan: Plan, verification: Verification, cause: Cause) -> Send | Wait:
+    """The next step, or waiting for check or expiry where there is none."""
+    following = verification.step + 1
+    if following >= len(plan.steps):
+        return Wait(verification.expires_at)
+    return Send(following, plan.steps[following].routes[0], cause)
+
+
+def _resend(plan: Plan, last: Attempt) -> Send:
+    """Rule 10."""
+    step = plan.steps[last.step]
+    if last.waiting:
+        return Send(last.step, step.route(last.route), last.cause, last.resend, last.id)
+    others = [route for route in step.routes if route.name != last.route]
+    route = others[0] if others else step.route(last.route)
+    return Send(last.step, route, Cause.RESEND, last.resend + 1)
+
+
+def _waiting(plan: Plan, verification: Verification, last: Attempt, now: datetime) -> Action:
+    """No slot was free. Its step may pass meanwhile; without a next one it keeps its place."""
+    if now >= last.overdue_at:
+        onward = _advance(plan, verification, Cause.SILENCE)
+        if isinstance(onward, Send):
+            return onward
+    if last.retry_at is not None and now < last.retry_at:
+        return Wait(_soonest(last.retry_at, verification.expires_at))
+    return _again(plan, last)
+
+
+def _again(plan: Plan, last: Attempt) -> Send:
+    route = plan.steps[last.step].route(last.route)
+    return Send(last.step, route, last.cause, last.resend, last.id)
+
+
+def _refused(
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    last: Attempt,
+    now: datetime,
+) -> Action:
+    """Rule 5."""
+    opening = _opening(attempts, last)
+    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in opening)
+    if last.outcome in {Outcome.PERMANENT, Outcome.WITHDRAWN} or unknown:
+        return _advance(plan, verification, Cause.REFUSED)
+    step = plan.steps[last.step]
+    tried = {attempt.route for attempt in opening}
+    untried = [route for route in step.routes if route.name not in tried]
+    if untried:
+        return Send(last.step, untried[0], Cause.REFUSED, last.resend)
+    patience_ends = opening[0].queued_at + timedelta(seconds=step.patience)
+    retry_at = last.retry_at or now
+    if len(opening) >= len(step.routes) + MAX_REPEATS or retry_at >= patience_ends:
+        return _advance(plan, verification, Cause.REFUSED)
+    if now < retry_at:
+        return Wait(_soonest(retry_at, verification.expires_at))
+    return Send(last.step, step.routes[0], Cause.REFUSED, last.resend)
+
+
+def _failed(plan: Plan, verification: Verification, last: Attempt, now: datetime) -> Action:
+    """A receipt says it will not arrive."""
+    step = plan.steps[last.step]
+    if step.on_failed is OnFailed.WAIT and now < last.overdue_at:
+        return Wait(_soonest(last.overdue_at, verification.expires_at))
+    return _advance(plan, verification, Cause.FAILED)
+
+
+def _silent(
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    last: Attempt,
+    now: datetime,
+) -> Action:
+    """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""
+    step = plan.steps[last.step]
+    route = step.route(last.route)
+    lost = last.outcome is Outcome.UNKNOWN and last.state is State.SENT
+    if now < last.overdue_at:
+        if lost and route.idempotent and last.tries < MAX_TRIES:
+            return _resubmit(plan, last, now)
+        if lost and not route.idempotent and step.on_unknown is OnUnknown.RESUBMIT:
+            if _unknowns(attempts, last) == 1:
+                return Send(last.step, route, Cause.UNKNOWN, last.resend)
+        return Wait(_soonest(last.overdue_at, verification.expires_at))
+    if route.polls and not last.refused:
+        if last.polled_at is None:
+            return Poll(last.id, route)
+        answer_by = last.polled_at + timedelta(seconds=POLL_SECONDS)
+        if now < answer_by:
+            return Wait(_soonest(answer_by, verification.expires_at))
+    onward = _advance(plan, verification, Cause.SILENCE)
+    if isinstance(onward, Wait) and lost and _unknowns(attempts, last) == 1:
+        others = [other for other in step.routes if other.name != last.route]
+        return Send(last.step, (others or [route])[0], Cause.UNKNOWN, last.resend)
+    return onward
+
+
+def _resubmit(plan: Plan, last: Attempt, now: datetime) -> Action:
+    """The same attempt under its idempotency key, a little later each time."""
+    if last.retry_at is not None and now < last.retry_at:
+        return Wait(_soonest(last.retry_at, last.overdue_at))
+    return _again(plan, last)
+
+
+def _opening(attempts: Sequence[Attempt], last: Attempt) -> list[Attempt]:
+    """The attempts of one patience: same step, same count of resends."""
+    return [a for a in attempts if a.step == last.step and a.resend == last.resend]
+
+
+def _unknowns(attempts: Sequence[Attempt], last: Attempt) -> int:
+    return sum(1 for attempt in _opening(attempts, last) if attempt.outcome is Outcome.UNKNOWN)
+
+
+def _soonest(moment: datetime | None, other: datetime) -> datetime:
+    return other if moment is None else min(moment, other)

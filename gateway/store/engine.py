@@ -1,0 +1,274 @@
+"""Connections and compiled statements. Every difference between databases is in this module and in
+`columns`; today that is SQLite, the embedded default.
+
+Statements are SQLAlchemy Core constructs, compiled once and given to the driver with rows taken
+straight from the domain's values. They run in the event loop, where each costs microseconds; only
+COMMIT, which waits for the disk, runs in a thread of its own, and the connection rests until it is
+back. A writer thread that ran the statements too would fight the loop for the interpreter.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Insert, Select, Table, Update, bindparam, select
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.dml import Delete
+
+from gateway.store.columns import Convert, Stored
+
+T = TypeVar("T")
+
+BATCH = 500  # keys in one IN list, and operations in one batch
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+_BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
+_PREFIX = "v_"  # of parameters: SQLAlchemy keeps a column's own name for its SET clause
+
+
+class StoreError(Exception):
+    """The database did not do it; nothing of the batch was stored."""
+
+
+class Conflict(StoreError):
+    """A guard held: the row was not as it had been loaded, or a unique key was taken."""
+
+
+def value(name: str) -> Any:
+    """A parameter that takes the attribute `name` of the value the statement is run with."""
+    return bindparam(_PREFIX + name)
+
+
+class Write:
+    """An INSERT, UPDATE or DELETE over values with attributes, run for many at once."""
+
+    def __init__(self, statement: Insert | Update | Delete) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        names = [name.removeprefix(_PREFIX) for name in compiled.positiontup or ()]
+        self.sql = str(compiled)
+        self._take: Callable[[Any], tuple[Any, ...]] = (
+            attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, names[0]),)
+        )
+        table = statement.table
+        assert isinstance(table, Table)
+        encoders = [_encoder(table.c[name]) if name in table.c else None for name in names]
+        self._encoders = [(at, encode) for at, encode in enumerate(encoders) if encode is not None]
+
+    def rows(self, values: Iterable[Any]) -> list[list[Any]]:
+        """The driver's parameters."""
+        made = []
+        for item in values:
+            row = list(self._take(item))
+            for at, encode in self._encoders:
+                if row[at] is not None:
+                    row[at] = encode(row[at])
+            made.append(row)
+        return made
+
+
+class Read(Generic[T]):
+    """A SELECT whose rows become values of one kind."""
+
+    def __init__(self, statement: Select[Any], make: Callable[..., T]) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self.sql = str(compiled)
+        columns = list(statement.selected_columns)
+        self.names = [name.removeprefix(_PREFIX) for name in compiled.positiontup or ()]
+        types = {bind.key: bind.type for bind in compiled.binds.values()}
+        self._encoders = [
+            kind.encoder("sqlite") if isinstance(kind := types[_PREFIX + name], Stored) else None
+            for name in self.names
+        ]
+        decoders = [_decoder(column) for column in columns]
+        self._decoders = [(at, decode) for at, decode in enumerate(decoders) if decode is not None]
+        self._make = make
+
+    def parameters(self, given: Sequence[Any]) -> list[Any]:
+        """The driver's parameters for values in the order of `names`."""
+        return [
+            item if encode is None or item is None else encode(item)
+            for item, encode in zip(given, self._encoders, strict=True)
+        ]
+
+    def values(self, rows: Iterable[Sequence[Any]]) -> list[T]:
+        """What the driver returned, as values."""
+        made = []
+        for row in rows:
+            cells = list(row)
+            for at, decode in self._decoders:
+                if cells[at] is not None:
+                    cells[at] = decode(cells[at])
+            made.append(self._make(*cells))
+        return made
+
+
+class ByKeys(Generic[T]):
+    """A SELECT over any number of keys of one column.
+
+    SQLite wants one placeholder a key: the list is filled up to the next power of two with its last
+    key, so that ten texts serve all sizes and stay prepared.
+    """
+
+    def __init__(
+        self, columns: Sequence[ColumnElement[Any]], key: ColumnElement[Any], make: Callable[..., T],
+        *conditions: ColumnElement[bool],
+    ) -> None:  # fmt: skip
+        self._columns, self._key, self._make = columns, key, make
+        self._conditions = conditions
+        self._sized: dict[int, Read[T]] = {}
+
+    def read(self, keys: Sequence[Any]) -> tuple[Read[T], list[Any]]:
+        """The statement for so many keys, and its parameters."""
+        size = 1 << (len(keys) - 1).bit_length()
+        sized = self._sized.get(size)
+        if sized is None:
+            binds = [bindparam(f"{_PREFIX}{at}", type_=self._key.type) for at in range(size)]
+            statement = select(*self._columns).where(self._key.in_(binds), *self._conditions)
+            sized = self._sized[size] = Read(statement, self._make)
+        return sized, sized.parameters([*keys, *[keys[-1]] * (size - len(keys))])
+
+
+def _encoder(column: ColumnElement[Any]) -> Convert | None:
+    return column.type.encoder("sqlite") if isinstance(column.type, Stored) else None
+
+
+def _decoder(column: ColumnElement[Any]) -> Convert | None:
+    return column.type.decoder("sqlite") if isinstance(column.type, Stored) else None
+
+
+def columns_of(table: Table, kind: type) -> list[ColumnElement[Any]]:
+    """The columns that hold a dataclass's fields, in its order."""
+    return [table.c[field.name] for field in fields(kind)]
+
+
+class SqliteEngine:
+    """One writing connection, one reading connection, one thread that commits.
+
+    One process serves on one file; commands (`client add`) may write beside it, so the write lock
+    is asked for again after an asynchronous pause: a wait inside SQLite would stop the loop.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
+        self._tries = max(1, int(busy_seconds / _BUSY_PAUSE))
+        self._writer = connect(path)
+        self._reader = connect(path, read_only=True)
+        self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None] = (
+            SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for a commit under way, then let go of the file."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._writer.close()
+        self._reader.close()
+
+    async def begin(self) -> None:
+        """Take the write lock. Raises StoreError when somebody else keeps it too long."""
+        for _ in range(self._tries):
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                    raise StoreError(str(error)) from error
+                await asyncio.sleep(_BUSY_PAUSE)
+            else:
+                return
+        raise StoreError("another process holds the database's write lock")
+
+    def run(self, write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
+        """Run a statement for each value; with `expect`, each must touch exactly one row.
+
+        Raises Conflict when a guard or a unique key held, StoreError for anything else.
+        """
+        try:
+            touched = self._writer.executemany(write.sql, write.rows(values)).rowcount
+        except sqlite3.IntegrityError as error:
+            raise Conflict(str(error)) from error
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        if expect and touched != len(values):
+            raise Conflict(f"{len(values) - touched} of {len(values)} rows were not as loaded")
+        return touched
+
+    def load(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
+        """Rows by key, as the open transaction sees and holds them."""
+        if not keys:
+            return []
+        read, parameters = statement.read(keys)
+        return self._fetch(self._writer, read, parameters)
+
+    def load_one(self, read: Read[T], *given: Any) -> list[T]:
+        """Rows of a plain statement, inside the open transaction."""
+        return self._fetch(self._writer, read, read.parameters(given))
+
+    def fetch(self, read: Read[T], *given: Any) -> list[T]:
+        """A point read outside any transaction: what is committed now."""
+        return self._fetch(self._reader, read, read.parameters(given))
+
+    def fetch_by(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
+        """Point reads by key outside any transaction."""
+        if not keys:
+            return []
+        read, parameters = statement.read(keys)
+        return self._fetch(self._reader, read, parameters)
+
+    def _fetch(self, connection: sqlite3.Connection, read: Read[T], given: list[Any]) -> list[T]:
+        try:
+            return read.values(connection.execute(read.sql, given).fetchall())
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    async def commit(self) -> None:
+        """Make it durable (WAL, synchronous=FULL). Raises StoreError; then nothing was stored."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._jobs.put((loop, done))
+        await asyncio.shield(done)
+
+    def rollback(self) -> None:
+        """Forget the open transaction, if there is one."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+
+    def _commit_all(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            loop, done = job
+            failure: StoreError | None = None
+            try:
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                failure = StoreError(str(error))
+            loop.call_soon_threadsafe(_resolve, done, failure)
+
+
+def _resolve(done: asyncio.Future[None], failure: StoreError | None) -> None:
+    if done.cancelled():
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with this project's settings. Raises StoreError naming the file."""
+    try:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=256
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return connection

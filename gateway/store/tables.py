@@ -1,0 +1,228 @@
+"""The tables. SQLModel defines them, for migrations and cold paths; the hot path uses the same
+columns through `writes` and `reads`.
+
+All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
+time-ordered id, and a second copy of it in an index of its own would be a third of the row.
+Retention: verification, attempt, transition and plan for as long as receipts may come (7 days at
+least); receipt 72 h; counter until its window is over; mark, client and api_key for ever.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, text
+from sqlmodel import Field, SQLModel
+
+from gateway.domain.delivery import Cause, Outcome, State
+from gateway.domain.verification import Status
+from gateway.store.columns import OUTCOME, STANDING, STATE, STATUS, Coded, Id, Moment
+
+CAUSE = {cause: number for number, cause in enumerate(Cause, start=1)}
+
+# Names by rule, set before the first table: Alembic's batch mode can only drop what has a name.
+SQLModel.metadata.naming_convention = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+).naming_convention
+
+_WITHOUT_ROWID = {"sqlite_with_rowid": False}
+
+
+class Client(SQLModel, table=True):
+    """An application that calls the API."""
+
+    __tablename__: ClassVar[str] = "client"
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    name: str = Field(unique=True)
+    created_at: datetime = Field(sa_type=Moment)
+
+
+class ApiKey(SQLModel, table=True):
+    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks."""
+
+    __tablename__: ClassVar[str] = "api_key"
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    client_id: UUID = Field(foreign_key="client.id", sa_type=Id, index=True)
+    digest: bytes = Field(unique=True)
+    scopes: str
+    created_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime | None = Field(default=None, sa_type=Moment)
+    revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Plan(SQLModel, table=True):
+    """A resolved workflow, once per distinct one: `digest` is of its JSON."""
+
+    __tablename__: ClassVar[str] = "plan"
+
+    digest: bytes = Field(primary_key=True)
+    body: str
+    created_at: datetime = Field(sa_type=Moment)
+
+
+class Verification(SQLModel, table=True):
+    """One request; see `domain.verification.Verification`. `wake_at` is the gateway's only queue."""
+
+    __tablename__: ClassVar[str] = "verification"
+    __table_args__ = (
+        Index(
+            "uq_verification_running",
+            "recipient_index",
+            "client_id",
+            "purpose",
+            unique=True,
+            sqlite_where=text("status = 0"),
+            postgresql_where=text("status = 0"),
+        ),
+        Index("ix_verification_recipient", "recipient_index", "id"),
+        Index(
+            "ix_verification_reference",
+            "reference",
+            "client_id",
+            "id",
+            sqlite_where=text("reference IS NOT NULL"),
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+        Index(
+            "ix_verification_wake_at",
+            "wake_at",
+            sqlite_where=text("wake_at IS NOT NULL"),
+            postgresql_where=text("wake_at IS NOT NULL"),
+        ),
+        CheckConstraint("checks_used <= checks_max", name="checks"),
+        CheckConstraint("sends_used <= sends_max", name="sends"),
+        _WITHOUT_ROWID,
+    )
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    client_id: UUID = Field(foreign_key="client.id", sa_type=Id)
+    reference: str | None = None
+    purpose: str
+    recipient_index: bytes
+    recipient_sealed: bytes | None = None
+    code_sealed: bytes | None = None
+    salt: bytes
+    key_id: str
+    code_length: int
+    plan: bytes = Field(foreign_key="plan.digest")
+    step: int
+    status: Status = Field(sa_type=Coded(STATUS))  # type: ignore[call-overload]
+    checks_used: int
+    checks_max: int
+    sends_used: int
+    sends_max: int
+    created_at: datetime = Field(sa_type=Moment)
+    sent_at: datetime = Field(sa_type=Moment)
+    expires_at: datetime = Field(sa_type=Moment)
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)
+    wake_at: datetime | None = Field(default=None, sa_type=Moment)
+    version: int
+    log: int
+
+
+class Attempt(SQLModel, table=True):
+    """One handover; see `domain.delivery.Attempt`."""
+
+    __tablename__: ClassVar[str] = "attempt"
+    __table_args__ = (
+        Index("uq_attempt_ordinal", "verification_id", "ordinal", unique=True),
+        Index(
+            "uq_attempt_reference",
+            "reference",
+            "account",
+            unique=True,
+            sqlite_where=text("reference IS NOT NULL"),
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+        _WITHOUT_ROWID,
+    )
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    verification_id: UUID = Field(foreign_key="verification.id", sa_type=Id)
+    ordinal: int
+    step: int
+    resend: int
+    cause: Cause = Field(sa_type=Coded(CAUSE))  # type: ignore[call-overload]
+    account: str
+    route: str
+    channel: str
+    state: State = Field(sa_type=Coded(STATE))  # type: ignore[call-overload]
+    outcome: Outcome | None = Field(default=None, sa_type=Coded(OUTCOME))  # type: ignore[call-overload]
+    reference: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    queued_at: datetime = Field(sa_type=Moment)
+    overdue_at: datetime = Field(sa_type=Moment)
+    sent_at: datetime | None = Field(default=None, sa_type=Moment)
+    delivered_at: datetime | None = Field(default=None, sa_type=Moment)
+    read_at: datetime | None = Field(default=None, sa_type=Moment)
+    polled_at: datetime | None = Field(default=None, sa_type=Moment)
+    retry_at: datetime | None = Field(default=None, sa_type=Moment)
+    claim_id: int | None = Field(default=None, sa_type=BigInteger)
+    claimed_until: datetime | None = Field(default=None, sa_type=Moment)
+    tries: int
+    words: str
+    repeats: int
+    cost: str | None = None
+
+
+class Transition(SQLModel, table=True):
+    """One row of the append-only log; `attempt` is an ordinal, None for the verification's own
+    status."""
+
+    __tablename__: ClassVar[str] = "transition"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    verification_id: UUID = Field(primary_key=True, sa_type=Id)
+    number: int = Field(primary_key=True)
+    attempt: int | None = None
+    before: State | Status = Field(sa_type=Coded(STANDING))  # type: ignore[call-overload]
+    after: State | Status = Field(sa_type=Coded(STANDING))  # type: ignore[call-overload]
+    applied: bool
+    source: str
+    word: str | None = None
+    provider_time: str | None = None
+    recorded_at: datetime = Field(sa_type=Moment)
+
+
+class Receipt(SQLModel, table=True):
+    """A receipt that could not be applied: parked until its reference is known, or kept aside."""
+
+    __tablename__: ClassVar[str] = "receipt"
+    __table_args__ = (Index("ix_receipt_reference", "reference", "account"),)
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    account: str
+    reference: str | None = None
+    why: str
+    sealed: bytes
+    key_id: str
+    received_at: datetime = Field(sa_type=Moment, index=True)
+
+
+class Counter(SQLModel, table=True):
+    """How often something happened since a moment; the key is keyed, and names nobody."""
+
+    __tablename__: ClassVar[str] = "counter"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    key: bytes = Field(primary_key=True)
+    since: datetime = Field(sa_type=Moment)
+    count: int
+
+
+class Mark(SQLModel, table=True):
+    """When something was last done, by name: `reconcile`, the last pass over what is due."""
+
+    __tablename__: ClassVar[str] = "mark"
+
+    name: str = Field(primary_key=True)
+    at: datetime = Field(sa_type=Moment)

@@ -1,0 +1,242 @@
+"""The gateways under measurement: how each is started, called and stopped. All get the same send
+request; the provider is the same stub, on the same port of the same run.
+"""
+
+import json
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench_processes import PEERS, BenchError, Server, environment
+
+ROOT = Path(__file__).resolve().parent.parent
+STORE = ROOT / ".bench"  # ignored by git: Express' packages and, while it runs, the databases
+INSTALL_WITHIN = 300  # seconds
+
+CONFIG = """\
+public_url = "http://127.0.0.1:{port}"
+
+[routes.octopush]
+provider = "octopush"
+channel = "sms"
+api_login = "bench@example.com"
+api_key = {{ env = "OCTOPUSH_API_KEY" }}
+callback_key = {{ env = "OCTOPUSH_CALLBACK_KEY" }}
+sender = "BENCH"
+base_url = "http://127.0.0.1:{provider}/v1/public"
+concurrency = 64
+
+[workflows.default]
+steps = [{{ channel = "sms", routes = ["octopush"], patience = 60, until = "delivered" }}]
+"""
+
+
+class Gateway:
+    """One peer. A fresh one, with a fresh folder, for every session."""
+
+    name: ClassVar[str]
+    phases: ClassVar[frozenset[str]]
+    accepted: ClassVar[int] = 200  # answer to a send
+    identifier: ClassVar[str | None] = None  # the answer's field that status and verify ask by
+    has_provider: ClassVar[bool] = True
+    receipts: str = ""  # path the provider posts receipts to
+
+    def __init__(self, folder: Path, provider_port: int) -> None:
+        self.folder = folder
+        self.provider_port = provider_port
+        self.port = _free_port()
+        self.headers = {"Authorization": f"Bearer {secrets.token_urlsafe(32)}"}
+        self.server = self._server()
+
+    @classmethod
+    def prepare(cls) -> None:
+        """What must be there before the first round; BenchError when it cannot be."""
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return {}
+
+    def _server(self) -> Server:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self.server.start(self.port)
+
+    def stop(self) -> dict[str, Any]:
+        """Ends the server and says what it told about itself."""
+        self.server.stop()
+        return {}
+
+
+class Ours(Gateway):
+    name = "ours"
+    phases = frozenset({"lifecycle", "send", "status", "verify"})
+    accepted = 202
+    identifier = "verification_id"
+
+    def _server(self) -> Server:
+        self._callback_key = secrets.token_urlsafe(24)
+        self.receipts = f"/otp/delivered/octopush/{self._callback_key}"
+        self._config = self.folder / "gateway.toml"
+        self._config.write_text(CONFIG.format(port=self.port, provider=self.provider_port))
+        self.data = self.folder / "data"
+        command = self._command("serve", "--config", str(self._config), "--port", str(self.port))
+        return Server(
+            self.name, command, env=self._environment(), folder=self.folder, ready="/readyz"
+        )
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "gateway", *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        return environment(
+            PYTHONPATH=str(ROOT),
+            GATEWAY_DATA_DIR=str(self.data),
+            OCTOPUSH_API_KEY="bench-api-key",
+            OCTOPUSH_CALLBACK_KEY=self._callback_key,
+        )
+
+    def start(self) -> None:
+        super().start()
+        self.headers = {"Authorization": f"Bearer {self._client_key()}"}
+
+    def restart(self) -> None:
+        """After a kill: the same folder, port and client key."""
+        self.server.start(self.port)
+
+    def _client_key(self) -> str:
+        command = self._command("client", "add", "bench", "--json", "--config", str(self._config))
+        made = subprocess.run(
+            command,
+            env=self._environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        try:
+            return str(json.loads(made.stdout)["key"])
+        except (ValueError, KeyError, TypeError):
+            raise BenchError(
+                f"`gateway client add` gave no key (exit code {made.returncode}):\n"
+                f"{made.stdout[-2000:]}{made.stderr[-2000:]}"
+            ) from None
+
+    def stop(self) -> dict[str, Any]:
+        super().stop()
+        return self._ledger_closed()
+
+    def _ledger_closed(self) -> dict[str, Any]:
+        """The last log line of that event: operations and commits of the server's whole life."""
+        for line in reversed(self.server.log.read_text(errors="replace").splitlines()):
+            if "ledger_closed" not in line:
+                continue
+            try:
+                event = json.loads(line)
+                return {"operations": int(event["operations"]), "commits": int(event["commits"])}
+            except (ValueError, KeyError, TypeError):
+                continue
+        return {}
+
+
+class Express(Gateway):
+    name = "express"
+    phases = frozenset({"lifecycle", "send", "status"})
+    identifier = "message_id"
+    receipts = "/otp/delivered"
+    source = PEERS / "express"
+    folder_of_packages = STORE / "express"
+
+    @classmethod
+    def prepare(cls) -> None:
+        if not shutil.which("node") or not shutil.which("npm"):
+            raise BenchError("node and npm are not on this machine: no Express columns")
+        cls.folder_of_packages.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "server.js"):
+            shutil.copyfile(cls.source / name, cls.folder_of_packages / name)
+        if cls._installed() != cls._pinned():
+            cls._install()
+
+    @classmethod
+    def _install(cls) -> None:
+        print("Installing Express and axios into .bench/express …", file=sys.stderr)
+        flags = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        done = subprocess.run(
+            ["npm", "install", *flags],
+            cwd=cls.folder_of_packages,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_WITHIN,
+            check=False,
+        )
+        if done.returncode or cls._installed() != cls._pinned():
+            raise BenchError(f"npm install failed:\n{done.stderr[-2000:]}")
+
+    @classmethod
+    def _pinned(cls) -> dict[str, str]:
+        versions: dict[str, str] = json.loads((cls.source / "package.json").read_text())[
+            "dependencies"
+        ]
+        return versions
+
+    @classmethod
+    def _installed(cls) -> dict[str, str]:
+        manifests = {
+            name: cls.folder_of_packages / "node_modules" / name / "package.json"
+            for name in cls._pinned()
+        }
+        return {
+            name: json.loads(path.read_text())["version"]
+            for name, path in manifests.items()
+            if path.exists()
+        }
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        return cls._installed()
+
+    def _server(self) -> Server:
+        env = environment(
+            NODE_ENV="production",
+            PORT=str(self.port),
+            PROVIDER_URL=f"http://127.0.0.1:{self.provider_port}/v1/public",
+            API_LOGIN="bench@example.com",
+            API_KEY="bench-api-key",
+        )
+        command = ["node", str(self.folder_of_packages / "server.js")]
+        return Server(self.name, command, env=env, folder=self.folder, ready="/")
+
+
+class StarletteEcho(Gateway):
+    name = "starlette"
+    phases = frozenset({"send"})
+    has_provider = False
+
+    def _server(self) -> Server:
+        command = [sys.executable, "-m", "uvicorn", "starlette_echo:app", "--app-dir", str(PEERS)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        command += ["--log-level", "warning"]
+        env = environment(PYTHONDONTWRITEBYTECODE="1")
+        return Server(self.name, command, env=env, folder=self.folder, ready="/")
+
+
+GATEWAYS: dict[str, type[Gateway]] = {
+    gateway.name: gateway for gateway in (Ours, Express, StarletteEcho)
+}
+Maker = Callable[[Path, int], Gateway]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
