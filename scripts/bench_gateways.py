@@ -36,6 +36,10 @@ steps = [{{ channel = "sms", routes = ["octopush"], patience = 60, until = "deli
 """
 
 
+class PeerMissing(BenchError):
+    """This machine cannot run that peer; the others can be measured."""
+
+
 class Gateway:
     """One peer. A fresh one, with a fresh folder, for every session."""
 
@@ -43,6 +47,8 @@ class Gateway:
     phases: ClassVar[frozenset[str]]
     accepted: ClassVar[int] = 200  # answer to a send
     identifier: ClassVar[str | None] = None  # the answer's field that status and verify ask by
+    delivery: ClassVar[str] = "status"  # the status answer's field that becomes DELIVERED
+    loses_receipts: ClassVar[bool] = False  # known to acknowledge receipts it cannot place
     has_provider: ClassVar[bool] = True
     receipts: str = ""  # path the provider posts receipts to
 
@@ -78,6 +84,7 @@ class Ours(Gateway):
     phases = frozenset({"lifecycle", "send", "status", "verify"})
     accepted = 202
     identifier = "verification_id"
+    delivery = "delivery_status"
 
     def _server(self) -> Server:
         self._callback_key = secrets.token_urlsafe(24)
@@ -150,6 +157,7 @@ class Express(Gateway):
     name = "express"
     phases = frozenset({"lifecycle", "send", "status"})
     identifier = "message_id"
+    loses_receipts = True
     receipts = "/otp/delivered"
     source = PEERS / "express"
     folder_of_packages = STORE / "express"
@@ -157,7 +165,7 @@ class Express(Gateway):
     @classmethod
     def prepare(cls) -> None:
         if not shutil.which("node") or not shutil.which("npm"):
-            raise BenchError("node and npm are not on this machine: no Express columns")
+            raise PeerMissing("node and npm are not on this machine: no Express columns")
         cls.folder_of_packages.mkdir(parents=True, exist_ok=True)
         for name in ("package.json", "server.js"):
             shutil.copyfile(cls.source / name, cls.folder_of_packages / name)

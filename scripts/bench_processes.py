@@ -70,21 +70,22 @@ def pss_mb(root: int) -> float:
     return kilobytes * 1024 / 1e6
 
 
-def machine_busy_seconds() -> float:
-    """Time all cores were not idle; time stolen by the host is not in it."""
+def machine_seconds() -> tuple[float, float]:
+    """Time all cores were busy, and time the host gave to others while we wanted it."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    user, nice, system, _idle, _wait, irq, softirq = map(int, fields[:7])
-    return (user + nice + system + irq + softirq) / TICKS
+    user, nice, system, _idle, _wait, irq, softirq, stolen = map(int, fields[:8])
+    return (user + nice + system + irq + softirq) / TICKS, stolen / TICKS
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What was used up to a moment: by the server, by its load and provider, by the machine."""
+    """CPU seconds up to a moment: of the server, of the bench itself, of the whole machine."""
 
     at: float
     server: float
     tools: float
     machine: float
+    stolen: float
 
     def since(self, before: "Usage") -> "Usage":
         return Usage(
@@ -92,16 +93,19 @@ class Usage:
             self.server - before.server,
             self.tools - before.tools,
             self.machine - before.machine,
+            self.stolen - before.stolen,
         )
 
 
 def usage(server: int, *tools: int) -> Usage:
     own = os.times()
+    machine, stolen = machine_seconds()
     return Usage(
         at=time.monotonic(),
         server=cpu_seconds(server),
         tools=sum(map(cpu_seconds, tools)) + own.user + own.system,
-        machine=machine_busy_seconds(),
+        machine=machine,
+        stolen=stolen,
     )
 
 
@@ -213,7 +217,7 @@ def _has_ended(pid: int) -> bool:
 
 
 class Worker:
-    """The load or the provider: a script of bench_peers that takes a line of JSON and answers one."""
+    """The load or the provider: a script of bench_peers that answers JSON lines with JSON lines."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -223,12 +227,13 @@ class Worker:
             env=environment(PYTHONDONTWRITEBYTECODE="1"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the bench, which ends them
             preexec_fn=_die_with_parent,  # noqa: PLW1509  the bench has one thread
         )
         self.pid = self._process.pid
         self.hello = self.hear(READY_WITHIN)
 
-    def ask(self, seconds: float, **message: Any) -> dict[str, Any]:
+    def ask(self, seconds: float, /, **message: Any) -> dict[str, Any]:
         self.tell(**message)
         return self.hear(seconds)
 

@@ -124,8 +124,9 @@ class Attempt:
 
     `resend` counts how often the person had asked again when it was made. `overdue_at` ends its
     patience. `retry_at` is the earliest moment of its next submission, or of the one after its
-    refusal. While `claimed_until` lies ahead somebody is handing it over. `words` are the vendor's
-    distinct words so far, `repeats` counts those that came again. `tries` counts submissions.
+    refusal. While `claimed_until` lies ahead somebody is handing it over: a claim. `tries` counts
+    the claims ever given; a claim is known by its number, and an older one may not release, extend
+    or submit. `words` are the vendor's distinct words so far, `repeats` counts those heard again.
     """
 
     id: UUID
@@ -149,7 +150,6 @@ class Attempt:
     read_at: datetime | None = None
     polled_at: datetime | None = None
     retry_at: datetime | None = None
-    claim_id: int | None = None
     claimed_until: datetime | None = None
     tries: int = 0
     words: str = ""

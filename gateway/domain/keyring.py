@@ -45,7 +45,9 @@ class Keyring:
 
     def code(self, key_id: str, verification_id: UUID, salt: bytes, length: int) -> str:
         """The code of a verification: always the same digits, and nowhere stored."""
-        digest = hmac.digest(self._named(self._code, key_id), verification_id.bytes + salt, "sha256")
+        digest = hmac.digest(
+            self._named(self._code, key_id), verification_id.bytes + salt, "sha256"
+        )
         return str(int.from_bytes(digest[:8], "big") % 10**length).zfill(length)
 
     def seal(self, key_id: str, plain: bytes, *, owner: bytes, nonce: bytes) -> bytes:

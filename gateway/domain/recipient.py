@@ -111,3 +111,11 @@ def same(one: str, other: str) -> bool:
 
 def _digits(text: str) -> str:
     return "".join(character for character in text if character.isdigit()).removeprefix("00")
+
+
+_DIGITS = re.compile(r"[0-9](?:[ ().-]?[0-9]){3,}", re.ASCII)
+
+
+def redact(text: str) -> str:
+    """A vendor's text without anything that could be a number or a code: four digits or more."""
+    return _DIGITS.sub("•••", text)

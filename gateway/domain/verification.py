@@ -1,7 +1,8 @@
-"""A verification: one request to prove control of a recipient. Its status and the checking of codes.
+"""A verification: one request to prove control of a recipient. Its status and the checking of
+codes.
 
-PENDING runs; everything else is an end and never changes again. A code that left us verifies as long
-as the verification is PENDING, whatever receipts say of its attempts: they are often wrong.
+PENDING runs; everything else is an end and never changes again. A code that left us verifies as
+long as the verification is PENDING, whatever receipts say of its attempts: they are often wrong.
 """
 
 import hmac

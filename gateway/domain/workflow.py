@@ -1,9 +1,9 @@
 """The plan of a send, and the one function that says what happens next.
 
-A workflow is an ordered list of steps; at accept it is resolved into a plan and stored, so that a later
-change of settings never changes a running verification. `next_action` is pure and total. It is asked by
-accept, by every outcome and receipt, by the deadline, by `/otp/next` and by whoever wants to show what
-is coming, and nothing else in the gateway decides whether a message is sent.
+A workflow is an ordered list of steps; at accept it is resolved into a plan and stored, so that a
+later change of settings never changes a running verification. `next_action` is pure and total. It
+is asked by accept, by every outcome and receipt, by the deadline, by `/otp/next` and by whoever
+wants to show what is coming, and nothing else in the gateway decides whether a message is sent.
 
 The rules, numbered as in the design (§3):
 
@@ -12,13 +12,13 @@ The rules, numbered as in the design (§3):
     submission is under way only a receipt or `next` does.
 3.  Nothing is sent with less than MIN_LIFE left, after an end, or beyond MAX_ATTEMPTS.
 4.  A step waiting for a state its route cannot report waits for `verified` instead.
-5.  A refusal moves to the step's next route, else is repeated after Retry-After or 1, 2, 4 s within
-    the patience; a permanent one advances. Never after an unknown outcome.
-6.  After an unknown outcome the step is not submitted again, save by a resend or where the provider
-    takes an idempotency key; in the last step, once more when the patience ended in silence.
-7.  An explicit channel is a plan of one step: no silent switch.
-9.  A route that can be polled is polled once before money is spent on a fallback.
-10. A resend repeats the step in force, on another of its routes when there is one.
+5.  A refusal moves to the step's next route, else is repeated after Retry-After or 1, 2, 4 s
+within the patience; a permanent one advances. Never after an unknown outcome. 6.  After an
+unknown outcome the step is not submitted again, save by a resend or where the provider takes an
+idempotency key; in the last step, once more when the patience ended in silence. 7.  An explicit
+channel is a plan of one step: no silent switch. 9.  A route that can be polled is polled once
+before money is spent on a fallback. 10. A resend repeats the step in force, on another of its
+routes when there is one.
 """
 
 from collections.abc import Sequence
@@ -206,7 +206,6 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
         outcome=attempt.outcome or Outcome.UNKNOWN,
         reason="claim_lapsed" if moved else attempt.reason,
         sent_at=attempt.sent_at or attempt.claimed_until,
-        claim_id=None,
         claimed_until=None,
     )
 
@@ -219,7 +218,7 @@ def satisfied(plan: Plan, attempt: Attempt) -> bool:
 
 
 def starts(plan: Plan) -> list[int]:
-    """The latest second, counted from accept, at which each step starts when all before are silent."""
+    """The second, counted from accept, at which each step starts when all before are silent."""
     return [sum(step.patience for step in plan.steps[:at]) for at in range(len(plan.steps))]
 
 
@@ -231,7 +230,9 @@ def too_late(plan: Plan, ttl: int) -> int | None:
 
 def retry_delay(attempts: Sequence[Attempt], refused: Attempt) -> float:
     """Seconds until a refused step is repeated: 1, 2, 4, by how often it was refused before."""
-    earlier = sum(1 for other in _opening(attempts, refused) if other.refused and other is not refused)
+    earlier = sum(
+        1 for other in _opening(attempts, refused) if other.refused and other is not refused
+    )
     return float(2 ** min(earlier, 2))
 
 
@@ -352,9 +353,9 @@ def _silent(
     if now < last.overdue_at:
         if lost and route.idempotent and last.tries < MAX_TRIES:
             return _resubmit(plan, last, now)
-        if lost and not route.idempotent and step.on_unknown is OnUnknown.RESUBMIT:
-            if _unknowns(attempts, last) == 1:
-                return Send(last.step, route, Cause.UNKNOWN, last.resend)
+        opted = step.on_unknown is OnUnknown.RESUBMIT and not route.idempotent
+        if lost and opted and _unknowns(attempts, last) == 1:
+            return Send(last.step, route, Cause.UNKNOWN, last.resend)
         return Wait(_soonest(last.overdue_at, verification.expires_at))
     if route.polls and not last.refused:
         if last.polled_at is None:

@@ -1,0 +1,30 @@
+"""The providers there are. A new one is a file, a line here and its tests; README.md tells how."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.ports import Provider
+from gateway.providers.messenger import Messenger
+from gateway.providers.octopush import Octopush
+
+
+class ProviderClass(Protocol):
+    """What the wiring needs of a provider's class: its settings, its channels, its making."""
+
+    @property
+    def Settings(self) -> type[Any]:  # noqa: N802 (it is a class)
+        """A frozen dataclass; its fields are the keys of the route in gateway.toml."""
+        ...
+
+    @property
+    def channels(self) -> frozenset[str]: ...
+
+    def __call__(self, settings: Any) -> Provider:
+        """Raises ValueError, every wrong setting by its name."""
+        ...
+
+
+PROVIDERS: Mapping[str, ProviderClass] = {
+    "messenger": Messenger,
+    "octopush": Octopush,
+}

@@ -19,7 +19,7 @@ class Channel(StrEnum):
 
 
 class Stage(StrEnum):
-    """What can become of a message, in the sandbox's own words."""
+    """What can become of a message, in the sandbox's own words; each further than those above."""
 
     UNDERWAY = "underway"
     ODD = "odd"  # said in a word that no documentation names
@@ -31,6 +31,11 @@ class Stage(StrEnum):
     def arrived(self) -> bool:
         """Whether the handset has it."""
         return self in {Stage.DELIVERED, Stage.READ}
+
+    @property
+    def rank(self) -> int:
+        """How far this is."""
+        return tuple(Stage).index(self)
 
 
 class Answer(StrEnum):
@@ -177,9 +182,7 @@ def answer_to(behaviour: Behaviour, earlier: int) -> Answer:
     return answer
 
 
-def plan(
-    behaviour: Behaviour, channel: Channel, *, delay: float, late: float
-) -> tuple[Step, ...]:
+def plan(behaviour: Behaviour, channel: Channel, *, delay: float, late: float) -> tuple[Step, ...]:
     """The receipts of an accepted message, in the order in which they are posted."""
     row = TABLE[behaviour]
     words = WORDS[channel]

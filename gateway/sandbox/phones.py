@@ -53,10 +53,9 @@ class Message:
     receipts: tuple[Posted, ...] = ()
 
     @property
-    def stage(self) -> Stage | None:
+    def status(self) -> Status | None:
         """The furthest it came."""
-        stages = {status.stage for status in self.statuses}
-        return max(stages, key=tuple(Stage).index, default=None)
+        return max(self.statuses, key=lambda status: status.stage.rank, default=None)
 
 
 class Phones:
@@ -91,7 +90,7 @@ class Phones:
         """The (last) message with this id."""
         return self._messages.get(self._ids.get(message_id, 0))
 
-    def list(self, number: str | None = None) -> list[Message]:
+    def of(self, number: str | None = None) -> list[Message]:
         """The messages, of one phone or of all, newest last."""
         keys = self._messages if number is None else self._phones.get(number, ())
         return [self._messages[key] for key in keys]

@@ -1,12 +1,11 @@
 """Column types: how the domain's values lie in a row, compactly and alike on both databases.
 
-Each type offers plain converters besides SQLAlchemy's own hooks, since the hot path hands rows to the
-driver without going through SQLAlchemy.
+Each type offers plain converters besides SQLAlchemy's own hooks, since the hot path hands rows to
+the driver without going through SQLAlchemy.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +23,7 @@ Convert = Callable[[Any], Any]
 class Stored(TypeDecorator[Any]):
     """A type with explicit converters: `encode` to the driver, `decode` from it."""
 
-    impl = LargeBinary
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = LargeBinary
     cache_ok = True
 
     def encoder(self, dialect: str) -> Convert | None:
@@ -125,7 +124,6 @@ OUTCOME: Mapping[Outcome, int] = {
 }
 
 # The log tells of attempts and of the verification itself, in one column.
-STANDING: Mapping[StrEnum, int] = {
-    **delivery.RANKS,
-    **{status: 100 + number for status, number in verification.NUMBERS.items()},
+STANDING: Mapping[State | Status, int] = dict(delivery.RANKS) | {
+    status: 100 + number for status, number in verification.NUMBERS.items()
 }

@@ -10,16 +10,18 @@ back. A writer thread that ran the statements too would fight the loop for the i
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Insert, Select, Table, Update, bindparam, select
+from sqlalchemy import Boolean, ColumnElement, Insert, Select, Table, Update, bindparam, select
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Delete
+from sqlalchemy.types import TypeEngine
 
 from gateway.store.columns import Convert, Stored
 
@@ -39,61 +41,76 @@ class Conflict(StoreError):
     """A guard held: the row was not as it had been loaded, or a unique key was taken."""
 
 
+class CommitRefused(StoreError):
+    """COMMIT itself failed: nothing of the batch is stored, and it is not tried again."""
+
+
 def value(name: str) -> Any:
     """A parameter that takes the attribute `name` of the value the statement is run with."""
     return bindparam(_PREFIX + name)
+
+
+class _Parameters:
+    """The parameters of a compiled statement, in the driver's order: given ones, and constants."""
+
+    def __init__(self, compiled: SQLCompiler, types: Mapping[str, TypeEngine[Any]]) -> None:
+        self.sql = str(compiled)
+        self.names: list[str] = []  # the given ones
+        self._encoders: list[tuple[int, Convert]] = []
+        self._constants: list[tuple[int, Any]] = []
+        for at, name in enumerate(compiled.positiontup or ()):
+            kind = types.get(name) or compiled.binds[name].type
+            encode = kind.encoder("sqlite") if isinstance(kind, Stored) else None
+            if name.startswith(_PREFIX):
+                self.names.append(name.removeprefix(_PREFIX))
+                if encode is not None:
+                    self._encoders.append((at, encode))
+            else:
+                fixed = compiled.params[name]
+                self._constants.append((at, fixed if encode is None else encode(fixed)))
+
+    def row(self, given: Iterable[Any]) -> list[Any]:
+        """The driver's parameters for values in the order of `names`."""
+        row = list(given)
+        for at, fixed in self._constants:
+            row.insert(at, fixed)
+        for at, encode in self._encoders:
+            if row[at] is not None:
+                row[at] = encode(row[at])
+        return row
 
 
 class Write:
     """An INSERT, UPDATE or DELETE over values with attributes, run for many at once."""
 
     def __init__(self, statement: Insert | Update | Delete) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        names = [name.removeprefix(_PREFIX) for name in compiled.positiontup or ()]
-        self.sql = str(compiled)
+        cells = statement.table.c
+        types = {_PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
+        self._parameters = _Parameters(statement.compile(dialect=_DIALECT), types)
+        names = self._parameters.names
+        self.sql = self._parameters.sql
         self._take: Callable[[Any], tuple[Any, ...]] = (
             attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, names[0]),)
         )
-        table = statement.table
-        assert isinstance(table, Table)
-        encoders = [_encoder(table.c[name]) if name in table.c else None for name in names]
-        self._encoders = [(at, encode) for at, encode in enumerate(encoders) if encode is not None]
 
     def rows(self, values: Iterable[Any]) -> list[list[Any]]:
         """The driver's parameters."""
-        made = []
-        for item in values:
-            row = list(self._take(item))
-            for at, encode in self._encoders:
-                if row[at] is not None:
-                    row[at] = encode(row[at])
-            made.append(row)
-        return made
+        return [self._parameters.row(self._take(item)) for item in values]
 
 
 class Read(Generic[T]):
     """A SELECT whose rows become values of one kind."""
 
     def __init__(self, statement: Select[Any], make: Callable[..., T]) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        self.sql = str(compiled)
-        columns = list(statement.selected_columns)
-        self.names = [name.removeprefix(_PREFIX) for name in compiled.positiontup or ()]
-        types = {bind.key: bind.type for bind in compiled.binds.values()}
-        self._encoders = [
-            kind.encoder("sqlite") if isinstance(kind := types[_PREFIX + name], Stored) else None
-            for name in self.names
-        ]
-        decoders = [_decoder(column) for column in columns]
+        self._parameters = _Parameters(statement.compile(dialect=_DIALECT), {})
+        self.sql = self._parameters.sql
+        decoders = [_decoder(column) for column in statement.selected_columns]
         self._decoders = [(at, decode) for at, decode in enumerate(decoders) if decode is not None]
         self._make = make
 
-    def parameters(self, given: Sequence[Any]) -> list[Any]:
-        """The driver's parameters for values in the order of `names`."""
-        return [
-            item if encode is None or item is None else encode(item)
-            for item, encode in zip(given, self._encoders, strict=True)
-        ]
+    def parameters(self, given: Iterable[Any]) -> list[Any]:
+        """The driver's parameters for values in the order they stand in the statement."""
+        return self._parameters.row(given)
 
     def values(self, rows: Iterable[Sequence[Any]]) -> list[T]:
         """What the driver returned, as values."""
@@ -110,12 +127,13 @@ class Read(Generic[T]):
 class ByKeys(Generic[T]):
     """A SELECT over any number of keys of one column.
 
-    SQLite wants one placeholder a key: the list is filled up to the next power of two with its last
-    key, so that ten texts serve all sizes and stay prepared.
+    SQLite wants one placeholder a key: the list is filled up to the next power of two with its
+    last key, so that ten texts serve all sizes and stay prepared.
     """
 
     def __init__(
-        self, columns: Sequence[ColumnElement[Any]], key: ColumnElement[Any], make: Callable[..., T],
+        self, columns: Sequence[ColumnElement[Any]], key: ColumnElement[Any], make: Callable[...,
+        T],
         *conditions: ColumnElement[bool],
     ) -> None:  # fmt: skip
         self._columns, self._key, self._make = columns, key, make
@@ -133,11 +151,9 @@ class ByKeys(Generic[T]):
         return sized, sized.parameters([*keys, *[keys[-1]] * (size - len(keys))])
 
 
-def _encoder(column: ColumnElement[Any]) -> Convert | None:
-    return column.type.encoder("sqlite") if isinstance(column.type, Stored) else None
-
-
 def _decoder(column: ColumnElement[Any]) -> Convert | None:
+    if isinstance(column.type, Boolean):
+        return bool
     return column.type.decoder("sqlite") if isinstance(column.type, Stored) else None
 
 
@@ -176,7 +192,10 @@ class SqliteEngine:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                if error.sqlite_errorcode & 0xFF not in {
+                    sqlite3.SQLITE_BUSY,
+                    sqlite3.SQLITE_LOCKED,
+                }:
                     raise StoreError(str(error)) from error
                 await asyncio.sleep(_BUSY_PAUSE)
             else:
@@ -227,7 +246,7 @@ class SqliteEngine:
             raise StoreError(str(error)) from error
 
     async def commit(self) -> None:
-        """Make it durable (WAL, synchronous=FULL). Raises StoreError; then nothing was stored."""
+        """Make it durable (WAL, synchronous=FULL). Raises CommitRefused."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._jobs.put((loop, done))
@@ -245,7 +264,7 @@ class SqliteEngine:
             try:
                 self._writer.execute("COMMIT")
             except sqlite3.Error as error:
-                failure = StoreError(str(error))
+                failure = CommitRefused(str(error))
             loop.call_soon_threadsafe(_resolve, done, failure)
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, MetaData, text
+from sqlalchemy import CheckConstraint, Index, MetaData, text
 from sqlmodel import Field, SQLModel
 
 from gateway.domain.delivery import Cause, Outcome, State
@@ -69,7 +69,8 @@ class Plan(SQLModel, table=True):
 
 
 class Verification(SQLModel, table=True):
-    """One request; see `domain.verification.Verification`. `wake_at` is the gateway's only queue."""
+    """One request; see `domain.verification.Verification`. `wake_at` is the gateway's only
+    queue."""
 
     __tablename__: ClassVar[str] = "verification"
     __table_args__ = (
@@ -114,7 +115,7 @@ class Verification(SQLModel, table=True):
     code_length: int
     plan: bytes = Field(foreign_key="plan.digest")
     step: int
-    status: Status = Field(sa_type=Coded(STATUS))  # type: ignore[call-overload]
+    status: Status = Field(sa_type=Coded(STATUS))
     checks_used: int
     checks_max: int
     sends_used: int
@@ -150,12 +151,12 @@ class Attempt(SQLModel, table=True):
     ordinal: int
     step: int
     resend: int
-    cause: Cause = Field(sa_type=Coded(CAUSE))  # type: ignore[call-overload]
+    cause: Cause = Field(sa_type=Coded(CAUSE))
     account: str
     route: str
     channel: str
-    state: State = Field(sa_type=Coded(STATE))  # type: ignore[call-overload]
-    outcome: Outcome | None = Field(default=None, sa_type=Coded(OUTCOME))  # type: ignore[call-overload]
+    state: State = Field(sa_type=Coded(STATE))
+    outcome: Outcome | None = Field(default=None, sa_type=Coded(OUTCOME))
     reference: str | None = None
     reason: str | None = None
     error: str | None = None
@@ -166,7 +167,6 @@ class Attempt(SQLModel, table=True):
     read_at: datetime | None = Field(default=None, sa_type=Moment)
     polled_at: datetime | None = Field(default=None, sa_type=Moment)
     retry_at: datetime | None = Field(default=None, sa_type=Moment)
-    claim_id: int | None = Field(default=None, sa_type=BigInteger)
     claimed_until: datetime | None = Field(default=None, sa_type=Moment)
     tries: int
     words: str
@@ -184,8 +184,8 @@ class Transition(SQLModel, table=True):
     verification_id: UUID = Field(primary_key=True, sa_type=Id)
     number: int = Field(primary_key=True)
     attempt: int | None = None
-    before: State | Status = Field(sa_type=Coded(STANDING))  # type: ignore[call-overload]
-    after: State | Status = Field(sa_type=Coded(STANDING))  # type: ignore[call-overload]
+    before: State | Status = Field(sa_type=Coded(STANDING))
+    after: State | Status = Field(sa_type=Coded(STANDING))
     applied: bool
     source: str
     word: str | None = None

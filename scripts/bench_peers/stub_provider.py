@@ -1,6 +1,6 @@
-"""The provider: takes Octopush's send call, answers with a ticket, and DELAY later posts a DELIVERED
-receipt to the gateway over its own keep-alive connections. Each number is expected once; times are
-of the machine's monotonic clock, as in load.py.
+"""The provider: takes Octopush's send call, answers with a ticket, and DELAY later posts a
+DELIVERED receipt to the gateway over its own keep-alive connections. Each number is expected once;
+times are of the machine's monotonic clock, as in load.py.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class Receipts:
         self._live = 0
         self._closed = False
         self.answered: dict[str, int] = {}
+        self.refused: list[str] = []  # numbers whose receipt was answered with anything but 2xx
         self.statuses: Counter[int] = Counter()
         self.samples: list[str] = []
 
@@ -59,9 +60,7 @@ class Receipts:
             "delivery_date": self._date,
             "meta_data": {},
         }
-        self._waiting.append(
-            (wire.post(self._port, self._path, {}, orjson.dumps(receipt)), number)
-        )
+        self._waiting.append((wire.post(self._port, self._path, {}, orjson.dumps(receipt)), number))
         while self._idle:
             connection = self._idle.popleft()
             if connection.open:
@@ -82,7 +81,8 @@ class Receipts:
     def _note(self, number: str, status: int, body: bytes) -> None:
         self.answered[number] = time.monotonic_ns()
         self.statuses[status] += 1
-        if not 200 <= status < 300 and len(self.samples) < SHOWN:
+        if not 200 <= status < 300:
+            self.refused.append(number)
             self.samples.append(f"{status}: {body[:300].decode(errors='replace')}")
         self._progress()
 
@@ -165,7 +165,8 @@ class Provider:
             "strange": self._strange,
             "answered": receipts.answered if receipts else {},
             "statuses": {str(k): n for k, n in receipts.statuses.items()} if receipts else {},
-            "samples": receipts.samples if receipts else [],
+            "refused": receipts.refused if receipts else [],
+            "samples": receipts.samples[:SHOWN] if receipts else [],
         }
 
 
@@ -174,7 +175,11 @@ async def start() -> tuple[dict[str, Any], dict[str, wire.Command]]:
     server = await asyncio.get_running_loop().create_server(
         lambda: wire.Served(provider.received), "127.0.0.1", 0
     )
-    commands = {"expect": provider.expect, "wait": provider.wait, "report": provider.report}
+    commands: dict[str, wire.Command] = {
+        "expect": provider.expect,
+        "wait": provider.wait,
+        "report": provider.report,
+    }
     return {"port": server.sockets[0].getsockname()[1]}, commands
 
 

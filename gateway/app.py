@@ -1,0 +1,473 @@
+"""Wiring: Settings → Runtime → web application. The only module that knows all others."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from gateway import config
+from gateway.config import Settings, SettingsError
+from gateway.domain.keyring import Keyring
+from gateway.domain.workflow import Until
+from gateway.ports import Provider, Secret, Transport
+from gateway.providers import PROVIDERS
+from gateway.sandbox import Sandbox, SandboxSettings
+from gateway.services import dispatch, receive, reconcile, send, verify
+from gateway.services.case import LEASE_MARGIN, Context
+from gateway.services.dispatch import Dispatcher
+from gateway.services.runtime import Route, Runtime, Step, Workflow
+from gateway.store import schema
+from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.ledger import Doing, Ledger, Operation
+from gateway.store.reads import Reads
+from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.web.api import Api
+from gateway.web.auth import Keys
+from gateway.web.callbacks import Callbacks
+from gateway.web.errors import HANDLERS, Net
+from gateway.web.probes import Probes
+from gateway.worker import Worker
+
+GRACE = 15  # seconds a clean stop gives requests and submissions under way
+LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
+
+
+def clock() -> datetime:
+    """Now, to the millisecond: what is stored is what was meant."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
+    """What each operation means. Facts come before deadlines; outcomes are never turned away."""
+
+    def doing(order: int, share: float, module_wants: Any, apply: Any) -> Doing:
+        def applied(tx: Any, operation: Any, now: datetime) -> Any:
+            return apply(tx, context, operation, now)
+
+        return Doing(order, share, module_wants, applied)
+
+    return {
+        dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
+        receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
+        receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
+        verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
+        verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
+        verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
+        send.Accept: doing(5, 0.75, send.wants, send.apply),
+        reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
+    }
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One process's worth of gateway, put together and not yet started."""
+
+    settings: Settings
+    engine: SqliteEngine
+    ledger: Ledger
+    dispatcher: Dispatcher
+    runtime: Runtime
+    worker: Worker
+    web: Starlette
+    transports: tuple[Transport, ...]
+    log: Any
+
+    async def start(self) -> None:
+        """Begin to write and to pass."""
+        self.ledger.start()
+        self.worker.start()
+
+    async def stop(self) -> None:
+        """Start nothing new, bring home what is on the wire, write what waits, let go."""
+        await self.worker.stop()
+        await self.dispatcher.drain(GRACE)
+        await self.ledger.close()
+        for transport in self.transports:
+            if isinstance(transport, HttpTransport):
+                await transport.aclose()
+        self.engine.close()
+        tally = self.ledger.tally
+        self.log.info(
+            "ledger_closed",
+            operations=tally.operations,
+            commits=tally.commits,
+            reruns=tally.reruns,
+        )
+
+
+def build(
+    settings: Settings,
+    keyring: Keyring,
+    *,
+    transport: Transport | None = None,
+    now: Callable[[], datetime] = clock,
+    monotonic: Callable[[], float] = time.monotonic,
+    after: Callable[[object], None] | None = None,
+) -> Gateway:
+    """Put a gateway together. `after` sees each item a committed batch left behind, before it is
+    followed: a seam for tests that stop the process at a marked point."""
+    log = structlog.get_logger()
+    routes = _routes(settings, transport)
+    engine = SqliteEngine(settings.database)
+    reads = Reads(engine)
+    dispatcher = Dispatcher(
+        routes=routes,
+        keyring=keyring,
+        public_url=settings.public_url,
+        brand=settings.brand,
+        now=now,
+        monotonic=monotonic,
+        log=log,
+    )
+    context = Context(
+        keyring=keyring,
+        leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
+        unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
+        entropy=secrets.token_bytes,
+    )
+
+    def follow(items: Any) -> None:
+        if after is not None:
+            for item in items:
+                after(item)
+        dispatcher.follow(items)
+
+    ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
+    dispatcher.attach(ledger)
+    runtime = Runtime(
+        engine=engine,
+        ledger=ledger,
+        reads=reads,
+        keyring=keyring,
+        routes=routes,
+        workflows=_workflows(settings),
+        public_url=settings.public_url,
+        brand=settings.brand,
+        default_region=settings.default_region,
+        now=now,
+    )
+    worker = Worker(runtime, log)
+    gateway = Gateway(
+        settings=settings,
+        engine=engine,
+        ledger=ledger,
+        dispatcher=dispatcher,
+        runtime=runtime,
+        worker=worker,
+        web=_web(runtime, monotonic, partial(_problems, settings, reads, worker, now), log),
+        transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
+        log=log,
+    )
+    gateway.web.state.gateway = gateway
+    return gateway
+
+
+def _web(
+    runtime: Runtime,
+    monotonic: Callable[[], float],
+    ready: Callable[[], dict[str, str]],
+    log: Any,
+) -> Starlette:
+    keys = Keys(runtime.reads, runtime.now, monotonic)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        await app.state.gateway.start()
+        yield
+        await app.state.gateway.stop()
+
+    return Starlette(
+        routes=[
+            *Api(runtime, keys).routes(),
+            *Callbacks(runtime).routes(),
+            *Probes(ready).routes(),
+        ],
+        middleware=[Middleware(Net, log=log)],
+        exception_handlers=dict(HANDLERS),
+        lifespan=lifespan,
+    )
+
+
+def _routes(settings: Settings, transport: Transport | None) -> dict[str, Route]:
+    made: dict[str, Route] = {}
+    for provider in settings.providers:
+        carrier = transport or HttpTransport(AiohttpTransport(limit=provider.concurrency))
+        made[provider.name] = Route(provider.name, provider, carrier)
+    return made
+
+
+def _workflows(settings: Settings) -> dict[str, Workflow]:
+    return {
+        name: Workflow(
+            name,
+            tuple(
+                Step(
+                    step.channel,
+                    step.routes,
+                    step.patience,
+                    step.until,
+                    step.on_failed,
+                    step.on_unknown,
+                )
+                for step in steps
+            ),
+        )
+        for name, steps in settings.workflows.items()
+    }
+
+
+def _problems(
+    settings: Settings, reads: Reads, worker: Worker, now: Callable[[], datetime]
+) -> dict[str, str]:
+    """What keeps this process from being ready."""
+    problems = {}
+    try:
+        reads.soonest()
+    except StoreError as error:
+        problems["database"] = str(error)
+    if worker.last_pass is None:
+        problems["reconciler"] = "has not passed yet"
+    elif (now() - worker.last_pass).total_seconds() > LATE_PASS:
+        problems["reconciler"] = f"last passed at {worker.last_pass.isoformat()}"
+    return problems
+
+
+# The sandbox beside the gateway: the embedded default, without any account anywhere.
+
+
+def with_sandbox(
+    settings: Settings, keyring: Keyring, port: int, *, patience: int = 60
+) -> Settings:
+    """The settings with the sandbox's routes: Messenger, then SMS, then a call."""
+    world = f"http://127.0.0.1:{port}"
+    secret = partial(_sandbox_secret, keyring)
+    octopush: dict[str, Any] = {
+        "account": "octopush",
+        "api_login": "sandbox@example.com",
+        "api_key": secret("octopush-key"),
+        "callback_key": (secret("octopush-callback"),),
+        "base_url": f"{world}/octopush/v1/public",
+        "sender": "SANDBOX",
+    }
+    providers = (
+        _made(
+            "messenger",
+            name="messenger",
+            channel="messenger",
+            account="messenger",
+            token=secret("messenger-token"),
+            callback_secret=(secret("messenger-callback"),),
+            base_url=f"{world}/messenger/v1",
+        ),
+        _made("octopush", name="octopush", channel="sms", **octopush),
+        _made("octopush", name="octopush_voice", channel="voice", **octopush),
+    )
+    chain = (
+        _step("messenger", "messenger", patience, Until.READ),
+        _step("sms", "octopush", patience, Until.DELIVERED),
+        _step("voice", "octopush_voice", patience, Until.DELIVERED),
+    )
+    return config.replace(settings, providers, {"default": chain, "sms": chain[1:]})
+
+
+def _step(channel: str, route: str, patience: int, until: Until) -> config.StepSettings:
+    return config.StepSettings(channel=channel, routes=(route,), patience=patience, until=until)
+
+
+def _made(kind: str, **values: Any) -> Provider:
+    chosen = PROVIDERS[kind]
+    return chosen(chosen.Settings(**values))
+
+
+def _sandbox_secret(keyring: Keyring, purpose: str) -> Secret:
+    return Secret(keyring.index("sandbox", purpose).hex())
+
+
+def sandbox_settings(keyring: Keyring, public_url: str, **timing: Any) -> SandboxSettings:
+    """The sandbox's side of the same accounts."""
+    secret = partial(_sandbox_secret, keyring)
+    return SandboxSettings(
+        octopush_login="sandbox@example.com",
+        octopush_key=secret("octopush-key"),
+        octopush_callback_url=f"{public_url}/otp/delivered/octopush/{secret('octopush-callback')}",
+        messenger_token=secret("messenger-token"),
+        messenger_secret=secret("messenger-callback"),
+        **timing,
+    )
+
+
+@contextlib.asynccontextmanager
+async def sandbox(settings: SandboxSettings) -> AsyncGenerator[Sandbox]:
+    """A sandbox whose receipts leave by HTTP."""
+    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as client:
+
+        async def post(url: str, *, content: bytes, headers: Mapping[str, str]) -> int:
+            answer = await client.post(url, content=content, headers=dict(headers))
+            return answer.status_code
+
+        world = Sandbox(settings, post, clock)
+        try:
+            yield world
+        finally:
+            await world.aclose()
+
+
+# Processes.
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: two of them run in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:
+    """A uvicorn server for an application, to be served on a socket that is bound already."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=grace,
+            lifespan="auto",
+        )
+    )
+
+
+def bind(host: str, port: int, key: str = "--port") -> socket.socket:
+    """A listening socket. Raises SettingsError when the port is taken or not ours to take."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+    except OSError as error:
+        opened.close()
+        problem = f"cannot listen on {host}:{port}: {error.strerror}. Choose another port"
+        raise SettingsError({key: problem}) from None
+    opened.listen(2048)
+    return opened
+
+
+def port_of(opened: socket.socket) -> int:
+    """The port a socket is bound to."""
+    return int(opened.getsockname()[1])
+
+
+def prepare(settings: Settings) -> Keyring:
+    """Data folder, keyring and schema, made on the first start of the embedded default.
+
+    Raises SettingsError when one of them is not usable, and for a schema that is not current.
+    """
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError({"data_dir": f"{folder} cannot be made: {error.strerror}"}) from None
+    for place in {folder, settings.database.parent}:
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise SettingsError({"data_dir": f"{place} cannot be written to"})
+    keyring = config.load_keyring(settings.keyring_file, create=True)
+    check_schema(settings.database, migrate_new=True)
+    return keyring
+
+
+def check_schema(database: Path, *, migrate_new: bool = False) -> None:
+    """Raise SettingsError unless the schema is current; a new database is migrated on request."""
+    try:
+        found, wanted = schema.current(database), schema.head()
+        if found is None and migrate_new:
+            schema.upgrade(database)
+            return
+    except StoreError as error:
+        raise SettingsError({"database_url": str(error)}) from None
+    if found != wanted:
+        state = "has no schema" if found is None else f"is at migration {found}, not {wanted}"
+        problem = f"{database} {state}. Run: gateway migrate"
+        raise SettingsError({"database_url": problem})
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[IO[str]]:
+    """The lock of a data folder: one process serves, or replaces the index key.
+
+    Raises SettingsError when another process has it.
+    """
+    with (folder / "gateway.lock").open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            problem = f"{folder} is in use by a running `gateway serve`. Stop it, or use another"
+            raise SettingsError({"data_dir": problem}) from None
+        yield opened
+
+
+async def serve(
+    settings: Settings,
+    keyring: Keyring,
+    listening: socket.socket,
+    world: socket.socket | None,
+    *,
+    started: Callable[[Gateway, Sandbox | None], None] | None = None,
+    timing: Mapping[str, Any] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox.
+
+    The sandbox ends last, so that submissions under way are answered.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        simulated = None
+        if world is not None:
+            given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
+            simulated = await stack.enter_async_context(sandbox(given))
+            await stack.enter_async_context(served(simulated.app, world, grace=1))
+        gateway = build(settings, keyring)
+        async with served(gateway.web, listening):
+            if started is not None:
+                started(gateway, simulated)
+            await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> AsyncGenerator[None]:
+    """An application served on a socket for as long as the block lasts."""
+    running = server(app, grace=grace)
+    task = asyncio.get_running_loop().create_task(running.serve(sockets=[listening]))
+    while not running.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    if task.done():
+        await task
+        raise SettingsError({"serve": "the application did not start; see the log above"})
+    try:
+        yield
+    finally:
+        running.should_exit = True
+        await task

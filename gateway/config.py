@@ -1,0 +1,406 @@
+"""Settings: frozen, read once, every mistake listed by its key. The only reader of the
+environment and of gateway.toml.
+
+Order: command line, then GATEWAY_* variables, then gateway.toml, then the defaults. A secret is
+`{ env = "NAME" }` or `{ file = "PATH" }`; a literal one is refused.
+"""
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import secrets
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
+from gateway.ports import Provider, Secret
+from gateway.providers import PROVIDERS
+
+VARIABLES = (
+    "DATA_DIR",
+    "DATABASE_URL",
+    "PUBLIC_URL",
+    "BRAND",
+    "DEFAULT_REGION",
+    "LOG_LEVEL",
+    "KEYRING",
+)
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+
+
+class SettingsError(Exception):
+    """Wrong settings: `mistakes` maps each key to what is wrong with it and what to do."""
+
+    def __init__(self, mistakes: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{key}: {problem}" for key, problem in mistakes.items()))
+        self.mistakes = dict(mistakes)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """One step of a configured workflow; `patience` in seconds."""
+
+    channel: str
+    routes: tuple[str, ...]
+    patience: int
+    until: Until
+    on_failed: OnFailed = OnFailed.ADVANCE
+    on_unknown: OnUnknown = OnUnknown.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the gateway can be told."""
+
+    data_dir: Path
+    database: Path
+    keyring_file: Path
+    public_url: str
+    brand: str
+    default_region: str | None
+    log_level: str
+    sandbox_port: int | None  # None: no sandbox beside the gateway
+    providers: tuple[Provider, ...] = ()
+    workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
+    source: Path | None = None
+
+
+def replace(
+    settings: Settings,
+    providers: tuple[Provider, ...],
+    workflows: Mapping[str, tuple[StepSettings, ...]],
+) -> Settings:
+    """The settings with these routes and workflows."""
+    return dataclasses.replace(settings, providers=providers, workflows=workflows)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Step(_Model):
+    channel: str
+    routes: list[str] = Field(min_length=1)
+    patience: int = Field(default=60, ge=PATIENCE_SECONDS[0], le=PATIENCE_SECONDS[-1])
+    until: Literal["sent", "ack", "delivered", "read", "verified"] = "delivered"
+    on_failed: Literal["advance", "wait"] = "advance"
+    on_unknown: Literal["wait", "resubmit"] = "wait"
+
+
+class _Workflow(_Model):
+    steps: list[_Step] = Field(min_length=1, max_length=10)
+
+
+class _Sandbox(_Model):
+    port: int = Field(default=8081, ge=0, le=65535)
+
+
+class _File(_Model):
+    data_dir: str = "data"
+    database_url: str | None = None
+    public_url: str | None = None
+    brand: str = Field(default="Gateway", min_length=1, max_length=40)
+    default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    keyring: str | None = None
+    routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    workflows: dict[str, _Workflow] = Field(default_factory=dict)
+    sandbox: _Sandbox = _Sandbox()
+
+
+def load(
+    environ: Mapping[str, str],
+    file: Path | None = None,
+    *,
+    public_url: str = "http://127.0.0.1:8080",
+) -> Settings:
+    """Read the settings. `public_url` is where the server listens, used when none is configured.
+
+    Raises SettingsError with every mistake at once.
+    """
+    if file is None and environ.get("GATEWAY_CONFIG"):
+        file = Path(environ["GATEWAY_CONFIG"])
+    raw = _read(file) if file is not None else {}
+    for name in VARIABLES:
+        if (given := environ.get(f"GATEWAY_{name}")) is not None:
+            raw[name.lower()] = given
+    mistakes: dict[str, str] = {}
+    parsed = _parse(raw, mistakes)
+    if parsed is None:
+        raise SettingsError(mistakes)
+    data_dir = Path(parsed.data_dir)
+    settings = Settings(
+        data_dir=data_dir,
+        database=_database(parsed.database_url, data_dir, mistakes),
+        keyring_file=Path(parsed.keyring) if parsed.keyring else data_dir / "keyring.json",
+        public_url=_url("public_url", parsed.public_url or public_url, mistakes),
+        brand=parsed.brand,
+        default_region=parsed.default_region,
+        log_level=parsed.log_level,
+        sandbox_port=parsed.sandbox.port if not parsed.routes else None,
+        providers=_providers(parsed.routes, environ, mistakes),
+        source=file,
+    )
+    workflows = _workflows(parsed, settings.providers, mistakes)
+    if mistakes:
+        raise SettingsError(mistakes)
+    return dataclasses.replace(settings, workflows=workflows)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            {str(file): "there is no such file; check --config or GATEWAY_CONFIG"}
+        ) from None
+    except OSError as error:
+        raise SettingsError({str(file): f"cannot be read: {error.strerror}"}) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError({str(file): f"is not valid TOML: {error}"}) from None
+
+
+def _parse(raw: dict[str, Any], mistakes: dict[str, str]) -> _File | None:
+    try:
+        return _File.model_validate(raw)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            key = ".".join(str(part) for part in problem["loc"])
+            unknown = problem["type"] == "extra_forbidden"
+            mistakes[key] = "is not a setting; check its spelling" if unknown else problem["msg"]
+        return None
+
+
+def _database(url: str | None, data_dir: Path, mistakes: dict[str, str]) -> Path:
+    if url is None:
+        return data_dir / "gateway.db"
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///"))
+    mistakes["database_url"] = (
+        "is sqlite:///PATH in this version (PostgreSQL comes with the scale-out work)"
+    )
+    return data_dir / "gateway.db"
+
+
+def _url(key: str, url: str, mistakes: dict[str, str]) -> str:
+    """An address without trailing slash; plain http only on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        mistakes[key] = "is not an http(s) address like https://otp.example.com"
+    elif parts.scheme == "http" and not _loopback(parts.hostname):
+        mistakes[key] = "is plain http; only loopback addresses may be. Use https"
+    elif parts.username or parts.password:
+        mistakes[key] = "holds credentials; give them as settings of their own"
+    return url.rstrip("/")
+
+
+def _loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _providers(
+    routes: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], mistakes: dict[str, str]
+) -> tuple[Provider, ...]:
+    made = []
+    for name, table in routes.items():
+        key = f"routes.{name}"
+        if not _NAME.fullmatch(name):
+            mistakes[key] = "is not a name: small letters, digits, - and _, at most 32"
+            continue
+        kind = table.get("provider")
+        if kind not in PROVIDERS:
+            mistakes[f"{key}.provider"] = f"must be one of {', '.join(sorted(PROVIDERS))}"
+            continue
+        given = {k: v for k, v in table.items() if k != "provider"}
+        provider = _provider(key, str(kind), given, environ, mistakes)
+        if provider is not None:
+            made.append(provider)
+    return tuple(made)
+
+
+def _provider(
+    key: str,
+    kind: str,
+    given: dict[str, Any],
+    environ: Mapping[str, str],
+    mistakes: dict[str, str],
+) -> Provider | None:
+    """One route's provider; None when something about it is wrong and listed."""
+    chosen = PROVIDERS[kind]
+    hints = typing.get_type_hints(chosen.Settings)
+    before = len(mistakes)
+    name = key.removeprefix("routes.")
+    values: dict[str, Any] = {"name": name, "account": name}
+    for setting, value in given.items():
+        if setting not in hints or setting == "name":
+            known = ", ".join(sorted(set(hints) - {"name"}))
+            mistakes[f"{key}.{setting}"] = f"is not a setting of {kind}; there are: {known}"
+        else:
+            values[setting] = _value(f"{key}.{setting}", hints[setting], value, environ, mistakes)
+    for one in dataclasses.fields(chosen.Settings):
+        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        if required and one.name not in values:
+            mistakes[f"{key}.{one.name}"] = f"is missing; {kind} needs it"
+    if "base_url" in values and isinstance(values["base_url"], str):
+        _url(f"{key}.base_url", values["base_url"], mistakes)
+    if len(mistakes) > before:
+        return None
+    try:
+        return chosen(chosen.Settings(**values))
+    except ValueError as error:
+        mistakes[key] = str(error)
+        return None
+
+
+def _value(
+    key: str, hint: Any, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> Any:
+    """A setting as its dataclass wants it, secrets resolved."""
+    if hint is Secret:
+        return _secret(key, value, environ, mistakes)
+    if typing.get_origin(hint) is tuple:
+        several = value if isinstance(value, list) else [value]
+        return tuple(_secret(key, one, environ, mistakes) for one in several)
+    if _allows(hint, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    try:
+        return TypeAdapter(hint, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        mistakes[key] = error.errors(include_url=False, include_input=False)[0]["msg"]
+        return None
+
+
+def _allows(hint: Any, kind: type) -> bool:
+    if isinstance(hint, types.UnionType):
+        return kind in typing.get_args(hint)
+    return hint is kind
+
+
+def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]) -> Secret:
+    match value:
+        case {"env": str(name)} if len(value) == 1:
+            if environ.get(name):
+                return Secret(environ[name])
+            mistakes[key] = f"the environment variable {name} is not set"
+        case {"file": str(path)} if len(value) == 1:
+            try:
+                text = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                mistakes[key] = f"the file {path} cannot be read: {type(error).__name__}"
+            else:
+                if text:
+                    return Secret(text)
+                mistakes[key] = f"the file {path} is empty"
+        case _:
+            mistakes[key] = (
+                'is a secret: write { env = "NAME" } or { file = "PATH" }, never the value itself'
+            )
+    return Secret("")
+
+
+def _workflows(
+    parsed: _File, providers: tuple[Provider, ...], mistakes: dict[str, str]
+) -> dict[str, tuple[StepSettings, ...]]:
+    channels = {provider.name: provider.channel for provider in providers}
+    named = set(channels) | set(parsed.routes)
+    made = {}
+    for name, workflow in parsed.workflows.items():
+        for at, step in enumerate(workflow.steps):
+            key = f"workflows.{name}.steps.{at}"
+            for route in step.routes:
+                if route not in named:
+                    there = ", ".join(sorted(named)) or "none"
+                    mistakes[f"{key}.routes"] = f"there is no route {route!r}; there are: {there}"
+                elif channels.get(route, step.channel) != step.channel:
+                    mistakes[f"{key}.routes"] = (
+                        f"{route!r} serves {channels[route]}, not {step.channel}"
+                    )
+        made[name] = tuple(_step(step) for step in workflow.steps)
+    if parsed.routes and "default" not in made:
+        mistakes["workflows.default"] = "is missing: say which channels a code goes over, in order"
+    if not parsed.routes and parsed.workflows:
+        mistakes["workflows"] = "need [routes.…] of your own; without any, the sandbox's are used"
+    return made
+
+
+def _step(step: _Step) -> StepSettings:
+    return StepSettings(
+        channel=step.channel,
+        routes=tuple(step.routes),
+        patience=step.patience,
+        until=Until(step.until),
+        on_failed=OnFailed(step.on_failed),
+        on_unknown=OnUnknown(step.on_unknown),
+    )
+
+
+# The keyring file: {"current": "k1", "keys": {"k1": base64}, "index_key": base64}.
+
+
+def load_keyring(file: Path, *, create: bool = False) -> Keyring:
+    """The keyring of a file; with `create`, a new one where there is none (mode 0600).
+
+    Raises SettingsError naming the file.
+    """
+    try:
+        if create and not file.exists():
+            _write_keyring(file, "k1", {"k1": secrets.token_bytes(KEY_BYTES)}, None)
+        current, keys, index_key = _read_keyring(file)
+        return Keyring(current, keys, index_key)
+    except FileNotFoundError:
+        problem = "there is no keyring; `gateway serve` on the embedded default makes one"
+        raise SettingsError({str(file): problem}) from None
+    except OSError as error:
+        raise SettingsError({str(file): f"cannot be read or written: {error.strerror}"}) from None
+    except (KeyError, ValueError, TypeError, AttributeError, KeyringError) as error:
+        raise SettingsError({str(file): f"is not a keyring: {error}"}) from None
+
+
+def rotate_keyring(file: Path) -> str:
+    """Add a key and make it current; older ones are kept for the rows that name them. Its name."""
+    _, keys, index_key = _read_keyring(file)
+    number = 1 + max((int(name[1:]) for name in keys if name[1:].isdigit()), default=0)
+    name = f"k{number}"
+    _write_keyring(file, name, keys | {name: secrets.token_bytes(KEY_BYTES)}, index_key)
+    return name
+
+
+def replace_index_key(file: Path, index_key: bytes) -> None:
+    """Put another index key in place, once every index has been made anew with it."""
+    current, keys, _ = _read_keyring(file)
+    _write_keyring(file, current, keys, index_key)
+
+
+def _read_keyring(file: Path) -> tuple[str, dict[str, bytes], bytes]:
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    keys = {name: base64.b64decode(key, validate=True) for name, key in raw["keys"].items()}
+    return raw["current"], keys, base64.b64decode(raw["index_key"], validate=True)
+
+
+def _write_keyring(
+    file: Path, current: str, keys: Mapping[str, bytes], index_key: bytes | None
+) -> None:
+    """Written beside and moved into place: a crash leaves the old one or the new one."""
+    body = {
+        "current": current,
+        "keys": {name: base64.b64encode(key).decode() for name, key in keys.items()},
+        "index_key": base64.b64encode(index_key or secrets.token_bytes(KEY_BYTES)).decode(),
+    }
+    beside = file.with_suffix(".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        json.dump(body, opened, indent=2)
+        opened.flush()
+        os.fsync(opened.fileno())
+    beside.replace(file)

@@ -1,0 +1,97 @@
+"""structlog set-up: JSON lines, one per step, with ids; numbers masked, codes and keys never.
+
+Lines are gathered and written a few times a second, or at once when one is a warning or worse:
+a write per line would cost as much as the line.
+"""
+
+import asyncio
+import atexit
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+from gateway.domain import recipient
+
+FLUSH_EVERY = 0.1  # seconds a line may wait
+_MOST = 65_536  # bytes that are gathered
+_KEYS = re.compile(r"otp_(?:live|test)_[A-Za-z0-9_-]+|Bearer [^\s\"]+")
+_SECRET_FIELDS = frozenset({"code", "key", "authorization", "secret", "token", "api_key", "text"})
+_FREE_FIELDS = ("detail", "error", "word", "problem", "exception")
+
+
+class BufferedOutput:
+    """A file for structlog's BytesLogger that gathers what is written."""
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, line: bytes) -> int:
+        self._waiting.append(line)
+        self._size += len(line)
+        return len(line)
+
+    def flush(self) -> None:
+        """Called after each line: write now when much has gathered or no loop runs, else soon."""
+        if self._size >= _MOST:
+            self.drain()
+            return
+        if self._timer is None:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                self.drain()
+            else:
+                self._timer = loop.call_later(FLUSH_EVERY, self.drain)
+
+    def drain(self) -> None:
+        """Write everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            lines, self._waiting, self._size = self._waiting, [], 0
+            self._target.write(b"".join(lines))
+        self._target.flush()
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The last net: secrets by the name of their field, digits and keys in free text."""
+    for name in _FREE_FIELDS:
+        text = event.get(name)
+        if isinstance(text, str):
+            event[name] = recipient.redact(_KEYS.sub("•••", text))
+    for name in _SECRET_FIELDS & event.keys():
+        event[name] = "•••"
+    return event
+
+
+def configure(level: str = "info", target: BinaryIO | None = None) -> BufferedOutput:
+    """Set structlog up for this process; what it returns is drained at exit."""
+    output = BufferedOutput(target or sys.stdout.buffer)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(file=output),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, force=True)
+    atexit.register(output.drain)
+    return output
+
+
+def _dumps(event: Any, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)

@@ -1,0 +1,362 @@
+"""One verification in the hands of one operation: what is heard is merged, what follows is
+decided.
+
+A case is opened over the ledger's working copy, changed in memory, and put back once. It never
+touches a database or a provider; what is to be done after the commit (hand over, poll, log) it
+leaves behind as values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from gateway.domain import delivery, verification, workflow
+from gateway.domain.delivery import Attempt, Outcome, State
+from gateway.domain.identity import uuid7
+from gateway.domain.keyring import Keyring
+from gateway.domain.recipient import mask
+from gateway.domain.verification import Status, Verification
+from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
+from gateway.ports import Receipt
+from gateway.store.ledger import Transaction
+from gateway.store.records import Logged, Source
+
+LEASE_MARGIN = 5.0  # seconds a claim outlives the route's own time limit
+_LOOK_AGAIN = 1.0  # seconds until a free slot is looked for again, and up to half of that more
+_WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What decisions need to know besides the rows."""
+
+    keyring: Keyring
+    leases: Mapping[str, float]  # seconds a claim lasts, by route
+    unsigned: frozenset[str]  # routes whose receipts are hints and must name the right number
+    entropy: Any  # bytes of randomness, by count
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A claimed attempt, to be put on the wire once its claim is committed."""
+
+    verification: Verification
+    attempt: Attempt
+    sender: str | None
+    last_step: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """An attempt whose provider is to be asked how it is doing."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A verification that ended: what has not been written to a provider yet stays unwritten."""
+
+    verification_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """A verification that found no free slot on a route."""
+
+    verification_id: UUID
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the log."""
+
+    event: str
+    facts: Mapping[str, Any]
+    level: str = "info"
+
+
+class Case:
+    """A verification, its attempts and its plan, as this operation sees and leaves them."""
+
+    def __init__(
+        self, tx: Transaction, context: Context, current: Verification, plan: Plan, now: datetime
+    ) -> None:
+        self.tx = tx
+        self.context = context
+        self.verification = current
+        self.plan = plan
+        self.now = now
+        self.attempts: list[Attempt] = tx.attempts(current.id)
+        self._log = current.log
+        self._changed: dict[UUID, None] = {}
+
+    @classmethod
+    def open(
+        cls, tx: Transaction, context: Context, named: UUID | None, now: datetime
+    ) -> "Case | None":
+        """The case of a stored verification; None when there is none of that id."""
+        current = tx.verification(named) if named is not None else None
+        if current is None:
+            return None
+        return cls(tx, context, current, tx.plans[current.plan], now)
+
+    def attempt(self, named: UUID) -> Attempt:
+        """One of its attempts."""
+        return next(attempt for attempt in self.attempts if attempt.id == named)
+
+    def change(self, changed: Attempt) -> None:
+        """Put an attempt's newer value in place."""
+        self._changed[changed.id] = None
+        for at, attempt in enumerate(self.attempts):
+            if attempt.id == changed.id:
+                self.attempts[at] = changed
+                return
+        self.attempts.append(changed)
+
+    def hear(
+        self,
+        attempt: Attempt,
+        state: State | None,
+        *,
+        source: str,
+        word: str | None = None,
+        provider_time: str | None = None,
+        reason: str | None = None,
+        **changes: Any,
+    ) -> Attempt:
+        """Merge a statement into an attempt and log it, whether it moved the state or not."""
+        moved = delivery.advance(attempt.state, state)
+        if moved.applied:
+            changes |= _reached(attempt, moved.after, self.now)
+            changes["reason"] = reason
+        changed = replace(attempt, state=moved.after, **changes)
+        self.change(changed)
+        self._record(
+            attempt.ordinal,
+            moved.before,
+            moved.after,
+            source,
+            word=word,
+            provider_time=provider_time,
+        )
+        self._note_moved(changed, moved, source, word)
+        return changed
+
+    def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> None:
+        """A receipt for an attempt. A word heard before only raises `repeats` (F11)."""
+        word = receipt.word[:255]
+        again = attempt.heard(word)
+        if again and not delivery.advance(attempt.state, receipt.state).applied:
+            self.change(replace(attempt, repeats=attempt.repeats + 1))
+            return
+        words = attempt.words.split("\n")[:_WORDS_KEPT] if attempt.words else []
+        self.hear(
+            attempt,
+            receipt.state,
+            source=source,
+            word=word,
+            provider_time=receipt.provider_time,
+            reason=receipt.reason,
+            words="\n".join([*words, word.replace("\n", " ")]),
+        )
+
+    def decide(self, asked: Asked | None = None) -> Action:
+        """Ask what is next and do it, until there is nothing left to do now. The last answer."""
+        self._lapse()
+        action: Action = Finish(self.verification.status)
+        for _ in range(8):
+            action = workflow.next_action(
+                self.plan, self.verification, self.attempts, self.now, asked
+            )
+            match action:
+                case Wait():
+                    break
+                case Finish(status):
+                    timely = status is Status.EXPIRED
+                    self.end(status, Source.DEADLINE if timely else Source.ENGINE)
+                    break
+                case Poll(attempt_id):
+                    asked_of = replace(self.attempt(attempt_id), polled_at=self.now)
+                    self.change(asked_of)
+                    self.tx.after.append(Inquiry(asked_of))
+                case Send():
+                    self._send(action)
+            asked = None
+        return action
+
+    def end(self, status: Status, source: str) -> None:
+        """The verification ends; attempts that still wait for a slot are withdrawn."""
+        if self.verification.status is not Status.PENDING:
+            return
+        self.verification = verification.end(self.verification, status, self.now)
+        self.ended(source)
+
+    def ended(self, source: str) -> None:
+        """What follows from an end that has been written into the verification already."""
+        status = self.verification.status
+        self._record(None, Status.PENDING, status, source)
+        self._withdraw()
+        self.tx.after.append(Ended(self.verification.id))
+        facts = {"verification_id": str(self.verification.id), "status": status, "source": source}
+        self.tx.after.append(Note("verification_ended", facts))
+
+    def close(self) -> Verification:
+        """Put everything back into the working copy; `wake_at` says when to look again."""
+        current = self.verification
+        wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
+        self.verification = replace(current, wake_at=wake_at, log=self._log)
+        self.tx.put(self.verification)
+        for attempt in self.attempts:
+            if attempt.id in self._changed:
+                self.tx.put_attempt(attempt)
+        return self.verification
+
+    def _send(self, action: Send) -> None:
+        if action.attempt_id is not None:
+            attempt = self.attempt(action.attempt_id)
+        else:
+            attempt = self._new_attempt(action)
+            self.verification = replace(self.verification, step=action.step)
+            self._withdraw(before=attempt)
+        self.change(self._claim(attempt, action.route.sender))
+
+    def _new_attempt(self, action: Send) -> Attempt:
+        step = self.plan.steps[action.step]
+        return Attempt(
+            id=uuid7(self.now, self.context.entropy(10)),
+            verification_id=self.verification.id,
+            ordinal=len(self.attempts) + 1,
+            step=action.step,
+            resend=action.resend,
+            cause=action.cause,
+            account=action.route.account,
+            route=action.route.name,
+            channel=step.channel,
+            state=State.QUEUED,
+            outcome=None,
+            reference=None,
+            reason=None,
+            error=None,
+            queued_at=self.now,
+            overdue_at=self.now + timedelta(seconds=step.patience),
+        )
+
+    def _claim(self, attempt: Attempt, sender: str | None) -> Attempt:
+        """Take the right to submit it, when its route has a free slot in this process."""
+        lease = self.context.leases.get(attempt.route)
+        if lease is None or not self.tx.take_slot(attempt.route):
+            pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
+            self.tx.after.append(Crowded(self.verification.id, attempt.route))
+            return replace(attempt, retry_at=self.now + timedelta(seconds=pause))
+        claimed = replace(
+            attempt,
+            tries=attempt.tries + 1,
+            claimed_until=self.now + timedelta(seconds=lease),
+            retry_at=None,
+        )
+        last_step = attempt.step == len(self.plan.steps) - 1
+        self.tx.after.append(Handover(self.verification, claimed, sender, last_step))
+        return claimed
+
+    def _withdraw(self, before: Attempt | None = None) -> None:
+        """Attempts that never found a slot and whose time has passed."""
+        for attempt in list(self.attempts):
+            if attempt.waiting and attempt is not before:
+                self.hear(
+                    attempt,
+                    State.FAILED,
+                    source=Source.ENGINE,
+                    reason="withdrawn",
+                    outcome=Outcome.WITHDRAWN,
+                )
+
+    def _lapse(self) -> None:
+        for attempt in list(self.attempts):
+            lapsed = workflow.lapse(attempt, self.now)
+            if lapsed is not attempt:
+                self.change(lapsed)
+                if lapsed.state is not attempt.state:
+                    self._record(attempt.ordinal, attempt.state, lapsed.state, Source.ENGINE)
+                    moved = delivery.Transition(attempt.state, lapsed.state)
+                    self._note_moved(lapsed, moved, Source.ENGINE, "claim_lapsed")
+
+    def _record(
+        self,
+        ordinal: int | None,
+        before: State | Status,
+        after: State | Status,
+        source: str,
+        *,
+        word: str | None = None,
+        provider_time: str | None = None,
+    ) -> None:
+        self.tx.log(
+            Logged(
+                verification_id=self.verification.id,
+                number=self._log,
+                attempt=ordinal,
+                before=before,
+                after=after,
+                applied=after is not before,
+                source=source,
+                word=word,
+                provider_time=provider_time[:64] if provider_time is not None else None,
+                recorded_at=self.now,
+            )
+        )
+        self._log += 1
+
+    def _note_moved(
+        self, attempt: Attempt, moved: delivery.Transition, source: str, word: str | None
+    ) -> None:
+        facts = {
+            "verification_id": str(self.verification.id),
+            "attempt_id": str(attempt.id),
+            "route": attempt.route,
+            "channel": attempt.channel,
+            "cause": attempt.cause,
+            "before": moved.before,
+            "state": moved.after,
+            "source": source,
+            "word": word,
+            "reason": attempt.reason,
+        }
+        self.tx.after.append(Note("attempt_heard", facts))
+
+
+def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:
+    """The times that reaching a state sets. What was read was delivered, and what was was sent."""
+    changes: dict[str, Any] = {}
+    if state is not State.FAILED:
+        changes["sent_at"] = attempt.sent_at or now
+    if state in {State.DELIVERED, State.READ}:
+        changes["delivered_at"] = attempt.delivered_at or now
+    if state is State.READ:
+        changes["read_at"] = now
+    return changes
+
+
+def masked(context: Context, current: Verification) -> str:
+    """The recipient as it may be shown."""
+    number = recipient_of(context.keyring, current)
+    return mask(number) if number is not None else "erased"
+
+
+def recipient_of(keyring: Keyring, current: Verification) -> str | None:
+    """The address in the clear, None when it has been erased."""
+    if current.recipient_sealed is None:
+        return None
+    opened = keyring.open(current.key_id, current.recipient_sealed, owner=current.id.bytes)
+    return opened.decode()
+
+
+def code_of(keyring: Keyring, current: Verification) -> str:
+    """The code: the caller's own where there was one, else derived."""
+    if current.code_sealed is not None:
+        owner = b"code" + current.id.bytes
+        return keyring.open(current.key_id, current.code_sealed, owner=owner).decode()
+    return keyring.code(current.key_id, current.id, current.salt, current.code_length)

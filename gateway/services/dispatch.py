@@ -1,0 +1,438 @@
+"""Hand claimed attempts to their providers and bring the outcomes back.
+
+It starts where a commit ends and never holds a transaction. Slots (calls under way, calls per
+second) are counted here per route, and given to the ledger as a value before each batch.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from gateway.domain import message, recipient
+from gateway.domain.delivery import Attempt, Outcome, State
+from gateway.domain.errors import Unavailable
+from gateway.domain.keyring import Keyring
+from gateway.domain.workflow import MAX_TRIES, retry_delay
+from gateway.ports import (
+    Accepted,
+    Lost,
+    NotSent,
+    Outgoing,
+    Polls,
+    RefusalKind,
+    Refused,
+    Unknown,
+)
+from gateway.services import receive
+from gateway.services.case import (
+    Case,
+    Context,
+    Crowded,
+    Ended,
+    Handover,
+    Inquiry,
+    Note,
+    code_of,
+    recipient_of,
+)
+from gateway.services.receive import Receive
+from gateway.services.reconcile import Wake
+from gateway.services.runtime import Route
+from gateway.store.ledger import Ledger, Operation, Transaction, Wants
+from gateway.store.records import Source
+
+_OFFER_AGAIN = 0.5  # seconds between two offers of an outcome that could not be stored
+_CROWD = (
+    10_000  # verifications remembered per route as waiting for a slot; the rest is found by time
+)
+
+_KINDS = {
+    RefusalKind.TEMPORARY: Outcome.TEMPORARY,
+    RefusalKind.THROTTLED: Outcome.THROTTLED,
+    RefusalKind.ACCOUNT: Outcome.ACCOUNT,
+    RefusalKind.PERMANENT: Outcome.PERMANENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The claim is given back: nothing was sent, and nothing is known against sending it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The verification ended before a byte was written."""
+
+
+Result = Accepted | Refused | Unknown | Released | Withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude(Operation[None]):
+    """What became of submitting an attempt under a claim. Always recorded, however late."""
+
+    attempt_id: UUID
+    account: str
+    claim: int
+    result: Result
+
+
+class Log(Protocol):
+    """The part of structlog that is used."""
+
+    def info(self, event: str, **facts: object) -> object: ...
+    def warning(self, event: str, **facts: object) -> object: ...
+    def error(self, event: str, **facts: object) -> object: ...
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The slots of one route."""
+
+    concurrency: int
+    rate: float | None
+    flying: int = 0
+    tokens: float = 0.0
+    filled_at: float = 0.0
+    crowd: deque[UUID] = field(default_factory=lambda: deque(maxlen=_CROWD))
+
+    def free(self, monotonic: float) -> int:
+        """How many attempts may start now."""
+        free = self.concurrency - self.flying
+        if self.rate is None:
+            return free
+        grown = self.tokens + (monotonic - self.filled_at) * self.rate
+        self.tokens = min(grown, max(self.rate, 1.0))
+        self.filled_at = monotonic
+        return min(free, int(self.tokens))
+
+    def take(self) -> None:
+        self.flying += 1
+        if self.rate is not None:
+            self.tokens -= 1
+
+
+class Dispatcher:
+    """The submissions under way in this process."""
+
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Route],
+        keyring: Keyring,
+        public_url: str,
+        brand: str,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        log: Log,
+    ) -> None:
+        self._routes = routes
+        self._keyring = keyring
+        self._public_url = public_url
+        self._brand = brand
+        self._now = now
+        self._monotonic = monotonic
+        self._log = log
+        self._ledger: Ledger | None = None
+        self._lanes = {
+            route.name: _Lane(route.provider.concurrency, route.provider.rate, tokens=1.0)
+            for route in routes.values()
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: set[UUID] = set()
+        self._flying: dict[UUID, int] = {}
+        self._closing = False
+
+    def attach(self, ledger: Ledger) -> None:
+        """Where outcomes go: the ledger is made with our slots, so it comes after us."""
+        self._ledger = ledger
+
+    def slots(self) -> dict[str, int]:
+        """Free slots by route, for the next batch."""
+        if self._closing:
+            return {}
+        monotonic = self._monotonic()
+        return {name: lane.free(monotonic) for name, lane in self._lanes.items()}
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are on the wire or on their way back."""
+        return len(self._tasks)
+
+    def follow(self, items: Sequence[object]) -> None:
+        """Do what a committed batch left to be done. Called once, right after its commit."""
+        for item in items:
+            match item:
+                case Handover():
+                    self._lanes[item.attempt.route].take()
+                    vid = item.verification.id
+                    self._flying[vid] = self._flying.get(vid, 0) + 1
+                    self._spawn(self._hand_over(item))
+                case Note():
+                    write = self._log.info if item.level == "info" else self._log.warning
+                    write(item.event, **item.facts)
+                case Ended():
+                    if item.verification_id in self._flying:
+                        self._ended.add(item.verification_id)
+                case Inquiry():
+                    self._spawn(self._inquire(item.attempt))
+                case Crowded():
+                    self._lanes_crowd(item)
+
+    def _lanes_crowd(self, item: Crowded) -> None:
+        lane = self._lanes.get(item.route)
+        if lane is not None and item.verification_id not in lane.crowd:
+            lane.crowd.append(item.verification_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Start nothing more; wait for what is on the wire. The rest is found at the next
+        start.
+        """
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_over(self, handover: Handover) -> None:
+        attempt, vid = handover.attempt, handover.verification.id
+        try:
+            result = await self._submit(handover)
+        finally:
+            self._lanes[attempt.route].flying -= 1
+            left = self._flying.pop(vid) - 1
+            if left:
+                self._flying[vid] = left
+            else:
+                self._ended.discard(vid)
+        self._wake_crowd(attempt.route)
+        await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
+
+    async def _submit(self, handover: Handover) -> Result:
+        """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
+        attempt = handover.attempt
+        route = self._routes[attempt.route]
+        provider = route.provider
+        now = self._now()
+        if handover.verification.id in self._ended:
+            return Withdrawn()
+        late = timedelta(seconds=provider.timeout)
+        if self._closing or attempt.claimed_until is None or now > attempt.claimed_until - late:
+            return Released()
+        try:
+            request = provider.build(self._outgoing(handover, now))
+        except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
+            self._log.error("build_failed", route=route.name, problem=type(error).__name__)
+            return Refused("build_failed", RefusalKind.PERMANENT)
+        try:
+            response = await route.transport.send(
+                request, within=provider.timeout, auth=provider.auth()
+            )
+        except NotSent as error:
+            return Refused(error.reason, RefusalKind.TEMPORARY, error=str(error))
+        except Lost as error:
+            return Unknown(error.reason, str(error))
+        except Exception as error:  # noqa: BLE001  nobody can tell how far it came
+            self._log.error("transport_failed", route=route.name, problem=type(error).__name__)
+            return Unknown("transport_failed", type(error).__name__)
+        try:
+            return provider.parse(response)
+        except Exception as error:  # noqa: BLE001  an answer that nobody understood
+            self._log.error("parse_failed", route=route.name, problem=type(error).__name__)
+            return Unknown("answer_not_understood", type(error).__name__)
+
+    def _outgoing(self, handover: Handover, now: datetime) -> Outgoing:
+        current, attempt = handover.verification, handover.attempt
+        number = recipient_of(self._keyring, current)
+        if number is None:
+            raise LookupError("the recipient has been erased")
+        code = code_of(self._keyring, current)
+        life = int((current.expires_at - now).total_seconds())
+        patience = int((attempt.overdue_at - now).total_seconds())
+        token = self._keyring.token(attempt.id)
+        return Outgoing(
+            attempt_id=str(attempt.id),
+            channel=attempt.channel,
+            recipient=number,
+            text=message.text(code=code, brand=self._brand, expires_at=current.expires_at, now=now),
+            code=code,
+            sender=handover.sender,
+            callback_url=f"{self._public_url}/otp/delivered/{attempt.route}/{token}",
+            validity=life if handover.last_step else max(1, min(patience, life)),
+        )
+
+    async def _inquire(self, attempt: Attempt) -> None:
+        """Ask the provider; what it says is a receipt like any other."""
+        route = self._routes.get(attempt.route)
+        if route is None or not isinstance(route.provider, Polls):
+            return
+        request = route.provider.build_poll(str(attempt.id), attempt.reference)
+        if request is None:
+            return
+        try:
+            response = await route.transport.send(request, within=3.0, auth=route.provider.auth())
+            heard = route.provider.parse_poll(response)
+        except (NotSent, Lost) as error:
+            self._log.warning("poll_failed", route=route.name, reason=error.reason)
+            return
+        if heard is not None:
+            operation = Receive(route.name, attempt.account, attempt.id, (heard,), Source.POLL)
+            with contextlib.suppress(Unavailable):  # the step falls back, as without an answer
+                await self._the_ledger().submit(operation)
+
+    async def _offer(self, operation: Conclude) -> None:
+        """An outcome is offered again until it is stored."""
+        while True:
+            try:
+                await self._the_ledger().submit(operation)
+            except Unavailable as error:
+                if error.code == "closing":
+                    return  # the claim lapses, and the next process sees an unknown outcome
+                self._log.error("outcome_not_stored", attempt_id=str(operation.attempt_id))
+                await asyncio.sleep(_OFFER_AGAIN)
+            else:
+                return
+
+    def _wake_crowd(self, route: str) -> None:
+        """A slot is free: the one who waits longest gets it."""
+        lane = self._lanes[route]
+        if lane.crowd and not self._closing and lane.free(self._monotonic()) > 0:
+            self._spawn(self._wake(lane.crowd.popleft()))
+
+    async def _wake(self, verification_id: UUID) -> None:
+        with contextlib.suppress(Unavailable):  # its jittered second brings it back as well
+            await self._the_ledger().submit(Wake(named=(verification_id,)))
+
+    def _the_ledger(self) -> Ledger:
+        if self._ledger is None:
+            raise RuntimeError("the dispatcher was not attached to a ledger")
+        return self._ledger
+
+
+def wants(operation: Conclude) -> Wants:
+    """The attempt, and whatever carries or is parked under the reference it brought."""
+    result = operation.result
+    if isinstance(result, Accepted) and result.reference:
+        references = ((operation.account, result.reference),)
+        return Wants(attempts=(operation.attempt_id,), references=references)
+    return Wants(attempts=(operation.attempt_id,))
+
+
+def apply(tx: Transaction, context: Context, operation: Conclude, now: datetime) -> None:
+    """Record the outcome, link receipts that came before it, decide what follows."""
+    case = Case.open(tx, context, tx.owner(operation.attempt_id), now)
+    if case is None:
+        return
+    attempt = case.attempt(operation.attempt_id)
+    held = attempt.claimed_until is not None and attempt.tries == operation.claim
+    if held:
+        attempt = replace(attempt, claimed_until=None)
+        case.change(attempt)
+    match operation.result:
+        case Accepted() as accepted:
+            _accepted(case, attempt, accepted)
+        case Unknown() as unknown:
+            _unknown(case, attempt, unknown)
+        case Refused() as refused:
+            _refused(case, attempt, refused, latest=attempt.tries == operation.claim)
+        case Withdrawn():
+            withdrawn = Refused("withdrawn", RefusalKind.PERMANENT)
+            _refused(case, attempt, withdrawn, latest=held, outcome=Outcome.WITHDRAWN)
+        case Released():
+            pass
+    case.decide()
+    case.close()
+
+
+def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
+    reference = accepted.reference or None
+    if reference is not None:
+        taken = case.tx.referenced(attempt.account, reference)
+        if attempt.reference is not None or taken not in {None, attempt.id}:
+            facts = {"attempt_id": str(attempt.id), "route": attempt.route}
+            case.tx.after.append(Note("reference_taken", facts, level="warning"))
+            reference = None
+    attempt = case.hear(
+        attempt,
+        State.SENT,
+        source=Source.SUBMISSION,
+        outcome=Outcome.ACCEPTED,
+        reference=reference or attempt.reference,
+        cost=accepted.cost or attempt.cost,
+        sent_at=attempt.sent_at or case.now,
+        retry_at=None,
+    )
+    if reference is not None:
+        receive.unpark(case, attempt, reference)
+
+
+def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
+    pause = float(2 ** max(0, attempt.tries - 1))
+    case.hear(
+        attempt,
+        State.SENT,
+        source=Source.SUBMISSION,
+        word=unknown.reason,
+        reason=unknown.reason,
+        outcome=attempt.outcome or Outcome.UNKNOWN,
+        error=_redacted(unknown.error),
+        sent_at=attempt.sent_at or case.now,
+        retry_at=case.now + timedelta(seconds=pause),
+    )
+
+
+def _refused(
+    case: Case,
+    attempt: Attempt,
+    refused: Refused,
+    *,
+    latest: bool,
+    outcome: Outcome | None = None,
+) -> None:
+    """Surely not sent, as far as this submission goes; an earlier one may have been."""
+    kind = outcome or _KINDS[refused.kind]
+    pause = refused.retry_after or retry_delay(case.attempts, attempt)
+    changes: dict[str, Any] = {
+        "error": _redacted(refused.error),
+        "retry_at": case.now + timedelta(seconds=pause),
+    }
+    resubmitted = attempt.outcome is Outcome.UNKNOWN and attempt.tries > 1
+    if resubmitted or attempt.words or not latest:
+        # An earlier submission may have arrived, or a receipt says that this one did.
+        final = kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
+        tries = MAX_TRIES if final else attempt.tries
+        case.hear(
+            attempt,
+            State.SENT,
+            source=Source.SUBMISSION,
+            word=refused.reason,
+            reason=refused.reason,
+            outcome=attempt.outcome or Outcome.UNKNOWN,
+            tries=max(tries, attempt.tries),
+            **changes,
+        )
+        return
+    case.hear(
+        attempt,
+        State.FAILED,
+        source=Source.SUBMISSION,
+        word=refused.reason,
+        reason=refused.reason,
+        outcome=kind,
+        **changes,
+    )
+
+
+def _redacted(error: str | None) -> str | None:
+    return recipient.redact(error)[:255] if error else None

@@ -1,0 +1,291 @@
+"""Match receipts to their attempts and apply them, all of one callback in one commit.
+
+What cannot be applied is kept: *parked* while the reference is unknown (the receipt overtook the
+answer to our call), *quarantined* when it cannot be read or names another number than the
+attempt's. Neither ever touches an attempt it was not meant for.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from gateway.domain import identity, recipient
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.errors import NotFound, Unauthenticated
+from gateway.domain.identity import uuid7
+from gateway.domain.keyring import NONCE_BYTES, KeyringError
+from gateway.ports import Callback, Malformed, Receipt, Reply
+from gateway.services.case import Case, Context, Note, recipient_of
+from gateway.services.runtime import Runtime
+from gateway.store.ledger import Operation, Transaction, Wants
+from gateway.store.records import Kept, Source
+
+REFERENCE_LENGTH = 255  # a longer one is no reference
+_RAW_KEPT = 4096  # bytes of a receipt that is kept aside
+
+PARKED = "parked"
+MALFORMED = "malformed"
+OTHER_NUMBER = "other_number"
+NO_REFERENCE = "no_reference"
+OTHER_ACCOUNT = "other_account"
+
+
+@dataclass(frozen=True, slots=True)
+class Receive(Operation[None]):
+    """Apply these statements. `attempt_id`: named by the callback's own URL."""
+
+    route: str
+    account: str
+    attempt_id: UUID | None
+    items: tuple[Receipt | Malformed, ...]
+    source: str = Source.RECEIPT
+
+
+async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Reply | None:
+    """Authenticate on raw bytes, store and apply, and only then answer.
+
+    None asks for an empty 200. Raises NotFound, Unauthenticated (and nothing is left behind) or
+    Unavailable (nothing was stored; the provider should repeat it).
+    """
+    route = runtime.routes.get(route_name)
+    if route is None:
+        raise NotFound("unknown_route", "There is no such route.")
+    reply = route.provider.handshake(callback)
+    if reply is not None:
+        return reply
+    if not route.provider.authenticate(callback):
+        raise Unauthenticated(
+            "callback_refused", "The callback's key or signature is missing or wrong."
+        )
+    items = tuple(route.provider.receipts(callback))
+    if items:
+        named = UUID(callback.attempt_id) if callback.attempt_id is not None else None
+        await runtime.ledger.submit(Receive(route.name, route.provider.account, named, items))
+    return None
+
+
+def token_of(runtime: Runtime, key: str | None) -> str | None:
+    """The attempt that the last segment of a callback URL names, if it is a token of ours."""
+    named = runtime.keyring.attempt_of(key) if key is not None else None
+    return str(named) if named is not None else None
+
+
+def wants(operation: Receive) -> Wants:
+    """Every attempt and reference the items name."""
+    named = [_named(item) for item in operation.items]
+    attempts = [one for one in (operation.attempt_id, *named) if one is not None]
+    references = [
+        (operation.account, item.reference)
+        for item in operation.items
+        if isinstance(item, Receipt) and _sound(item.reference)
+    ]
+    return Wants(attempts=tuple(attempts), references=tuple(references))  # type: ignore[arg-type]
+
+
+def apply(tx: Transaction, context: Context, operation: Receive, now: datetime) -> None:
+    """Item by item; a bad one is kept aside and the rest applied."""
+    cases: dict[UUID, Case] = {}
+    for item in operation.items:
+        if isinstance(item, Malformed):
+            _keep(
+                tx,
+                context,
+                operation.account,
+                reference=None,
+                reason=MALFORMED,
+                raw=item.raw,
+                now=now,
+                why=item.why,
+            )
+            continue
+        _apply_one(tx, context, operation, item, cases=cases, now=now)
+    for case in cases.values():
+        case.decide()
+        case.close()
+
+
+def _apply_one(
+    tx: Transaction,
+    context: Context,
+    operation: Receive,
+    item: Receipt,
+    *,
+    cases: dict[UUID, Case],
+    now: datetime,
+) -> None:
+    account = operation.account
+    reference = item.reference if _sound(item.reference) else None
+    named = _named(item) or operation.attempt_id
+    if named is None and reference is not None:
+        named = tx.referenced(account, reference)
+        if named is None:
+            _keep(
+                tx, context, account, reference=reference, reason=PARKED, raw=_packed(item), now=now
+            )
+            return
+    owner = tx.owner(named) if named is not None else None
+    if named is None:
+        _keep(tx, context, account, reference=None, reason=NO_REFERENCE, raw=item.raw, now=now)
+        return
+    if owner is None:
+        # Purged long ago, or never ours: 2xx and a line, so that the provider stops repeating it.
+        facts = {"attempt_id": str(named), "route": operation.route, "word": item.word}
+        tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
+        return
+    case = cases.get(owner) or Case.open(tx, context, owner, now)
+    if case is None:
+        raise LookupError("an attempt without its verification")
+    cases[owner] = case
+    _hear(case, case.attempt(named), item, operation)
+
+
+def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> None:
+    tx, context, now = case.tx, case.context, case.now
+    if attempt.account != operation.account:
+        _keep(
+            tx,
+            context,
+            operation.account,
+            reference=None,
+            reason=OTHER_ACCOUNT,
+            raw=item.raw,
+            now=now,
+        )
+        return
+    if attempt.route in context.unsigned and not _same_number(case, item):
+        _keep(
+            tx,
+            context,
+            operation.account,
+            reference=item.reference,
+            reason=OTHER_NUMBER,
+            raw=item.raw,
+            now=now,
+        )
+        return
+    if item.state is None:
+        facts = {"attempt_id": str(attempt.id), "route": attempt.route, "word": item.word}
+        tx.after.append(Note("receipt_without_state", facts, level="warning"))
+    case.receive(attempt, item, operation.source)
+
+
+def _same_number(case: Case, item: Receipt) -> bool:
+    if item.recipient is None:
+        return True
+    try:
+        ours = recipient_of(case.context.keyring, case.verification)
+    except KeyringError:
+        return False
+    return ours is None or recipient.same(ours, item.recipient)
+
+
+def unpark(case: Case, attempt: Attempt, reference: str) -> None:
+    """Apply the receipts that came before the answer to our call (F1), in the same commit."""
+    for kept in case.tx.kept(attempt.account, reference):
+        if kept.why != PARKED:
+            continue
+        item = _unpacked(case.context, kept)
+        case.tx.drop(kept)
+        operation = Receive(attempt.route, attempt.account, None, (item,))
+        _hear(case, case.attempt(attempt.id), item, operation)
+
+
+def _named(item: Receipt | Malformed) -> UUID | None:
+    if isinstance(item, Malformed) or item.attempt_id is None:
+        return None
+    return identity.parse(item.attempt_id)
+
+
+def _sound(reference: str | None) -> bool:
+    return reference is not None and 0 < len(reference) <= REFERENCE_LENGTH
+
+
+def _keep(
+    tx: Transaction,
+    context: Context,
+    account: str,
+    *,
+    reference: str | None,
+    reason: str,
+    raw: bytes,
+    now: datetime,
+    why: str | None = None,
+) -> None:
+    """Set a receipt aside, sealed: it may hold a number."""
+    named = uuid7(now, context.entropy(10))
+    keyring = context.keyring
+    sealed = keyring.seal(
+        keyring.current,
+        raw[:_RAW_KEPT],
+        owner=named.bytes,
+        nonce=context.entropy(NONCE_BYTES),
+    )
+    tx.keep(Kept(named, account, reference, reason, sealed, keyring.current, now))
+    facts = {"account": account, "why": reason, "detail": why}
+    level = "info" if reason == PARKED else "warning"
+    tx.after.append(Note("receipt_kept", facts, level=level))
+
+
+def _packed(item: Receipt) -> bytes:
+    return orjson.dumps(
+        {
+            "word": item.word,
+            "state": item.state,
+            "reference": item.reference,
+            "reason": item.reason,
+            "permanent": item.permanent,
+            "recipient": item.recipient,
+            "provider_time": item.provider_time,
+            "raw": base64.b64encode(item.raw[:1024]).decode(),
+        }
+    )
+
+
+def _unpacked(context: Context, kept: Kept) -> Receipt:
+    plain = context.keyring.open(kept.key_id, kept.sealed, owner=kept.id.bytes)
+    fields = orjson.loads(plain)
+    state = fields.pop("state")
+    raw = base64.b64decode(fields.pop("raw"))
+    return Receipt(state=State(state) if state is not None else None, raw=raw, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Operation[int]):
+    """The second net under parked receipts: link those whose reference is known by now, and forget
+    those past their time. The number of receipts it took away."""
+
+    linked: tuple[Kept, ...]
+    expired: tuple[Kept, ...]
+
+
+def wants_sweep(operation: Sweep) -> Wants:
+    """The attempts that carry the references."""
+    pairs = [(kept.account, kept.reference) for kept in operation.linked if kept.reference]
+    return Wants(references=tuple(pairs))
+
+
+def apply_sweep(tx: Transaction, context: Context, operation: Sweep, now: datetime) -> int:
+    """Link and forget; one linked or dropped meanwhile is passed over."""
+    taken = 0
+    for pair in dict.fromkeys((k.account, k.reference) for k in operation.linked if k.reference):
+        account, reference = pair
+        named = tx.referenced(account, reference or "")
+        case = Case.open(tx, context, tx.owner(named) if named is not None else None, now)
+        if case is None or named is None:
+            continue
+        taken += len(tx.kept(account, reference or ""))
+        unpark(case, case.attempt(named), reference or "")
+        case.decide()
+        case.close()
+    for kept in operation.expired:
+        tx.drop(kept)
+    return taken + len(operation.expired)
+
+
+def expired(kept: Sequence[Kept], before: datetime) -> tuple[Kept, ...]:
+    """Those received before that moment."""
+    return tuple(one for one in kept if one.received_at < before)

@@ -1,0 +1,150 @@
+"""The live parts, assembled once by `app` and passed as first argument.
+
+Providers and transports are met only here, together, as a `Route`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.domain.errors import InvalidInput
+from gateway.domain.keyring import Keyring
+from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
+from gateway.ports import Polls, Provider, Sender, Transport
+from gateway.store.engine import SqliteEngine
+from gateway.store.ledger import Ledger
+from gateway.store.reads import Reads, encode_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One channel of an account, ready to send."""
+
+    name: str
+    provider: Provider
+    transport: Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a configured workflow: routes by name, best first; `patience` in seconds."""
+
+    channel: str
+    routes: tuple[str, ...]
+    patience: int
+    until: Until
+    on_failed: OnFailed = OnFailed.ADVANCE
+    on_unknown: OnUnknown = OnUnknown.WAIT
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A configured workflow."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A resolved plan with its JSON and digest."""
+
+    plan: Plan
+    digest: bytes
+    body: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a service may use."""
+
+    engine: SqliteEngine
+    ledger: Ledger
+    reads: Reads
+    keyring: Keyring
+    routes: Mapping[str, Route]
+    workflows: Mapping[str, Workflow]
+    public_url: str
+    brand: str
+    default_region: str | None
+    now: Callable[[], datetime]
+    _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
+
+    def choose(self, workflow: str | None, channel: str | None, region: str) -> Chosen:
+        """The plan for a request: a workflow by name, one channel alone, or the default workflow.
+
+        Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are.
+        """
+        name = f"channel:{channel}" if channel is not None else workflow or "default"
+        chosen = self._plans.get((name, region))
+        if chosen is None:
+            configured = self._alone(channel) if channel is not None else self._workflow(name)
+            chosen = self._plans[name, region] = _chosen(self.routes, configured, region)
+        return chosen
+
+    def _workflow(self, name: str) -> Workflow:
+        if name not in self.workflows:
+            raise InvalidInput(
+                "unknown_workflow",
+                f"There is no such workflow. There are: {', '.join(sorted(self.workflows))}.",
+            )
+        return self.workflows[name]
+
+    def _alone(self, channel: str) -> Workflow:
+        """A workflow of that channel only: no silent switch (rule 7)."""
+        name = f"channel:{channel}"
+        for workflow in self.workflows.values():
+            for step in workflow.steps:
+                if step.channel == channel:
+                    return Workflow(name, (step,))
+        routes = tuple(r.name for r in self.routes.values() if r.provider.channel == channel)
+        if not routes:
+            channels = sorted({route.provider.channel for route in self.routes.values()})
+            raise InvalidInput(
+                "unknown_channel",
+                f"No route serves that channel. There are: {', '.join(channels)}.",
+            )
+        return Workflow(name, (Step(channel, routes, 60, Until.DELIVERED),))
+
+
+def _chosen(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Chosen:
+    plan = resolve(routes, workflow, region)
+    body = encode_plan(plan)
+    return Chosen(plan, hashlib.sha256(body).digest()[:16], body.decode())
+
+
+def resolve(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Plan:
+    """A workflow as a plan: what each route declares, and the sender for the number's country."""
+    return Plan(
+        workflow.name,
+        tuple(
+            PlannedStep(
+                channel=step.channel,
+                routes=tuple(_planned(routes[name].provider, region) for name in step.routes),
+                patience=step.patience,
+                until=step.until,
+                on_failed=step.on_failed,
+                on_unknown=step.on_unknown,
+            )
+            for step in workflow.steps
+        ),
+    )
+
+
+def _planned(provider: Provider, region: str) -> PlannedRoute:
+    return PlannedRoute(
+        name=provider.name,
+        account=provider.account,
+        sender=sender_for(provider.sender, region),
+        confirms=provider.confirms,
+        idempotent=provider.idempotent,
+        polls=isinstance(provider, Polls),
+    )
+
+
+def sender_for(sender: Sender, region: str) -> str | None:
+    """The sender in a country; a table may have a `default`."""
+    if sender is None or isinstance(sender, str):
+        return sender
+    return sender.get(region, sender.get("default"))

@@ -1,0 +1,203 @@
+"""Accept a request: join the running verification or start a new one with its first attempt.
+
+One operation: an expired verification still in the way is closed, limits are asked, rows are
+written. The answer leaves after the commit, and only then is a provider called.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from gateway.domain import limits, verification, workflow
+from gateway.domain.delivery import Attempt
+from gateway.domain.errors import Conflict, InvalidInput, Limited
+from gateway.domain.identity import uuid7
+from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
+from gateway.domain.recipient import Phone, mask
+from gateway.domain.verification import Status, Verification
+from gateway.domain.workflow import Asked, Plan, Wait
+from gateway.services.case import Case, Context, Note, code_of
+from gateway.services.runtime import Runtime
+from gateway.store.ledger import Operation, Transaction, Wants
+from gateway.store.records import StoredPlan
+
+PURPOSE = "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for, its form already checked."""
+
+    client_id: UUID
+    to: Phone
+    workflow: str | None = None
+    channel: str | None = None
+    code: str | None = None
+    code_length: int = 6
+    ttl: int = 300
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The verification as stored; `joined` when it was running before."""
+
+    verification: Verification
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Accept(Operation[Sent]):
+    """Store this request. `prepared` holds all but what only the batch can know."""
+
+    prepared: Verification
+    plan: Plan
+    stored_plan: StoredPlan
+    own_code: str | None
+    failures: bytes
+    shown: str
+
+
+async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
+    """Accept a request durably. The provider is called once the answer may leave.
+
+    Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life),
+    Limited (cool-down, sends or failure budget used up), Conflict (another code is running) or
+    Unavailable.
+    """
+    chosen = runtime.choose(request.workflow, request.channel, request.to.region)
+    late = workflow.too_late(chosen.plan, request.ttl)
+    if late is not None:
+        raise InvalidInput(
+            "workflow_too_long",
+            f"Step {late + 1} of the workflow could not start {verification.MIN_LIFE} s before the "
+            f"code expires. Raise `ttl` or choose a shorter workflow.",
+            facts={"step": late + 1, "ttl": request.ttl},
+        )
+    prepared = _prepare(runtime, request, chosen.digest, now)
+    operation = Accept(
+        prepared=prepared,
+        plan=chosen.plan,
+        stored_plan=StoredPlan(chosen.digest, chosen.body, now),
+        own_code=request.code,
+        failures=failures_key(request.client_id, prepared.recipient_index),
+        shown=mask(request.to.e164),
+    )
+    return await runtime.ledger.submit(operation)
+
+
+def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
+    """The key of the counter of wrong checks for a client and a number."""
+    return b"failures:" + client_id.bytes + recipient_index
+
+
+def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> Verification:
+    keyring = runtime.keyring
+    key_id = keyring.current
+    named = uuid7(now, secrets.token_bytes(10))
+    number = request.to.e164
+    code_sealed = None
+    if request.code is not None:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        owner = b"code" + named.bytes
+        code_sealed = keyring.seal(key_id, request.code.encode(), owner=owner, nonce=nonce)
+    return Verification(
+        id=named,
+        client_id=request.client_id,
+        reference=request.reference,
+        purpose=PURPOSE,
+        recipient_index=keyring.index("phone", number),
+        recipient_sealed=keyring.seal(
+            key_id, number.encode(), owner=named.bytes, nonce=secrets.token_bytes(NONCE_BYTES)
+        ),
+        code_sealed=code_sealed,
+        salt=secrets.token_bytes(SALT_BYTES),
+        key_id=key_id,
+        code_length=request.code_length,
+        plan=plan,
+        step=0,
+        status=Status.PENDING,
+        checks_used=0,
+        checks_max=verification.MAX_CHECKS,
+        sends_used=1,
+        sends_max=verification.MAX_SENDS,
+        created_at=now,
+        sent_at=now,
+        expires_at=now + timedelta(seconds=request.ttl),
+        ended_at=None,
+        wake_at=None,
+        version=0,
+        log=0,
+    )
+
+
+def wants(operation: Accept) -> Wants:
+    """The running verification in its way, and the count of wrong checks."""
+    return Wants(running=(operation.prepared.recipient_index,), counters=(operation.failures,))
+
+
+def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
+    """Join, or start anew."""
+    prepared = operation.prepared
+    limits.failures(tx.counter(operation.failures), now)
+    running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
+    if running is not None and running.status_at(now) is Status.PENDING:
+        return _join(Case(tx, context, running, tx.plans[running.plan], now), operation)
+    if running is not None:
+        over = Case(tx, context, running, tx.plans[running.plan], now)
+        over.decide()
+        over.close()
+    return _start(tx, context, operation, now)
+
+
+def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
+    prepared = operation.prepared
+    tx.put_plan(prepared.plan, operation.plan, operation.stored_plan)
+    case = Case(tx, context, prepared, operation.plan, now)
+    case.decide()
+    stored = case.close()
+    _note(case, operation, joined=False)
+    return Sent(stored, case.plan, tuple(case.attempts), joined=False)
+
+
+def _join(case: Case, operation: Accept) -> Sent:
+    """The person asked again: the same code, once more, when it is not too soon."""
+    running, now = case.verification, case.now
+    own = operation.own_code
+    if own is not None and own != code_of(case.context.keyring, running):
+        raise Conflict(
+            "code_differs",
+            "A verification with another code is running for this number. Cancel it first, or "
+            "send without `code` to join it.",
+            facts={"verification_id": str(running.id)},
+        )
+    limits.resend(running, now)
+    looked = workflow.next_action(case.plan, running, case.attempts, now, Asked.RESEND)
+    if isinstance(looked, Wait):
+        raise Limited(
+            "too_late",
+            "The running verification is about to expire; a code sent now could not be used. Ask "
+            "again when it has.",
+            retry_after=(running.expires_at - now).total_seconds(),
+        )
+    case.verification = replace(running, sends_used=running.sends_used + 1, sent_at=now)
+    case.decide(Asked.RESEND)
+    stored = case.close()
+    _note(case, operation, joined=True)
+    return Sent(stored, case.plan, tuple(case.attempts), joined=True)
+
+
+def _note(case: Case, operation: Accept, *, joined: bool) -> None:
+    current = case.verification
+    facts = {
+        "verification_id": str(current.id),
+        "client_id": str(current.client_id),
+        "recipient": operation.shown,
+        "workflow": case.plan.workflow,
+        "reference": current.reference,
+        "joined": joined,
+    }
+    case.tx.after.append(Note("verification_accepted", facts))

@@ -1,0 +1,220 @@
+"""Check a code, cancel, send the next step now: what a client asks of a running verification."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from gateway.domain import limits, verification, workflow
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFound
+from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
+from gateway.domain.workflow import Asked, Plan, Send
+from gateway.services.case import Case, Context, Note, code_of
+from gateway.services.runtime import Runtime
+from gateway.services.send import failures_key
+from gateway.store.ledger import Operation, Transaction, Wants
+from gateway.store.records import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The verification as it is now."""
+
+    verification: Verification
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Operation[Changed | GatewayError]):
+    """Compare one submitted code. A wrong one is counted, so its refusal is a result: an exception
+    would undo nothing, but says that nothing was done."""
+
+    client_id: UUID
+    verification_id: UUID
+    code: str
+    failures: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Operation[Changed]):
+    """Stop a running verification."""
+
+    client_id: UUID
+    verification_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Next(Operation[Changed]):
+    """Send the next step now."""
+
+    client_id: UUID
+    verification_id: UUID
+
+
+async def check(runtime: Runtime, client_id: UUID, named: UUID, code: str) -> Changed:
+    """The verification, now VERIFIED.
+
+    Raises NotFound `wrong_code` (counted, with `checks_left`) or `verification_not_found`,
+    Conflict `already_verified`, Ended `expired`, `canceled` or `failed`, Limited `checks_used_up`
+    or `failure_budget_used_up`.
+    """
+    found = runtime.reads.record(named, log=False)
+    if found is None or found.verification.client_id != client_id:
+        raise _not_found()
+    failures = failures_key(client_id, found.verification.recipient_index)
+    result = await runtime.ledger.submit(Check(client_id, named, code, failures))
+    if isinstance(result, GatewayError):
+        raise result
+    return result
+
+
+def wants_check(operation: Check) -> Wants:
+    """The verification and the count of wrong checks."""
+    return Wants(verifications=(operation.verification_id,), counters=(operation.failures,))
+
+
+def apply_check(
+    tx: Transaction, context: Context, operation: Check, now: datetime
+) -> Changed | GatewayError:
+    """Count, compare, consume: one row, one write."""
+    case = _open(tx, context, operation.client_id, operation.verification_id, now)
+    current = case.verification
+    if current.status_at(now) is Status.PENDING:
+        limits.failures(tx.counter(operation.failures), now)
+    expected = code_of(context.keyring, current)
+    match verification.check(current, operation.code, expected, now):
+        case Over(status):
+            return _closed(case, status)
+        case Wrong(after):
+            case.verification = after
+            before = tx.counter(operation.failures)
+            tx.put_counter(limits.count_failure(before, operation.failures, now))
+            if after.status is not Status.PENDING:
+                case.ended(Source.CHECK)
+            case.close()
+            _note(case, "check_failed")
+            return _wrong(after)
+        case Matched(after):
+            case.verification = after
+            _prove(case)
+            case.ended(Source.CHECK)
+            case.close()
+            _note(case, "check_passed")
+            return _changed(case)
+
+
+def _prove(case: Case) -> None:
+    """A correct check proves delivery of the one attempt that can have carried the code. With two
+    under way nobody knows which arrived."""
+    carriers = [one for one in case.attempts if not one.refused and not one.waiting]
+    if len(carriers) == 1 and not carriers[0].state.reaches(State.DELIVERED):
+        case.hear(carriers[0], State.DELIVERED, source=Source.CHECK)
+
+
+def _closed(case: Case, status: Status) -> GatewayError:
+    if case.verification.status is Status.PENDING:  # its time ran out and nobody had written so
+        case.decide()
+        case.close()
+    return ended(status, case.verification)
+
+
+def ended(status: Status, current: Verification) -> GatewayError:
+    """What an ended verification answers."""
+    facts = {"checks_left": current.checks_left, "verification_status": status}
+    match status:
+        case Status.VERIFIED:
+            detail = "The code was right before and has been used."
+            return Conflict("already_verified", detail, facts=facts)
+        case Status.LOCKED:
+            detail = "All checks are used up. Send a new code when this one has expired."
+            return Limited("checks_used_up", detail, facts=facts)
+        case Status.CANCELED:
+            return Ended("canceled", "The verification was canceled. Send a new code.", facts=facts)
+        case Status.FAILED:
+            detail = "No provider took the message. Send a new code."
+            return Ended("failed", detail, facts=facts)
+        case _:
+            return Ended("expired", "The code has expired. Send a new one.", facts=facts)
+
+
+def _wrong(after: Verification) -> GatewayError:
+    left = after.checks_left
+    more = f"{left} more checks are allowed." if left else "No more checks are allowed."
+    facts = {"checks_left": left, "verification_status": after.status}
+    return NotFound("wrong_code", f"This is not the code. {more}", facts=facts)
+
+
+async def cancel(runtime: Runtime, client_id: UUID, named: UUID) -> Changed:
+    """The verification, CANCELED; again if it was. Raises NotFound, Conflict or Ended."""
+    return await runtime.ledger.submit(Cancel(client_id, named))
+
+
+def wants_cancel(operation: Cancel) -> Wants:
+    return Wants(verifications=(operation.verification_id,))
+
+
+def apply_cancel(tx: Transaction, context: Context, operation: Cancel, now: datetime) -> Changed:
+    """End it, unless it has ended otherwise."""
+    case = _open(tx, context, operation.client_id, operation.verification_id, now)
+    status = case.verification.status_at(now)
+    if status is Status.CANCELED:
+        return _changed(case)
+    if status is not Status.PENDING:
+        raise ended(status, case.verification)
+    case.end(Status.CANCELED, Source.CLIENT)
+    case.close()
+    return _changed(case)
+
+
+async def send_next(runtime: Runtime, client_id: UUID, named: UUID) -> Changed:
+    """The verification with its next step under way.
+
+    Raises NotFound, Conflict `no_step_left` or `too_late`, or what an ended one answers.
+    """
+    return await runtime.ledger.submit(Next(client_id, named))
+
+
+def wants_next(operation: Next) -> Wants:
+    return Wants(verifications=(operation.verification_id,))
+
+
+def apply_next(tx: Transaction, context: Context, operation: Next, now: datetime) -> Changed:
+    """Advance, when the plan has a step left and the code time."""
+    case = _open(tx, context, operation.client_id, operation.verification_id, now)
+    status = case.verification.status_at(now)
+    if status is not Status.PENDING:
+        raise ended(status, case.verification)
+    looked = workflow.next_action(case.plan, case.verification, case.attempts, now, Asked.NEXT)
+    if not isinstance(looked, Send):
+        if case.verification.step + 1 >= len(case.plan.steps):
+            raise Conflict("no_step_left", "The last step of the workflow is under way already.")
+        raise Conflict("too_late", "Too little of the code's life is left to send it once more.")
+    case.decide(Asked.NEXT)
+    case.close()
+    return _changed(case)
+
+
+def _open(tx: Transaction, context: Context, client_id: UUID, named: UUID, now: datetime) -> Case:
+    case = Case.open(tx, context, named, now)
+    if case is None or case.verification.client_id != client_id:
+        raise _not_found()
+    return case
+
+
+def _not_found() -> NotFound:
+    return NotFound("verification_not_found", "This client has no such verification. Check the id.")
+
+
+def _changed(case: Case) -> Changed:
+    return Changed(case.verification, case.plan, tuple(case.attempts))
+
+
+def _note(case: Case, event: str) -> None:
+    current = case.verification
+    facts = {
+        "verification_id": str(current.id),
+        "checks_left": current.checks_left,
+        "status": current.status,
+    }
+    case.tx.after.append(Note(event, facts))

@@ -1,0 +1,424 @@
+"""Group commit: operations in, one transaction a batch, results out.
+
+Every write of the gateway is an operation, a value on one queue. The ledger takes all that wait,
+opens one transaction, loads the rows of the whole batch once, lets each operation be decided over
+that working copy, writes each changed row once, commits, and only then answers. A batch of one is
+the plain case: no timer, no waiting for company.
+
+What an operation means is not known here: `app` gives a table of doings, one a kind.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.errors import Unavailable
+from gateway.domain.limits import Counter
+from gateway.domain.verification import Status, Verification
+from gateway.domain.workflow import Plan
+from gateway.store import reads, writes
+from gateway.store.engine import BATCH, CommitRefused, SqliteEngine, StoreError
+from gateway.store.records import Kept, Logged, Mark, StoredPlan
+
+R = TypeVar("R")
+
+
+class Operation(Generic[R]):
+    """A value asking the ledger for a change; `R` is what its sender gets back."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """The rows an operation must see: by id, by reference, by index, or whatever is due."""
+
+    verifications: tuple[UUID, ...] = ()
+    attempts: tuple[UUID, ...] = ()
+    references: tuple[tuple[str, str], ...] = ()  # (account, reference)
+    running: tuple[bytes, ...] = ()  # recipient indexes
+    counters: tuple[bytes, ...] = ()
+    due: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How one kind of operation is done.
+
+    `order`: its place in a batch; facts come before deadlines. `share`: how full (0 to 1) the
+    queue may be for it to be taken; above 1 it is always taken. `wants` and `apply` are pure but
+    for the working copy; an exception from `apply` fails this operation alone, so it raises
+    before it puts.
+    """
+
+    order: int
+    share: float
+    wants: Callable[[Any], Wants]
+    apply: Callable[["Transaction", Any, datetime], Any]
+
+
+@dataclass(slots=True)
+class Transaction:
+    """The working copy of one batch: every decision sees those before it."""
+
+    slots: dict[str, int]
+    plans: dict[bytes, Plan]
+    after: list[object] = field(default_factory=list)  # what to do once it is committed
+    due: list[UUID] = field(default_factory=list)
+    _loaded: dict[UUID, Verification] = field(default_factory=dict)
+    _verifications: dict[UUID, Verification] = field(default_factory=dict)
+    _states: dict[UUID, State] = field(default_factory=dict)
+    _attempts: dict[UUID, dict[UUID, Attempt]] = field(default_factory=dict)
+    _owner: dict[UUID, UUID] = field(default_factory=dict)
+    _by_reference: dict[tuple[str, str], UUID] = field(default_factory=dict)
+    _running: dict[tuple[UUID, bytes, str], UUID] = field(default_factory=dict)
+    _counters: dict[bytes, Counter] = field(default_factory=dict)
+    _kept: dict[tuple[str, str], list[Kept]] = field(default_factory=dict)
+    _changed: dict[UUID, None] = field(default_factory=dict)
+    _moved: dict[UUID, None] = field(default_factory=dict)
+    _logged: list[Logged] = field(default_factory=list)
+    _new_kept: list[Kept] = field(default_factory=list)
+    _dropped: list[Kept] = field(default_factory=list)
+    _new_plans: dict[bytes, StoredPlan] = field(default_factory=dict)
+    _new_counters: dict[bytes, Counter] = field(default_factory=dict)
+    _marks: dict[str, Mark] = field(default_factory=dict)
+
+    # What a decision reads.
+
+    def verification(self, named: UUID) -> Verification | None:
+        return self._verifications.get(named)
+
+    def attempts(self, verification_id: UUID) -> list[Attempt]:
+        """By ordinal."""
+        mine = self._attempts.get(verification_id, {}).values()
+        return sorted(mine, key=_ordinal) if len(mine) > 1 else list(mine)
+
+    def owner(self, attempt_id: UUID) -> UUID | None:
+        """The verification an attempt belongs to."""
+        return self._owner.get(attempt_id)
+
+    def referenced(self, account: str, reference: str) -> UUID | None:
+        """The attempt that a provider's id names."""
+        return self._by_reference.get((account, reference))
+
+    def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
+        """The one PENDING verification of that client, number and purpose."""
+        named = self._running.get((client_id, recipient_index, purpose))
+        found = self._verifications.get(named) if named is not None else None
+        return found if found is not None and found.status is Status.PENDING else None
+
+    def counter(self, key: bytes) -> Counter | None:
+        return self._counters.get(key)
+
+    def kept(self, account: str, reference: str) -> list[Kept]:
+        """Receipts parked for a reference, oldest first."""
+        return self._kept.get((account, reference), [])
+
+    # What a decision writes.
+
+    def put(self, verification: Verification) -> None:
+        self._verifications[verification.id] = verification
+        self._changed[verification.id] = None
+        if verification.status is Status.PENDING:
+            key = (verification.client_id, verification.recipient_index, verification.purpose)
+            self._running[key] = verification.id
+
+    def put_attempt(self, attempt: Attempt) -> None:
+        self._attempts.setdefault(attempt.verification_id, {})[attempt.id] = attempt
+        self._owner[attempt.id] = attempt.verification_id
+        if attempt.reference is not None:
+            self._by_reference[attempt.account, attempt.reference] = attempt.id
+        self._moved[attempt.id] = None
+
+    def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
+        if digest not in self.plans:
+            self._new_plans[digest] = stored
+            self.plans[digest] = plan
+
+    def put_counter(self, counter: Counter) -> None:
+        self._counters[counter.key] = self._new_counters[counter.key] = counter
+
+    def put_mark(self, mark: Mark) -> None:
+        self._marks[mark.name] = mark
+
+    def log(self, logged: Logged) -> None:
+        self._logged.append(logged)
+
+    def keep(self, kept: Kept) -> None:
+        self._new_kept.append(kept)
+        if kept.reference is not None:
+            self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Forget a receipt kept aside, whether it came in this batch or before."""
+        if kept in self._new_kept:
+            self._new_kept.remove(kept)
+        else:
+            self._dropped.append(kept)
+        if kept.reference is not None:
+            mine = self._kept.get((kept.account, kept.reference), [])
+            self._kept[kept.account, kept.reference] = [k for k in mine if k.id != kept.id]
+
+    def take_slot(self, route: str) -> bool:
+        """A place on the wire for a claim; none left means the attempt is stored unclaimed."""
+        free = self.slots.get(route, 0)
+        self.slots[route] = free - 1
+        return free > 0
+
+    # What the ledger does with it.
+
+    def load(self, engine: SqliteEngine, wanted: Sequence[Wants], now: datetime) -> None:
+        """Lock and load the rows of the whole batch. The write lock is held already."""
+        ids = {named: None for want in wanted for named in want.verifications}
+        attempts = {named: None for want in wanted for named in want.attempts}
+        references = {pair: None for want in wanted for pair in want.references}
+        running = {index: None for want in wanted for index in want.running}
+        due = sum(want.due for want in wanted)
+        if attempts:
+            ids |= dict.fromkeys(engine.load(reads.OWNERS, list(attempts)))
+        if references:
+            texts = list(dict.fromkeys(reference for _, reference in references))
+            pairs = engine.load(reads.OWNERS_BY_REFERENCE, texts)
+            ids |= {owner: None for account, text, owner in pairs if (account, text) in references}
+            for kept in engine.load(reads.KEPT_BY_REFERENCE, texts):
+                if kept.reference is not None:
+                    self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+        if due:
+            self.due = engine.load_one(reads.DUE, now, due)
+            ids |= dict.fromkeys(self.due)
+        found = engine.load(reads.VERIFICATIONS, list(ids))
+        if running:
+            found += engine.load(reads.RUNNING, list(running))
+        self._take(engine, found)
+        keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
+        self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
+
+    def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
+        for verification in found:
+            self._loaded[verification.id] = self._verifications[verification.id] = verification
+            if verification.status is Status.PENDING:
+                key = (verification.client_id, verification.recipient_index, verification.purpose)
+                self._running[key] = verification.id
+        for attempt in engine.load(reads.ATTEMPTS, list(self._loaded)):
+            self._states[attempt.id] = attempt.state
+            self._attempts.setdefault(attempt.verification_id, {})[attempt.id] = attempt
+            self._owner[attempt.id] = attempt.verification_id
+            if attempt.reference is not None:
+                self._by_reference[attempt.account, attempt.reference] = attempt.id
+        missing = {v.plan for v in self._loaded.values()} - self.plans.keys()
+        for digest, plan in engine.load(reads.PLANS, list(missing)):
+            self.plans[digest] = plan
+
+    def write(self, engine: SqliteEngine) -> None:
+        """Each changed row once, one statement a table."""
+        if self._new_plans:
+            writes.insert_plans(engine, list(self._new_plans.values()))
+        changed = [self._verifications[named] for named in self._changed]
+        new = [verification for verification in changed if verification.id not in self._loaded]
+        old = [verification for verification in changed if verification.id in self._loaded]
+        # Ended ones first: an expired verification makes room for its successor's unique key.
+        if old:
+            writes.update_verifications(engine, old)
+        if new:
+            writes.insert_verifications(engine, new)
+        self._write_attempts(engine)
+        if self._new_kept:
+            writes.keep_receipts(engine, self._new_kept)
+        if self._dropped:
+            writes.drop_receipts(engine, self._dropped)
+        if self._new_counters:
+            writes.put_counters(engine, list(self._new_counters.values()))
+        if self._marks:
+            writes.put_marks(engine, list(self._marks.values()))
+
+    def _write_attempts(self, engine: SqliteEngine) -> None:
+        put = [self._attempts[self._owner[named]][named] for named in self._moved]
+        new = [attempt for attempt in put if attempt.id not in self._states]
+        if new:
+            writes.insert_attempts(engine, new)
+        moved = [(self._states[a.id], a) for a in put if a.id in self._states]
+        if moved or self._logged:
+            writes.move(engine, moved, self._logged)
+
+
+def _ordinal(attempt: Attempt) -> int:
+    return attempt.ordinal
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An operation on its way, and who waits for it."""
+
+    operation: Operation[Any]
+    doing: Doing
+    done: "asyncio.Future[Any]"
+    result: Any = None
+    failure: Exception | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was done since the start."""
+
+    operations: int = 0
+    commits: int = 0
+    reruns: int = 0
+
+
+class Ledger:
+    """The one writer of this process."""
+
+    def __init__(
+        self,
+        engine: SqliteEngine,
+        doings: Mapping[type[Operation[Any]], Doing],
+        *,
+        now: Callable[[], datetime],
+        slots: Callable[[], dict[str, int]],
+        after: Callable[[Sequence[object]], None],
+        capacity: int = 4000,
+    ) -> None:
+        self._engine = engine
+        self._doings = doings
+        self._clock = now
+        self._slots = slots
+        self._after = after
+        self._capacity = capacity
+        self._queue: deque[_Entry] = deque()
+        self._filled = asyncio.Event()
+        self._plans: dict[bytes, Plan] = {}
+        self._now: datetime | None = None
+        self._closing = False
+        self._running: asyncio.Task[None] | None = None
+        self.tally = Tally()
+
+    def start(self) -> None:
+        """Begin to take batches."""
+        self._running = asyncio.get_running_loop().create_task(self._run(), name="ledger")
+
+    async def close(self) -> None:
+        """Commit what waits, then end. Later operations are refused."""
+        self._closing = True
+        self._filled.set()
+        if self._running is not None:
+            await self._running
+
+    @property
+    def depth(self) -> int:
+        """How many operations wait."""
+        return len(self._queue)
+
+    async def submit(self, operation: Operation[R]) -> R:
+        """The operation's result, once it is on disk.
+
+        Raises Unavailable before anything was stored (queue full, closing, database failure), or
+        what the operation itself was refused with.
+        """
+        doing = self._doings[type(operation)]
+        if self._closing:
+            raise Unavailable(
+                "closing", "This process is shutting down. Send it again.", retry_after=1
+            )
+        if len(self._queue) >= self._capacity * doing.share and doing.share <= 1:
+            raise Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
+        entry = _Entry(operation, doing, asyncio.get_running_loop().create_future())
+        self._queue.append(entry)
+        self._filled.set()
+        result: R = await entry.done
+        return result
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                size = min(len(self._queue), BATCH)
+                batch = [self._queue.popleft() for _ in range(size)]
+                await self._settle(sorted(batch, key=_order))
+            if self._closing:
+                return
+
+    async def _settle(self, batch: list[_Entry]) -> None:
+        """Do a batch; when it cannot be done as a whole, again, then in halves.
+
+        Decisions are pure and ids already made, so that doing it again is safe.
+        """
+        failure: Exception = StoreError("not tried")
+        for _ in range(2):
+            try:
+                after = await self._attempt(batch)
+            except CommitRefused as error:
+                self._engine.rollback()
+                _refuse(batch, error)
+                return
+            except Exception as error:  # noqa: BLE001  no defect in one operation stops the ledger
+                self._engine.rollback()
+                self.tally.reruns += 1
+                failure = error
+            else:
+                self._resolve(batch, after)
+                return
+        if len(batch) == 1:
+            _refuse(batch, failure)
+            return
+        middle = len(batch) // 2
+        await self._settle(batch[:middle])
+        await self._settle(batch[middle:])
+
+    async def _attempt(self, batch: list[_Entry]) -> Sequence[object]:
+        """One transaction: load, decide, write, commit."""
+        await self._engine.begin()
+        now = self._tick()
+        tx = Transaction(self._slots(), dict(self._plans))
+        tx.load(self._engine, [entry.doing.wants(entry.operation) for entry in batch], now)
+        for entry in batch:
+            entry.result = entry.failure = None
+            try:
+                entry.result = entry.doing.apply(tx, entry.operation, now)
+            except Exception as error:  # noqa: BLE001  its own sender gets it, nobody else
+                entry.failure = error
+        tx.write(self._engine)
+        await self._engine.commit()
+        self._plans = tx.plans
+        self.tally.operations += len(batch)
+        self.tally.commits += 1
+        return tx.after
+
+    def _tick(self) -> datetime:
+        """The time of a batch: taken once, and never going back."""
+        now = self._clock()
+        if self._now is not None and now < self._now:
+            now = self._now
+        self._now = now
+        return now
+
+    def _resolve(self, batch: Sequence[_Entry], after: Sequence[object]) -> None:
+        for entry in batch:
+            _answer(entry, entry.failure)
+        if after:
+            self._after(after)
+
+
+def _order(entry: _Entry) -> int:
+    return entry.doing.order
+
+
+def _refuse(batch: Sequence[_Entry], failure: Exception) -> None:
+    for entry in batch:
+        problem = Unavailable("storage", "Nothing was stored. Send it again.", retry_after=1)
+        problem.__cause__ = failure
+        _answer(entry, problem)
+
+
+def _answer(entry: _Entry, failure: Exception | None) -> None:
+    if entry.done.done():  # its sender went away; what it asked for is done all the same
+        return
+    if failure is not None:
+        entry.done.set_exception(failure)
+    else:
+        entry.done.set_result(entry.result)

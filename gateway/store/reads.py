@@ -1,0 +1,261 @@
+"""What is read, by whom ever: the ledger inside its transaction, status and command line
+outside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Column, asc, bindparam, desc, func, select
+
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.limits import Counter
+from gateway.domain.verification import Status, Verification
+from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
+from gateway.store import tables
+from gateway.store.engine import ByKeys, Read, SqliteEngine, columns_of, value
+from gateway.store.records import ApiKey, Client, Kept, Logged, Mark
+from gateway.store.writes import ATTEMPT, VERIFICATION, table
+
+_TRANSITION = table(tables.Transition)
+_RECEIPT = table(tables.Receipt)
+_COUNTER = table(tables.Counter)
+_PLAN = table(tables.Plan)
+_MARK = table(tables.Mark)
+_CLIENT = table(tables.Client)
+_API_KEY = table(tables.ApiKey)
+
+
+def _itself(*cells: Any) -> Any:
+    return cells[0] if len(cells) == 1 else cells
+
+
+def _typed(name: str, column: Column[Any]) -> Any:
+    return bindparam(f"v_{name}", type_=column.type)
+
+
+def decode_plan(body: str) -> Plan:
+    """The plan that `encode_plan` wrote."""
+    raw = orjson.loads(body)
+    steps = [
+        PlannedStep(
+            channel=step["channel"],
+            routes=tuple(
+                PlannedRoute(
+                    name=route["name"],
+                    account=route["account"],
+                    sender=route["sender"],
+                    confirms=frozenset(State(word) for word in route["confirms"]),
+                    idempotent=route["idempotent"],
+                    polls=route["polls"],
+                )
+                for route in step["routes"]
+            ),
+            patience=step["patience"],
+            until=Until(step["until"]),
+            on_failed=OnFailed(step["on_failed"]),
+            on_unknown=OnUnknown(step["on_unknown"]),
+        )
+        for step in raw["steps"]
+    ]
+    return Plan(raw["workflow"], tuple(steps))
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """A plan as JSON, the same bytes for equal plans: their digest is its key."""
+    return orjson.dumps(plan, default=sorted, option=orjson.OPT_SORT_KEYS)
+
+
+def _stored_plan(digest: bytes, body: str) -> tuple[bytes, Plan]:
+    return digest, decode_plan(body)
+
+
+# Inside the ledger's transaction, for a whole batch.
+
+VERIFICATIONS = ByKeys(columns_of(VERIFICATION, Verification), VERIFICATION.c.id, Verification)
+RUNNING = ByKeys(
+    columns_of(VERIFICATION, Verification),
+    VERIFICATION.c.recipient_index,
+    Verification,
+    VERIFICATION.c.status == Status.PENDING,
+)
+ATTEMPTS = ByKeys(columns_of(ATTEMPT, Attempt), ATTEMPT.c.verification_id, Attempt)
+OWNERS: ByKeys[UUID] = ByKeys([ATTEMPT.c.verification_id], ATTEMPT.c.id, _itself)
+OWNERS_BY_REFERENCE: ByKeys[tuple[str, str, UUID]] = ByKeys(
+    [ATTEMPT.c.account, ATTEMPT.c.reference, ATTEMPT.c.verification_id],
+    ATTEMPT.c.reference,
+    _itself,
+)
+KEPT_BY_REFERENCE = ByKeys(columns_of(_RECEIPT, Kept), _RECEIPT.c.reference, Kept)
+COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter)
+PLANS = ByKeys([_PLAN.c.digest, _PLAN.c.body], _PLAN.c.digest, _stored_plan)
+DUE: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(VERIFICATION.c.wake_at <= _typed("now", VERIFICATION.c.wake_at))
+    .order_by(asc(VERIFICATION.c.wake_at))
+    .limit(value("limit")),
+    _itself,
+)
+
+# Outside of it.
+
+LOG = ByKeys(columns_of(_TRANSITION, Logged), _TRANSITION.c.verification_id, Logged)
+_SOONEST: Read[datetime | None] = Read(
+    select(func.min(VERIFICATION.c.wake_at, type_=VERIFICATION.c.wake_at.type)).where(
+        VERIFICATION.c.wake_at.is_not(None)
+    ),
+    _itself,
+)
+_BY_REFERENCE: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(
+        VERIFICATION.c.reference == value("reference"),
+        VERIFICATION.c.client_id == _typed("client", VERIFICATION.c.client_id),
+    )
+    .order_by(desc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_BY_REFERENCE_ALL: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(VERIFICATION.c.reference == value("reference"))
+    .order_by(desc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_BY_NUMBER: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(
+        VERIFICATION.c.recipient_index == value("index"),
+        VERIFICATION.c.client_id == _typed("client", VERIFICATION.c.client_id),
+    )
+    .order_by(desc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_BY_NUMBER_ALL: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(VERIFICATION.c.recipient_index == value("index"))
+    .order_by(desc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_KEPT: Read[Kept] = Read(
+    select(*columns_of(_RECEIPT, Kept)).order_by(asc(_RECEIPT.c.id)).limit(value("limit")), Kept
+)
+_KEPT_COUNT: Read[int] = Read(
+    select(func.count()).select_from(_RECEIPT).where(_RECEIPT.c.account == value("account")),
+    _itself,
+)
+_MARK_AT: Read[Mark] = Read(
+    select(*columns_of(_MARK, Mark)).where(_MARK.c.name == value("name")), Mark
+)
+_CLIENTS: Read[Client] = Read(select(*columns_of(_CLIENT, Client)).order_by(_CLIENT.c.name), Client)
+_API_KEY_BY_DIGEST: Read[ApiKey] = Read(
+    select(*columns_of(_API_KEY, ApiKey)).where(_API_KEY.c.digest == value("digest")), ApiKey
+)
+_LATEST: Read[UUID] = Read(
+    select(VERIFICATION.c.id).order_by(desc(VERIFICATION.c.id)).limit(value("limit")), _itself
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of one verification."""
+
+    verification: Verification
+    plan: Plan
+    attempts: tuple[Attempt, ...]
+    log: tuple[Logged, ...]
+
+
+class Reads:
+    """Point reads of what is committed, in the event loop on the reading connection."""
+
+    def __init__(self, engine: SqliteEngine) -> None:
+        self._engine = engine
+        self._plans: dict[bytes, Plan] = {}
+
+    def record(self, verification_id: UUID, *, log: bool = True) -> Record | None:
+        """One verification with its attempts and, on demand, its log."""
+        found = self.records([verification_id], log=log)
+        return found[0] if found else None
+
+    def records(self, ids: Sequence[UUID], *, log: bool = True) -> list[Record]:
+        """Several, in the order of `ids`; those not found are left out."""
+        engine = self._engine
+        found = {v.id: v for v in engine.fetch_by(VERIFICATIONS, list(ids))}
+        attempts = engine.fetch_by(ATTEMPTS, list(found))
+        logged = engine.fetch_by(LOG, list(found)) if log else []
+        self._learn({verification.plan for verification in found.values()})
+        return [
+            Record(
+                verification,
+                self._plans[verification.plan],
+                tuple(sorted((a for a in attempts if a.verification_id == named), key=_ordinal)),
+                tuple(sorted((row for row in logged if row.verification_id == named), key=_number)),
+            )
+            for named in ids
+            if (verification := found.get(named)) is not None
+        ]
+
+    def _learn(self, digests: set[bytes]) -> None:
+        self._plans.update(self._engine.fetch_by(PLANS, list(digests - self._plans.keys())))
+
+    def by_reference(self, client_id: UUID | None, reference: str, limit: int = 1) -> list[UUID]:
+        """The newest verifications a client gave that reference; None: of every client."""
+        if client_id is None:
+            return self._engine.fetch(_BY_REFERENCE_ALL, reference, limit)
+        return self._engine.fetch(_BY_REFERENCE, reference, client_id, limit)
+
+    def by_number(self, client_id: UUID | None, index: bytes, limit: int = 1) -> list[UUID]:
+        """The newest verifications of a number, by its blind index; None: of every client."""
+        if client_id is None:
+            return self._engine.fetch(_BY_NUMBER_ALL, index, limit)
+        return self._engine.fetch(_BY_NUMBER, index, client_id, limit)
+
+    def latest(self, limit: int) -> list[UUID]:
+        """The newest verifications of all."""
+        return self._engine.fetch(_LATEST, limit)
+
+    def soonest(self) -> datetime | None:
+        """When the next verification is due."""
+        return self._engine.fetch(_SOONEST)[0]
+
+    def kept(self, limit: int) -> list[Kept]:
+        """The oldest receipts kept aside."""
+        return self._engine.fetch(_KEPT, limit)
+
+    def kept_count(self, account: str) -> int:
+        """How many receipts of an account are kept aside."""
+        return self._engine.fetch(_KEPT_COUNT, account)[0]
+
+    def referenced(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of these (account, reference) some attempt carries."""
+        texts = list(dict.fromkeys(reference for _, reference in pairs))
+        found = self._engine.fetch_by(OWNERS_BY_REFERENCE, texts)
+        return {(account, reference) for account, reference, _ in found} & set(pairs)
+
+    def mark(self, name: str) -> datetime | None:
+        """When something was last done."""
+        found = self._engine.fetch(_MARK_AT, name)
+        return found[0].at if found else None
+
+    def api_key(self, digest: bytes) -> ApiKey | None:
+        """The key with that SHA-256."""
+        found = self._engine.fetch(_API_KEY_BY_DIGEST, digest)
+        return found[0] if found else None
+
+    def clients(self) -> list[Client]:
+        """Every client, by name."""
+        return self._engine.fetch(_CLIENTS)
+
+
+def _ordinal(attempt: Attempt) -> int:
+    return attempt.ordinal
+
+
+def _number(row: Logged) -> int:
+    return row.number

@@ -1,0 +1,89 @@
+"""Rows that only the store and the services exchange: the log, receipts kept aside, keys."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from gateway.domain.delivery import State
+from gateway.domain.verification import Status
+
+
+class Source(StrEnum):
+    """Who or what moved a state."""
+
+    SUBMISSION = "submission"  # the provider's answer to our call
+    RECEIPT = "receipt"
+    POLL = "poll"
+    CHECK = "check"  # a correct code: the strongest receipt of all
+    CLIENT = "client"  # cancel
+    DEADLINE = "deadline"  # time ran out
+    ENGINE = "engine"  # withdrawn before it was sent, or every attempt refused
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One row of the append-only log of a verification."""
+
+    verification_id: UUID
+    number: int
+    attempt: int | None
+    before: State | Status
+    after: State | Status
+    applied: bool
+    source: str
+    word: str | None
+    provider_time: str | None
+    recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A receipt kept aside; `sealed` is the receipt as JSON, under the key `key_id`."""
+
+    id: UUID
+    account: str
+    reference: str | None
+    why: str
+    sealed: bytes
+    key_id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A plan's JSON by its digest."""
+
+    digest: bytes
+    body: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """When something was last done."""
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An application that calls the API."""
+
+    id: UUID
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A bearer key: its digest and what it allows."""
+
+    id: UUID
+    client_id: UUID
+    digest: bytes
+    scopes: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None

@@ -1,0 +1,167 @@
+"""What a batch writes, one statement a table. The ledger opens and ends the transaction.
+
+The guards stay in the statements although the ledger has locked and loaded every row: `version`,
+the monotone rank of a state, and that an ended verification never runs again. A guard that holds
+raises Conflict, and the batch decides again on what is really there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+
+from sqlalchemy import Table, delete, insert, or_, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlmodel import SQLModel
+
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.limits import Counter
+from gateway.domain.verification import Status, Verification
+from gateway.store import tables
+from gateway.store.engine import SqliteEngine, Write, value
+from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, StoredPlan
+
+
+def table(model: type[SQLModel]) -> Table:
+    """The Core table behind a SQLModel class."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
+VERIFICATION = table(tables.Verification)
+ATTEMPT = table(tables.Attempt)
+
+
+def _insert(into: Table, kind: type) -> Write:
+    return Write(insert(into).values({field.name: value(field.name) for field in fields(kind)}))
+
+
+def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
+    return {field.name: value(field.name) for field in fields(kind) if field.name not in set(fixed)}
+
+
+_INSERT_VERIFICATION = _insert(VERIFICATION, Verification)
+_UPDATE_VERIFICATION = Write(
+    update(VERIFICATION)
+    .where(
+        VERIFICATION.c.id == value("id"),
+        VERIFICATION.c.version == value("version"),
+        or_(VERIFICATION.c.status == Status.PENDING, VERIFICATION.c.status == value("status")),
+    )
+    .values(
+        {
+            name: value(name)
+            for name in (
+                "recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used",
+                "sent_at", "ended_at", "wake_at", "log",
+            )
+        }
+        | {"version": VERIFICATION.c.version + 1}
+    )
+)  # fmt: skip
+
+_INSERT_ATTEMPT = _insert(ATTEMPT, Attempt)
+_ATTEMPT_CHANGES = _changes(
+    Attempt,
+    ("id", "verification_id", "ordinal", "step", "resend", "cause", "account", "route", "channel",
+     "queued_at"),
+)  # fmt: skip
+_MOVE_ATTEMPT = Write(
+    update(ATTEMPT)
+    .where(ATTEMPT.c.id == value("id"), ATTEMPT.c.state < value("state"))
+    .values(_ATTEMPT_CHANGES)
+)
+_AMEND_ATTEMPT = Write(
+    update(ATTEMPT)
+    .where(ATTEMPT.c.id == value("id"), ATTEMPT.c.state == value("state"))
+    .values(_ATTEMPT_CHANGES)
+)
+
+_INSERT_LOGGED = _insert(table(tables.Transition), Logged)
+
+_RECEIPT = table(tables.Receipt)
+_INSERT_KEPT = _insert(_RECEIPT, Kept)
+_DELETE_KEPT = Write(delete(_RECEIPT).where(_RECEIPT.c.id == value("id")))
+
+_PLAN = table(tables.Plan)
+_INSERT_PLAN = Write(
+    upsert(_PLAN)
+    .values({field.name: value(field.name) for field in fields(StoredPlan)})
+    .on_conflict_do_nothing()
+)
+
+_COUNTER = table(tables.Counter)
+_PUT_COUNTER = Write(
+    upsert(_COUNTER)
+    .values({field.name: value(field.name) for field in fields(Counter)})
+    .on_conflict_do_update(
+        index_elements=[_COUNTER.c.key],
+        set_={"since": upsert(_COUNTER).excluded.since, "count": upsert(_COUNTER).excluded.count},
+    )
+)
+
+_MARK = table(tables.Mark)
+_PUT_MARK = Write(
+    upsert(_MARK)
+    .values({field.name: value(field.name) for field in fields(Mark)})
+    .on_conflict_do_update(index_elements=[_MARK.c.name], set_={"at": upsert(_MARK).excluded.at})
+)
+
+_INSERT_CLIENT = _insert(table(tables.Client), Client)
+_INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
+
+
+def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+    """New ones. A second running one for the same client, number and purpose is a Conflict."""
+    engine.run(_INSERT_VERIFICATION, values)
+
+
+def update_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+    """Changed ones, each still carrying the version it was loaded with."""
+    engine.run(_UPDATE_VERIFICATION, values)
+
+
+def insert_attempts(engine: SqliteEngine, values: Sequence[Attempt]) -> None:
+    """New ones. An ordinal that somebody else has taken is a Conflict."""
+    engine.run(_INSERT_ATTEMPT, values)
+
+
+def move(
+    engine: SqliteEngine, moved: Sequence[tuple[State, Attempt]], logged: Sequence[Logged]
+) -> None:
+    """The only place where a state changes: for a whole batch, upwards only, and into the log.
+
+    `moved` pairs the state an attempt was loaded with and the attempt as it is to be. An attempt
+    that carries only news (a reference, a repeated word) keeps its state and is written too.
+    """
+    engine.run(_MOVE_ATTEMPT, [after for before, after in moved if after.state is not before])
+    engine.run(_AMEND_ATTEMPT, [after for before, after in moved if after.state is before])
+    engine.run(_INSERT_LOGGED, logged)
+
+
+def keep_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
+    """Receipts nobody can be given yet, or ever."""
+    engine.run(_INSERT_KEPT, values)
+
+
+def drop_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
+    """Receipts that found their attempt, or are past their time."""
+    engine.run(_DELETE_KEPT, values)
+
+
+def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
+    """Plans that this process has not stored before; others may have."""
+    engine.run(_INSERT_PLAN, values, expect=False)
+
+
+def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
+    """Counters as they are now."""
+    engine.run(_PUT_COUNTER, values)
+
+
+def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
+    """Marks as they are now."""
+    engine.run(_PUT_MARK, values)
+
+
+def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
+    """A client and its first key. A name that is taken is a Conflict."""
+    engine.run(_INSERT_CLIENT, [client])
+    engine.run(_INSERT_API_KEY, [key])

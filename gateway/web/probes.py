@@ -1,0 +1,38 @@
+"""What this is, whether it lives, whether it is ready."""
+
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway import __version__
+from gateway.web.schemas import dumps
+
+
+class Probes:
+    """`ready` names what is wrong, nothing when all is well."""
+
+    def __init__(self, ready: Callable[[], dict[str, str]]) -> None:
+        self._ready = ready
+
+    def routes(self) -> list[Route]:
+        """The probes."""
+        return [
+            Route("/", self.about, methods=["GET"]),
+            Route("/healthz", self.alive, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
+        ]
+
+    async def about(self, request: Request) -> Response:
+        calls = ["/otp/send", "/otp/status", "/otp/verify", "/otp/cancel", "/otp/next"]
+        body = {"name": "otp-gateway", "version": __version__, "calls": calls}
+        return Response(dumps(body), media_type="application/json")
+
+    async def alive(self, request: Request) -> Response:
+        return Response(dumps({"status": "ok"}), media_type="application/json")
+
+    async def ready(self, request: Request) -> Response:
+        wrong = self._ready()
+        body = {"status": "not ready" if wrong else "ready", "problems": wrong}
+        return Response(dumps(body), 503 if wrong else 200, media_type="application/json")

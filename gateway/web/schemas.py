@@ -1,0 +1,184 @@
+"""Bodies: what may come in, checked field by field, and what goes out."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from gateway.domain import delivery, explanation
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.errors import InvalidInput
+from gateway.domain.recipient import mask
+from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
+from gateway.domain.workflow import Plan
+from gateway.store.reads import Record
+from gateway.store.records import Logged
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
+Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
+Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+M = TypeVar("M", bound="Body")
+
+
+class Body(BaseModel):
+    """A request body: nothing unknown, nothing coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SendBody(Body):
+    """`POST /otp/send`."""
+
+    to: Number
+    workflow: Name | None = None
+    channel: Name | None = None
+    code: Code | None = None
+    code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
+    ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
+    reference: Reference | None = None
+
+
+class WhichBody(Body):
+    """Names one verification: exactly one of the three."""
+
+    verification_id: Named | None = None
+    reference: Reference | None = None
+    number: Number | None = None
+
+
+class StatusBody(WhichBody):
+    """`POST /otp/status`."""
+
+    history: int = Field(default=0, ge=0, le=50)
+
+
+class VerifyBody(WhichBody):
+    """`POST /otp/verify`."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """A body in one pass. Raises InvalidInput `broken_json`, `unknown_field`,
+    `invalid_request`.
+    """
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
+    """The same from a query string; a parameter that comes twice is refused."""
+    names = [name for name, _ in query]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInput("invalid_request", f"Given twice: {', '.join(twice)}.")
+    try:
+        return kind.model_validate_strings(dict(query))
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(error: ValidationError) -> InvalidInput:
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        return InvalidInput("broken_json", "The body is not valid JSON.")
+    found = [
+        {
+            "field": ".".join(str(part) for part in problem["loc"])[:64] or "(body)",
+            "problem": problem["msg"],
+        }
+        for problem in problems
+    ]
+    unknown = [one["field"] for one in found if one["problem"].startswith("Extra inputs")]
+    if unknown:
+        detail = f"Not a field of this call: {', '.join(unknown)}."
+        return InvalidInput("unknown_field", detail, facts={"fields": unknown})
+    detail = "; ".join(f"{one['field']}: {one['problem']}" for one in found)
+    return InvalidInput("invalid_request", detail, facts={"errors": found})
+
+
+def dumps(body: object) -> bytes:
+    """JSON with times as `2026-11-21T10:00:00.123000Z`."""
+    return orjson.dumps(body, option=orjson.OPT_UTC_Z)
+
+
+def summary(
+    plan: Plan, current: Verification, attempts: Sequence[Attempt], now: datetime
+) -> dict[str, Any]:
+    """What send, verify, cancel and next answer."""
+    return {
+        "verification_id": current.id,
+        "reference": current.reference,
+        "status": current.status_at(now),
+        "delivery_status": delivery_status(current, attempts),
+        "channel": attempts[-1].channel if attempts else None,
+        "next": explanation.coming(plan, current, attempts, now),
+        "expires_at": current.expires_at,
+        "checks_left": current.checks_left,
+        "sends_left": current.sends_left,
+    }
+
+
+def delivery_status(current: Verification, attempts: Sequence[Attempt]) -> State | None:
+    """The best state of the attempts; a correct check is proof of delivery by itself."""
+    best = delivery.best(attempt.state for attempt in attempts)
+    if current.status is Status.VERIFIED and best is not State.READ:
+        return State.DELIVERED
+    return best
+
+
+def status(record: Record, recipient: str | None, now: datetime) -> dict[str, Any]:
+    """What `/otp/status` answers: the summary, the attempts, the log and a sentence."""
+    current, attempts = record.verification, record.attempts
+    ids = {attempt.ordinal: attempt.id for attempt in attempts}
+    return {
+        **summary(record.plan, current, attempts, now),
+        "recipient": mask(recipient) if recipient is not None else None,
+        "workflow": record.plan.workflow,
+        "created_at": current.created_at,
+        "ended_at": current.ended_at,
+        "attempts": [_attempt(attempt) for attempt in attempts],
+        "transitions": [_transition(row, ids) for row in record.log],
+        "explanation": explanation.explain(record.plan, current, attempts, now),
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt_id": attempt.id,
+        "ordinal": attempt.ordinal,
+        "step": attempt.step,
+        "cause": attempt.cause,
+        "route": attempt.route,
+        "channel": attempt.channel,
+        "state": attempt.state,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "error": attempt.error,
+        "queued_at": attempt.queued_at,
+        "sent_at": attempt.sent_at,
+        "delivered_at": attempt.delivered_at,
+        "read_at": attempt.read_at,
+        "overdue_at": attempt.overdue_at,
+        "repeats": attempt.repeats,
+    }
+
+
+def _transition(row: Logged, ids: dict[int, Any]) -> dict[str, Any]:
+    return {
+        "attempt_id": ids.get(row.attempt) if row.attempt is not None else None,
+        "before": row.before,
+        "after": row.after,
+        "applied": row.applied,
+        "source": row.source,
+        "word": row.word,
+        "provider_time": row.provider_time,
+        "recorded_at": row.recorded_at,
+    }

@@ -1,0 +1,64 @@
+"""The background loop: reconcile often, sweep now and then; ticks with jitter, clean stop."""
+
+import asyncio
+import random
+from datetime import datetime
+from typing import Protocol
+
+from gateway.domain.errors import Unavailable
+from gateway.services import reconcile
+from gateway.services.reconcile import Passing
+from gateway.services.runtime import Runtime
+from gateway.store.engine import StoreError
+
+TICK = 0.1  # seconds between two passes; an empty one costs microseconds
+SWEEP_EVERY = 30.0  # seconds between two sweeps of parked receipts
+
+
+class Log(Protocol):
+    """The part of structlog that is used."""
+
+    def error(self, event: str, **facts: object) -> object: ...
+
+
+class Worker:
+    """One loop a process. `last_pass` tells readiness when it last came through."""
+
+    def __init__(self, runtime: Runtime, log: Log) -> None:
+        self._runtime = runtime
+        self._log = log
+        self._passing = Passing()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.last_pass: datetime | None = None
+
+    def start(self) -> None:
+        """Begin to pass."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="worker")
+
+    async def stop(self) -> None:
+        """End after the pass under way."""
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        swept = loop.time()
+        while not self._stop.is_set():
+            try:
+                await reconcile.run_once(self._runtime, self._passing, self._runtime.now())
+                if loop.time() - swept >= SWEEP_EVERY:
+                    swept = loop.time()
+                    await reconcile.sweep(self._runtime, self._runtime.now())
+            except (Unavailable, StoreError) as error:
+                self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
+            else:
+                self.last_pass = self._runtime.now()
+            await self._pause(TICK * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not secrecy
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,246 @@
+"""The command line of scripts/bench: what is measured, in which order, where the result goes."""
+
+import argparse
+import fcntl
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import bench_machine
+import bench_report
+from bench_gateways import GATEWAYS, STORE, Gateway, PeerMissing
+from bench_kill import Killed, kill_under_load
+from bench_processes import BenchError
+from bench_rounds import PHASES, Figures, Options, run_round
+
+DESCRIPTION = """\
+Measures the gateway side by side with its peers: fresh servers and databases every round, gateways
+taking turns, everything on 127.0.0.1. CPU is that of the server's whole process tree.
+
+  lifecycle  POST /otp/send, the provider's call, its receipt 20 ms later, acknowledged
+  send       POST /otp/send and the provider's call, no receipt; the echo peer just echoes
+  status     POST /otp/status by id
+  verify     POST /otp/verify with a wrong code, each on another verification
+  kill       kill -9 under load: what was acknowledged must be there afterwards (not by default)
+
+  ours       gateway serve: SQLite, durable, logging, encryption and authentication on
+  express    the tutorial's in-memory gateway, Express and axios (installed into .bench by npm)
+  starlette  a bare echo, the floor
+"""
+EPILOG = """\
+Only the ratios of one run are safe; absolute figures depend on what else the machine did (last
+column of the tables). Exit code 0: measured, whether or not the targets were met. 1: something
+failed; a round with any unexpected answer is not counted. 2: wrong arguments.
+
+  scripts/bench                                          the whole of it, some minutes
+  scripts/bench --only lifecycle --peers ours,express --rounds 5 --json bench.json
+  scripts/bench --only kill --rounds 5 --n 20000
+"""
+FAILURES = (BenchError, OSError, subprocess.SubprocessError)
+
+
+def main() -> int:
+    arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    STORE.mkdir(exist_ok=True)
+    try:
+        with _alone(), _folder(keep=arguments.keep) as folder:
+            return _Bench(arguments, folder).run()
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
+class _Bench:
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self._arguments = arguments
+        self._folder = folder
+        self._options = Options(
+            n=arguments.n,
+            warmup=min(arguments.warmup, arguments.n),
+            connections=arguments.connections,
+            keep=arguments.keep,
+        )
+        self._asked = set(product(arguments.peers, arguments.only))
+        self._rounds: bench_report.Rounds = []
+        self._kills: list[Killed] = []
+        self._errors: list[str] = []
+        self._skipped: list[str] = []
+
+    def run(self) -> int:
+        started = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        phases = set(self._arguments.only) - {"kill"}
+        gateways = self._prepared() if phases else []
+        machine = bench_machine.facts(self._folder, gateways)
+        for at in range(self._arguments.rounds):
+            if phases:
+                self._rounds.append(self._round(at, gateways, phases))
+            if "kill" in self._arguments.only:
+                self._kill(at)
+        self._publish(
+            {
+                "started": started,
+                "command": shlex.join(["scripts/bench", *sys.argv[1:]]),
+                "options": vars(self._options),
+                "machine": machine,
+                "errors": self._errors,
+                "skipped": self._skipped,
+            }
+        )
+        return 1 if self._errors else 0
+
+    def _prepared(self) -> list[type[Gateway]]:
+        ready = []
+        for name in self._arguments.peers:
+            try:
+                GATEWAYS[name].prepare()
+            except PeerMissing as why:
+                _say(f"skipped: {name}: {why}")
+                self._skipped.append(f"{name}: {why}")
+            except FAILURES as error:
+                self._fail(name, str(error))
+            else:
+                ready.append(GATEWAYS[name])
+        return ready
+
+    def _round(
+        self, at: int, gateways: list[type[Gateway]], phases: set[str]
+    ) -> dict[str, dict[str, Figures]]:
+        found = {}
+        for gateway in gateways:
+            where = f"round {at + 1}, {gateway.name}"
+            try:
+                found[gateway.name] = run_round(gateway, self._folder, self._options, phases)
+            except FAILURES as error:
+                self._fail(where, str(error))
+                continue
+            for phase, figures in found[gateway.name].items():
+                _say(f"{where}, {phase}: {_line(figures)}")
+                for wrong in figures.errors:
+                    self._fail(f"{where}, {phase}", wrong)
+        return found
+
+    def _kill(self, at: int) -> None:
+        where = f"kill {at + 1}"
+        try:
+            killed = kill_under_load(self._folder, self._options)
+        except FAILURES as error:
+            self._fail(where, str(error))
+            return
+        self._kills.append(killed)
+        _say(f"{where}: {killed}")
+        if not killed.sound:
+            self._fail(where, "; ".join(killed.errors) or "something acknowledged was lost")
+
+    def _fail(self, where: str, error: str) -> None:
+        _say(f"{where}: FAILED: {error}")
+        self._errors.append(f"{where}: {error}")
+
+    def _publish(self, result: dict[str, Any]) -> None:
+        text = bench_report.markdown(result, self._rounds, self._asked, self._kills)
+        print(text)
+        if self._arguments.markdown:
+            self._arguments.markdown.write_text(text)
+        if self._arguments.json:
+            whole = result | bench_report.as_json(self._rounds, self._asked, self._kills)
+            self._arguments.json.write_text(json.dumps(whole, indent=2) + "\n")
+
+
+def _line(figures: Figures) -> str:
+    show = bench_report.show
+    return (
+        f"{show(figures.per_second)}/s, {show(figures.cpu)} CPU-s/1k, "
+        f"p99 {show(figures.answer_p99)} ms, "
+        f"{show(figures.elsewhere)} cores busy elsewhere, {show(figures.stolen)} stolen"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Two benches at once would measure each other."""
+    with (STORE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError("another bench is running in this tree") from None
+        yield
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    """On the disk of the tree, not in /tmp, which may be memory."""
+    for left in STORE.glob("run-*"):  # by a bench that was killed; this one runs alone
+        shutil.rmtree(left, ignore_errors=True)
+    if keep:
+        yield Path(tempfile.mkdtemp(prefix="kept-", dir=STORE))
+    else:
+        with tempfile.TemporaryDirectory(
+            prefix="run-", dir=STORE, ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--only", type=_some((*PHASES, "kill")), default=list(PHASES), metavar="PHASE[,PHASE]",
+        help="lifecycle, send, status, verify or kill (default: all but kill)")  # fmt: skip
+    add("--peers", type=_some(tuple(GATEWAYS)), default=list(GATEWAYS), metavar="NAME[,NAME]",
+        help="ours, express, starlette (default: all)")  # fmt: skip
+    add("--n", type=_within(100, 200_000), default=6000, help="operations a phase (%(default)s)")
+    add("--rounds", type=_within(1, 20), default=3, help="rounds, or kills (%(default)s)")
+    add("--connections", type=_within(1, 512), default=64, help="of the load (%(default)s)")
+    add("--warmup", type=_within(1, 5000), default=500, help="operations before (%(default)s)")
+    add("--json", type=_file, metavar="FILE", help="every figure of every round")
+    add("--markdown", type=_file, metavar="FILE", help="the report that is printed")
+    add("--keep", action="store_true", help="leave databases and logs in .bench/kept-*")
+    return parser.parse_args()
+
+
+def _some(known: tuple[str, ...]) -> Any:
+    def parse(text: str) -> list[str]:
+        names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _file(text: str) -> Path:
+    """Refused now rather than after minutes of measuring."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a file in a folder that exists")
+    return path
+
+
+def _within(least: int, most: int) -> Any:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"a number from {least} to {most} is wanted")
+        return int(text)
+
+    return parse

@@ -1,0 +1,430 @@
+"""The one runner for providers: a test module brings lists of cases, the runner adds what nobody
+may forget.
+
+A provider's tests are a subclass of `ProviderCases`, whose name begins with Test. It says how a
+callback is made authentic (`sign`), what a receipt looks like (`receipt`) and what an error
+looks like (`refusal`), and lists its cases. The runner then also checks: forged, altered and
+unsigned callbacks refused, without secrets nothing accepted; unknown words recorded; repeated
+callbacks equal; secrets, codes and numbers absent from what is shown; every state promised; and
+that nothing that can arrive raises.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.domain.delivery import State
+from gateway.ports import (
+    Accepted,
+    Callback,
+    Correlation,
+    Malformed,
+    Outcome,
+    Outgoing,
+    Provider,
+    Receipt,
+    Response,
+    Secret,
+)
+from gateway.providers import PROVIDERS
+
+NOW = datetime(2026, 11, 21, 10, 0, 10, tzinfo=UTC)
+SECRET = Secret("callback-secret-of-this-account")
+OTHER_SECRET = Secret("callback-secret-of-some-other-account")
+UNKNOWN_WORD = "Teleported"
+
+SEARCH = settings(deadline=None, max_examples=100)
+ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates among them
+
+OUTGOING = Outgoing(
+    attempt_id="0193-a1",
+    channel="sms",
+    recipient="+33600000000",
+    text="123456 is your code",
+    code="123456",
+    sender=None,
+    callback_url="https://otp.example.com/otp/delivered/route/token",
+    validity=120,
+)
+
+CALLBACK = Callback(
+    method="POST",
+    url="https://otp.example.com/otp/delivered/route/token",
+    key=None,
+    headers={},
+    query={},
+    body=b"",
+    received_at=NOW,
+)
+
+
+def data(name: str) -> bytes:
+    """A sample of the vendor's, as it goes over the wire: tests/providers/data/{name}."""
+    return (Path(__file__).parent / "data" / name).read_bytes()
+
+
+def encoded(body: object) -> bytes:
+    return body if isinstance(body, bytes) else orjson.dumps(body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendCase:
+    """A message and the request it becomes. `change` and `settings` are what differs."""
+
+    label: str
+    url: str
+    headers: Mapping[str, str]
+    body: Mapping[str, object]
+    method: str = "POST"
+    change: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseCase:
+    """An answer to the send call and what it means. `body` is bytes or to become JSON."""
+
+    label: str
+    status: int
+    expected: Outcome
+    body: object = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptCase:
+    """A callback and what it says. `raw` of the expected is not compared."""
+
+    label: str
+    body: object
+    expected: Sequence[Receipt | Malformed]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(), inside, max_size=4),
+    max_leaves=10,
+)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, sample: object) -> object:
+    """The sample with something in it, at whatever depth, replaced by anything."""
+    if isinstance(sample, dict) and sample and draw(st.booleans()):
+        key = draw(st.sampled_from(sorted(sample)))
+        return {**sample, key: draw(spoiled(sample[key]))}
+    if isinstance(sample, list) and sample and draw(st.booleans()):
+        return [draw(spoiled(sample[0])), *sample]
+    return draw(JSON)
+
+
+def anything(samples: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """Arbitrary bytes, arbitrary JSON, and what is nearly right."""
+    known = st.sampled_from([orjson.loads(sample) for sample in samples if is_json(sample)])
+    content = JSON | known.flatmap(spoiled)
+    cut = st.builds(lambda sample, end: sample[:end], st.sampled_from(samples), st.integers(0, 300))
+    return st.binary() | cut | content.map(lambda value: json.dumps(value).encode())
+
+
+def is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+class ProviderCases:
+    """What every provider must do. A subclass names the provider and lists its cases."""
+
+    provider: ClassVar[str]  # its name in PROVIDERS
+    settings: ClassVar[Mapping[str, Any]]  # of a route, less name, account and callback secrets
+    secrets_field: ClassVar[str]  # the setting that holds the callback secrets
+    statuses: ClassVar[Mapping[str, Any]]  # its status table: word → something with a state
+    unpromised: ClassVar[frozenset[State]] = frozenset()  # in the table, not in `confirms`: say why
+
+    sends: ClassVar[Sequence[SendCase]]
+    responses: ClassVar[Sequence[ResponseCase]]
+    receipts: ClassVar[Sequence[ReceiptCase]]
+
+    def sign(self, callback: Callback, secret: str) -> Callback:
+        """The callback as the vendor sends it: with its key, signature or token."""
+        raise NotImplementedError
+
+    def receipt(self, word: str) -> bytes:
+        """The body of a callback that says this word of the attempt 0193-a1."""
+        raise NotImplementedError
+
+    def refusal(self, message: str) -> bytes:
+        """The body of an error that says this message."""
+        raise NotImplementedError
+
+    def may_accept(self, status: int, answer: object) -> bool:
+        """Whether an answer like this is documented to mean that the message was taken."""
+        raise NotImplementedError
+
+    def signature_header(self) -> str:
+        """The header of a signed callback that carries the signature."""
+        raise NotImplementedError
+
+    def make(self, *secrets: Secret, **changes: Any) -> Provider:
+        return PROVIDERS[self.provider](self.configure(*secrets, **changes))
+
+    def configure(self, *secrets: Secret, **changes: Any) -> Any:
+        fields = {"name": "route", "account": "account", self.secrets_field: secrets}
+        return PROVIDERS[self.provider].Settings(**{**fields, **self.settings, **changes})
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        lists: Mapping[str, Sequence[SendCase | ResponseCase | ReceiptCase]] = {
+            "send": self.sends,
+            "answer": self.responses,
+            "statement": self.receipts,
+        }
+        for argument, cases in lists.items():
+            if argument in metafunc.fixturenames:
+                metafunc.parametrize(argument, cases, ids=[case.label for case in cases])
+
+    # The lists.
+
+    def test_a_message_becomes_this_request(self, send: SendCase) -> None:
+        provider = self.make(SECRET, **send.settings)
+
+        request = provider.build(replace(OUTGOING, channel=provider.channel, **send.change))
+
+        assert (send.method, send.url) == (request.method, str(request.url))
+        assert send.body == orjson.loads(request.content)
+        assert dict(send.headers) == {
+            name: value
+            for name, value in request.headers.items()
+            if name not in ("host", "content-length")
+        }
+        assert str(len(request.content)) == request.headers["content-length"]
+        assert request.url.host == request.headers["host"].partition(":")[0]
+
+    def test_an_answer_means_this(self, answer: ResponseCase) -> None:
+        response = Response(answer.status, headers=answer.headers, content=encoded(answer.body))
+
+        assert answer.expected == self.make(SECRET).parse(response)
+
+    def test_a_callback_says_this(self, statement: ReceiptCase) -> None:
+        provider = self.make(SECRET)
+        callback = replace(CALLBACK, body=encoded(statement.body), headers=statement.headers)
+        callback = self.sign(callback, SECRET)
+
+        assert provider.authenticate(callback)
+        assert list(statement.expected) == [
+            replace(found, raw=b"") for found in provider.receipts(callback)
+        ]
+
+    def test_a_repeated_callback_says_the_same(self, statement: ReceiptCase) -> None:
+        provider = self.make(SECRET)
+        callback = self.sign(replace(CALLBACK, body=encoded(statement.body)), SECRET)
+
+        assert list(provider.receipts(callback)) == list(provider.receipts(callback))
+
+    # What nobody may forget.
+
+    def test_it_is_a_provider(self) -> None:
+        provider = self.make(SECRET, name="route", account="account", rate=5.0, sender="ACME")
+
+        assert isinstance(provider, Provider)
+        assert provider.channel in PROVIDERS[self.provider].channels
+        assert ("route", "account", "ACME") == (provider.name, provider.account, provider.sender)
+        assert (10.0, 64, 5.0) == (provider.timeout, provider.concurrency, provider.rate)
+        assert (None, None) == (provider.auth(), provider.handshake(CALLBACK))
+
+    def test_a_forged_callback_is_refused(self) -> None:
+        provider = self.make(SECRET)
+        refused = {
+            label: provider.authenticate(callback) for label, callback in self.forgeries(provider)
+        }
+
+        assert provider.authenticate(self.genuine(SECRET))
+        assert dict.fromkeys(refused, False) == refused
+
+    def test_two_secrets_hold_during_a_rotation(self) -> None:
+        provider = self.make(SECRET, OTHER_SECRET)
+
+        assert provider.authenticate(self.genuine(SECRET))
+        assert provider.authenticate(self.genuine(OTHER_SECRET))
+        assert not provider.authenticate(self.genuine("a third"))
+
+    def test_without_a_secret_nobody_gets_in(self) -> None:
+        provider = self.make()
+        callbacks = [self.genuine(SECRET), self.genuine(""), CALLBACK]
+        callbacks += [callback for _, callback in self.forgeries(provider)]
+
+        assert not any(provider.authenticate(callback) for callback in callbacks)
+
+    def test_an_empty_secret_stops_the_start(self) -> None:
+        with pytest.raises(ValueError, match=self.secrets_field):
+            self.make(SECRET, Secret(""))
+
+    def test_an_unknown_word_is_recorded_and_moves_nothing(self) -> None:
+        callback = self.sign(replace(CALLBACK, body=self.receipt(UNKNOWN_WORD)), SECRET)
+        (receipt,) = self.make(SECRET).receipts(callback)
+
+        assert isinstance(receipt, Receipt)
+        assert (UNKNOWN_WORD, None) == (receipt.word, receipt.state)
+        assert (None, False) == (receipt.reason, receipt.permanent)
+
+    def test_every_state_it_can_report_is_declared(self) -> None:
+        provider = self.make(SECRET)
+        states = {meaning.state for meaning in self.statuses.values()}
+
+        assert states - {None, State.SENT} - self.unpromised <= provider.confirms
+        assert provider.confirms <= states
+
+    def test_every_word_in_its_table_is_understood(self) -> None:
+        provider = self.make(SECRET)
+        for word, meaning in self.statuses.items():
+            (receipt,) = provider.receipts(
+                self.sign(replace(CALLBACK, body=self.receipt(word)), SECRET)
+            )
+
+            assert isinstance(receipt, Receipt)
+            assert (word, meaning.state) == (receipt.word, receipt.state)
+            assert (meaning.reason, meaning.permanent) == (receipt.reason, receipt.permanent)
+            assert (receipt.state is State.FAILED) == (receipt.reason is not None)
+
+    @pytest.mark.parametrize("reference", [None, "", " ", [], ["m_1"], 7, "x" * 256, "m\x00"])
+    def test_an_unusable_reference_touches_nothing(self, reference: object) -> None:
+        body = self.receipt("DELIVERED").replace(b'"m_1"', encoded(reference))
+        (found,) = self.make(SECRET).receipts(self.sign(replace(CALLBACK, body=body), SECRET))
+
+        assert isinstance(found, Malformed)
+        assert found.raw
+
+    @pytest.mark.parametrize("reference", ["007", "AbC", "abc", "m-é", "x" * 255])
+    def test_a_reference_is_opaque(self, reference: str) -> None:
+        body = self.receipt("DELIVERED").replace(b'"m_1"', encoded(reference))
+        (found,) = self.make(SECRET).receipts(self.sign(replace(CALLBACK, body=body), SECRET))
+
+        assert isinstance(found, Receipt)
+        assert reference == found.reference
+
+    def test_secrets_codes_and_numbers_are_not_shown(self) -> None:
+        settings = self.configure(SECRET, OTHER_SECRET)
+        provider = PROVIDERS[self.provider](settings)
+        hidden = [SECRET, OTHER_SECRET]
+        hidden += [value for value in self.settings.values() if isinstance(value, Secret)]
+        private = [OUTGOING.code, OUTGOING.recipient, "600000000", "1, 2, 3, 4, 5, 6"]
+        private += ["6 00 00 00 00", "(0)6-00-00-00-00"]
+        said = self.refusal(" / ".join([*hidden, *private]))
+        outcomes = [provider.parse(Response(status, content=said)) for status in range(200, 600)]
+        shown = [repr(settings), repr(provider), *map(repr, outcomes)]
+        shown += [repr(provider.build(OUTGOING))]
+
+        assert [] == [text for text in shown for secret in hidden if secret in text]
+        assert [] == [text for text in shown for fact in private if fact in text]
+        assert len(hidden) > 2
+
+    def test_no_other_status_means_accepted(self) -> None:
+        provider = self.make(SECRET)
+        taken = [case.body for case in self.responses if isinstance(case.expected, Accepted)]
+        for status in range(100, 700):
+            for body in taken:
+                outcome = provider.parse(Response(status, content=encoded(body)))
+                answer = orjson.loads(encoded(body))
+
+                assert isinstance(outcome, Accepted) == self.may_accept(status, answer)
+
+    def test_no_answer_makes_it_stumble(self) -> None:
+        provider = self.make(SECRET)
+        bodies = anything([encoded(case.body) for case in self.responses if case.body])
+
+        @SEARCH
+        @given(status=st.integers(100, 699), pause=st.none() | st.text(), body=bodies)
+        def search(status: int, pause: str | None, body: bytes) -> None:
+            headers = {} if pause is None else {b"retry-after": pause.encode()}
+            outcome = provider.parse(Response(status, headers=headers, content=body))
+
+            assert not isinstance(outcome, Accepted) or self.may_accept(status, orjson.loads(body))
+
+        search()
+
+    def test_no_callback_makes_it_stumble(self) -> None:
+        provider = self.make(SECRET)
+        bodies = anything([encoded(case.body) for case in self.receipts] + [self.receipt("x")])
+
+        @SEARCH
+        @given(body=bodies)
+        def search(body: bytes) -> None:
+            callback = self.sign(replace(CALLBACK, body=body), SECRET)
+
+            assert provider.authenticate(callback)
+            for found in provider.receipts(callback):
+                assert isinstance(found, Receipt | Malformed)
+                assert not isinstance(found, Receipt) or found.reference or found.attempt_id
+
+        search()
+
+    def test_no_credentials_make_it_stumble(self) -> None:
+        provider = self.make(SECRET)
+        name = self.signature_header() if provider.signed else "x-any"
+
+        @SEARCH
+        @given(key=st.none() | st.text(ANY_CHARACTER), value=st.text(ANY_CHARACTER))
+        def search(key: str | None, value: str) -> None:
+            callback = replace(CALLBACK, key=key, headers={name: value}, attempt_id="0193-a1")
+
+            assert not provider.authenticate(callback)
+
+        search()
+
+    def test_depth_is_no_danger(self) -> None:
+        provider = self.make(SECRET)
+        deep = b"[" * 900 + b"]" * 900
+        item = self.receipt("DELIVERED").replace(b'"m_1"', deep)
+        for body in (deep, item, b"[" + deep + b"]", b"[" * 100_000, b"[" + item + b"]"):
+            found = provider.receipts(self.sign(replace(CALLBACK, body=body), SECRET))
+
+            assert [Malformed] == [type(item) for item in found]
+
+    def genuine(self, secret: str) -> Callback:
+        return self.sign(replace(CALLBACK, body=self.receipt("DELIVERED")), secret)
+
+    def forgeries(self, provider: Provider) -> Iterator[tuple[str, Callback]]:
+        good = self.genuine(SECRET)
+        yield "nothing at all", CALLBACK
+        yield "other secret", self.genuine(OTHER_SECRET)
+        yield "other method", replace(good, method="GET")
+        if provider.correlates is Correlation.TOKEN:
+            yield "token that is not ours", replace(good, attempt_id=None)
+        if not provider.signed:
+            key = good.key or ""
+            for label, other in altered(key):
+                yield f"key {label}", replace(good, key=other)
+            yield "no key", replace(good, key=None)
+            return
+        name = self.signature_header()
+        value = good.headers[name]
+        for label, other in altered(value):
+            yield f"signature {label}", replace(good, headers={name: other})
+        yield "no signature", replace(good, headers={})
+        yield "body altered", replace(good, body=good.body.replace(b"m_1", b"m_2"))
+        yield "body extended", replace(good, body=good.body + b"\n")
+        yield "body empty", replace(good, body=b"")
+
+
+def altered(value: str) -> Iterator[tuple[str, str]]:
+    yield "empty", ""
+    yield "twice", f"{value}\n{value}"
+    yield "cut", value[:-1]
+    yield "extended", value + "0"
+    yield "with space", f" {value}"
+    yield "with line end", f"{value}\n"
+    yield "upper case", value.upper()
+    yield "altered first", chr(ord(value[0]) ^ 1) + value[1:]
+    yield "altered last", value[:-1] + chr(ord(value[-1]) ^ 1)
+    yield "not ASCII", value + "é"
+    yield "not even Unicode", value + "\udce9"

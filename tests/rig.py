@@ -1,0 +1,279 @@
+"""A gateway of real parts (SQLite, ledger, services, web) with a fake clock and fake providers.
+
+Routes: `messenger` (signed, token, polls), `octopush` (sms) and `octopush_voice` on one account,
+`octopush_b` on another, `octopush_low` without receipts. Workflows: `default` = messenger 120 s until
+read, sms 60 s, voice 60 s; `sms` = sms 60 s, voice 60 s; `sms_only`; `messenger_only`;
+`two_routes` = sms over octopush and octopush_b, voice; `low_cost` = sms without receipts, voice.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+from fakes import Clock, FakeTransport, Submission
+
+from gateway import app, config
+from gateway.config import Settings, StepSettings
+from gateway.domain.delivery import Attempt
+from gateway.domain.identity import uuid7
+from gateway.domain.keyring import Keyring
+from gateway.domain.verification import Status
+from gateway.domain.workflow import Until
+from gateway.ports import Secret, Transport
+from gateway.providers import PROVIDERS
+from gateway.services import reconcile
+from gateway.services.reconcile import Passing
+from gateway.store import schema, writes
+from gateway.store.reads import Record
+from gateway.store.records import ApiKey, Client
+from gateway.web import auth
+
+NUMBER = "+33612345678"
+CALLBACK_KEY = "callback-key-of-octopush"
+MESSENGER_SECRET = "messenger-callback-secret"
+
+
+def template_database(folder: Path) -> Path:
+    """A migrated, empty database."""
+    path = folder / "template.db"
+    schema.upgrade(path)
+    return path
+
+
+def keyring() -> Keyring:
+    """A fixed keyring."""
+    return Keyring("k1", {"k1": b"1" * 32}, b"i" * 32)
+
+
+def _provider(kind: str, **values: Any) -> Any:
+    chosen = PROVIDERS[kind]
+    return chosen(chosen.Settings(**values))
+
+
+def _octopush(name: str, channel: str = "sms", account: str = "octopush", **more: Any) -> Any:
+    return _provider(
+        "octopush",
+        name=name,
+        channel=channel,
+        account=account,
+        api_login="ops@example.com",
+        api_key=Secret("octopush-api-key"),
+        callback_key=(Secret(CALLBACK_KEY),),
+        base_url=f"https://{account}.example/v1/public",
+        sender="ACME",
+        **more,
+    )
+
+
+def _step(channel: str, *routes: str, patience: int = 60, until: Until = Until.DELIVERED) -> Any:
+    return StepSettings(channel=channel, routes=routes, patience=patience, until=until)
+
+
+def make_settings(folder: Path, **octopush: Any) -> Settings:
+    """Settings of the rig. Keyword arguments go to the route `octopush`."""
+    settings = config.load(
+        {"GATEWAY_DATA_DIR": str(folder), "GATEWAY_BRAND": "ACME"},
+        public_url="http://127.0.0.1:8080",
+    )
+    messenger = _provider(
+        "messenger",
+        name="messenger",
+        channel="messenger",
+        account="messenger",
+        token=Secret("messenger-token"),
+        callback_secret=(Secret(MESSENGER_SECRET),),
+        base_url="https://messenger.example/v1",
+    )
+    providers = (
+        messenger,
+        _octopush("octopush", **octopush),
+        _octopush("octopush_voice", "voice"),
+        _octopush("octopush_b", account="octopush_b"),
+        _octopush("octopush_low", account="octopush_low", type="sms_low_cost"),
+    )
+    sms, voice = _step("sms", "octopush"), _step("voice", "octopush_voice")
+    workflows = {
+        "default": (_step("messenger", "messenger", patience=120, until=Until.READ), sms, voice),
+        "sms": (sms, voice),
+        "sms_only": (sms,),
+        "messenger_only": (_step("messenger", "messenger", patience=60, until=Until.READ),),
+        "two_routes": (_step("sms", "octopush", "octopush_b"), voice),
+        "low_cost": (_step("sms", "octopush_low"), voice),
+    }
+    return config.replace(settings, providers, workflows)
+
+
+@dataclass
+class Rig:
+    """The gateway under test, and hands to play caller, provider and time."""
+
+    folder: Path
+    template: Path
+    clock: Clock
+    transport: FakeTransport = field(default_factory=FakeTransport)
+    settings: Settings | None = None
+    after: Callable[[object], None] | None = None
+    keyring: Keyring = field(default_factory=keyring)
+    carrier: Transport | None = None
+
+    async def start(self) -> None:
+        """Start, on the database that is there or on a fresh one; no worker: tests pass by hand."""
+        settings = self.settings or make_settings(self.folder)
+        if not settings.database.exists():
+            shutil.copy(self.template, settings.database)
+        self.gateway = app.build(
+            settings,
+            self.keyring,
+            transport=self.carrier or self.transport,
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
+            after=self.after,
+        )
+        self.runtime = self.gateway.runtime
+        self.reads = self.runtime.reads
+        self.passing = Passing()
+        self.gateway.ledger.start()
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.gateway.web), base_url="http://127.0.0.1:8080"
+        )
+        self.key = await self.client("backend")
+
+    async def stop(self) -> None:
+        """A clean stop."""
+        await self.http.aclose()
+        await self.gateway.stop()
+
+    async def restart(self) -> None:
+        """A clean stop and a new start on the same database."""
+        await self.stop()
+        await self.start()
+
+    async def client(self, name: str, scopes: str = "send verify status") -> str:
+        """A client and its key; a name that exists (after a restart) gets the next free one."""
+        known = {one.name for one in self.reads.clients()}
+        while name in known:
+            name += "+"
+        now = self.clock.now()
+        key = auth.new_key()
+        made = Client(uuid7(now, auth.digest(key)[:10]), name, now)
+        row = ApiKey(
+            uuid7(now, auth.digest(key)[10:20]), made.id, auth.digest(key), scopes, now, None, None
+        )
+        engine = self.runtime.engine
+        await engine.begin()
+        writes.insert_client(engine, made, row)
+        await engine.commit()
+        return key
+
+    # The caller.
+
+    async def call(self, path: str, body: Any, *, key: str | None = None) -> httpx.Response:
+        """POST JSON with the rig's key, or another."""
+        return await self.http.post(
+            path,
+            content=orjson.dumps(body),
+            headers={
+                "content-type": "application/json",
+                "authorization": f"Bearer {key or self.key}",
+            },
+        )
+
+    async def send(self, to: str = NUMBER, **more: Any) -> dict[str, Any]:
+        """Accepted and handed over; what the caller got."""
+        answer = await self.call("/otp/send", {"to": to, **more})
+        assert answer.status_code == 202, answer.text
+        await self.settle()
+        return dict(answer.json())
+
+    async def verify(self, verification_id: str, code: str) -> httpx.Response:
+        return await self.call("/otp/verify", {"verification_id": verification_id, "code": code})
+
+    # Time.
+
+    async def settle(self) -> None:
+        """Until every submission under way has brought its outcome to disk."""
+
+        while self.gateway.dispatcher.under_way or self.gateway.ledger.depth:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    async def reconcile(self, seconds: float = 0) -> int:
+        """Let time pass, then the worker."""
+        self.clock.advance(seconds)
+        looked = await reconcile.run_once(self.runtime, self.passing, self.clock.now())
+        await self.settle()
+        return looked
+
+    # The providers.
+
+    async def octopush_receipt(
+        self,
+        submission: Submission,
+        status: str,
+        *,
+        route: str = "octopush",
+        key: str = CALLBACK_KEY,
+        **changes: Any,
+    ) -> httpx.Response:
+        """The receipt Octopush posts for a submission: `message_id` is looked up in the store."""
+        body = {
+            "channel": "sms",
+            "message_id": self.reference_of(submission),
+            "number": submission.body["recipients"][0]["phone_number"],
+            "status": status,
+            "delivery_date": "2026-11-21 13:00:01",
+            "meta_data": {},
+        } | changes
+        return await self.http.post(f"/otp/delivered/{route}/{key}", content=orjson.dumps(body))
+
+    async def messenger_receipt(
+        self, submission: Submission, *statuses: str, secret: str = MESSENGER_SECRET
+    ) -> httpx.Response:
+        """The signed callback of the messenger, one item a status."""
+        items = [
+            {"message_id": "m", "client_ref": submission.attempt_id, "status": status}
+            for status in statuses
+        ]
+        return await self.signed(submission.body["callback_url"], {"statuses": items}, secret)
+
+    async def signed(self, url: str, body: Any, secret: str = MESSENGER_SECRET) -> httpx.Response:
+        """Any body, signed as the messenger does it."""
+        raw = orjson.dumps(body)
+        stamp = str(int(self.clock.now().timestamp()))
+        mac = hmac.new(secret.encode(), f"{stamp}.".encode() + raw, hashlib.sha256).hexdigest()
+        headers = {"X-Messenger-Signature": f"t={stamp},v1={mac}"}
+        return await self.http.post(url, content=raw, headers=headers)
+
+    # The database.
+
+    def record(self, verification_id: str) -> Record:
+        """All that is stored of a verification."""
+
+        found = self.reads.record(UUID(verification_id))
+        assert found is not None
+        return found
+
+    def attempts(self, verification_id: str) -> tuple[Attempt, ...]:
+        return self.record(verification_id).attempts
+
+    def states(self, verification_id: str) -> list[str]:
+        """`channel:state` of each attempt, by ordinal."""
+        return [f"{one.channel}:{one.state}" for one in self.attempts(verification_id)]
+
+    def status(self, verification_id: str) -> Status:
+        return self.record(verification_id).verification.status
+
+    def reference_of(self, submission: Submission) -> str | None:
+        """The provider's id of a submission, as stored."""
+        for one in self.reads.records(self.reads.latest(1000), log=False):
+            for attempt in one.attempts:
+                if str(attempt.id) == submission.attempt_id:
+                    return attempt.reference
+        return None
