@@ -1,9 +1,10 @@
 """A gateway of real parts (SQLite, ledger, services, web) with a fake clock and fake providers.
 
-Routes: `messenger` (signed, token, polls), `octopush` (sms) and `octopush_voice` on one account,
-`octopush_b` on another, `octopush_low` without receipts. Workflows: `default` = messenger 120 s until
-read, sms 60 s, voice 60 s; `sms` = sms 60 s, voice 60 s; `sms_only`; `messenger_only`;
-`two_routes` = sms over octopush and octopush_b, voice; `low_cost` = sms without receipts, voice.
+Routes: `messenger` (signed, token, polls), `octopush` (sms) and `octopush_voice` on one
+account, `octopush_b` on another, `octopush_low` without receipts. Workflows: `default` =
+messenger 120 s until read, sms 60 s, voice 60 s; `sms` = sms 60 s, voice 60 s; `sms_only`;
+`messenger_only`; `two_routes` = sms over octopush and octopush_b, voice; `low_cost` = sms
+without receipts, voice.
 """
 
 import asyncio
@@ -125,7 +126,9 @@ class Rig:
     carrier: Transport | None = None
 
     async def start(self) -> None:
-        """Start, on the database that is there or on a fresh one; no worker: tests pass by hand."""
+        """Start, on the database that is there or on a fresh one; no worker: tests pass by
+        hand.
+        """
         settings = self.settings or make_settings(self.folder)
         if not settings.database.exists():
             shutil.copy(self.template, settings.database)

@@ -222,15 +222,17 @@ class _Answer(httpx.Response):
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Carries single requests over kept-alive aiohttp connections, opened on first use.
 
+    Best one for each route, for a vendor that hangs holds all the turns it can get.
+
     `limit`: requests under way at once; the others wait their turn, in order.
     `keepalive`: seconds an idle connection is kept. Shorter than the vendors' own, or requests
     meet connections that are just being closed, and are Lost.
     `connect_timeout`: seconds for name look-up, TCP and TLS together. `max_body`: bytes, decoded.
     `ssl_context`: whom to trust; the system's authorities by default.
 
-    It speaks through aiohttp's connector, without its `ClientSession`. That sends GET, PUT and
-    DELETE again when a kept connection breaks, and does not tell whether it had begun to write;
-    it also follows redirects, keeps cookies, reads proxies from the environment, and is dearer.
+    It speaks through aiohttp's connector, without its `ClientSession`: that sends GET, PUT and
+    DELETE again when a kept connection breaks and does not tell whether it had begun to write.
+    Without it there are also no redirects, no cookies, and a quarter less to pay.
     """
 
     def __init__(
@@ -300,9 +302,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 connect=timeout.get("connect"), sock_read=timeout.get("read")
             )
         connection = await connector.connect(outgoing, [], limits)
+        protocol = cast("ResponseHandler", connection.protocol)  # None only once closed
+        if protocol.should_close:
+            connection.close()
+            raise httpx.ConnectError("spoke unasked: its next words may be no answer to us")
         request.extensions[STAGE] = Stage.SENT
         try:
-            protocol = cast("ResponseHandler", connection.protocol)  # None only once closed
             protocol.set_response_params(
                 skip_payload=request.method == "HEAD",
                 read_until_eof=True,

@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest_asyncio
-from sandbox.rig import Rig
+from sandbox.world import Rig
 
 MakeRig = Callable[..., Rig]
 

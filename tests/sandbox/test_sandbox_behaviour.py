@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from sandbox.rig import Rig
+from sandbox.world import Rig
 
 from gateway.sandbox import TABLE, Answer, Behaviour, Channel
 from gateway.sandbox.behaviour import WORDS, behaviour_of

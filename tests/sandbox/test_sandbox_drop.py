@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import uvicorn
-from sandbox.rig import KEY, LOGIN, Rig, sms_body
+from sandbox.world import KEY, LOGIN, Rig, sms_body
 
 
 @pytest_asyncio.fixture

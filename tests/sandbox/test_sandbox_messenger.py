@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from sandbox.rig import MESSENGER, MESSENGER_CALLBACK, SECRET, START, Rig, Sent, bearer
+from sandbox.world import MESSENGER, MESSENGER_CALLBACK, SECRET, START, Rig, Sent, bearer
 
 from gateway.sandbox import Channel
 from gateway.sandbox.messenger import signature

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from sandbox.conftest import MakeRig
-from sandbox.rig import BALANCE, KEY, LOGIN, OCTOPUSH_CALLBACK, SMS, VOCAL, VOICE, Rig, sms_body
+from sandbox.world import BALANCE, KEY, LOGIN, OCTOPUSH_CALLBACK, SMS, VOCAL, VOICE, Rig, sms_body
 
 from gateway.sandbox import Channel
 from gateway.sandbox.octopush import segments

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from sandbox.conftest import MakeRig
-from sandbox.rig import MESSENGER, SMS, Rig, bearer, client, settle, sms_body
+from sandbox.world import MESSENGER, SMS, Rig, bearer, client, settle, sms_body
 from starlette.applications import Starlette
 from starlette.routing import Mount
 

@@ -223,6 +223,15 @@ async def answers_once(server: FaultyServer, reader: StreamReader, writer: Strea
     await server.receive(reader)
 
 
+async def speaks_unasked(server: FaultyServer, reader: StreamReader, writer: StreamWriter) -> None:
+    """Answers, and a moment later once more."""
+    while True:
+        await server.receive(reader)
+        writer.write(response(ANSWER))
+        await asyncio.sleep(0.02)
+        writer.write(response(b"whose answer is this?"))
+
+
 async def answers_and_leaves(
     server: FaultyServer, reader: StreamReader, writer: StreamWriter
 ) -> None:

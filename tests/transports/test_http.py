@@ -277,6 +277,20 @@ async def test_a_kept_connection_that_was_seen_to_close_is_replaced(
     assert 2 == server.connections
 
 
+async def test_a_kept_connection_that_spoke_unasked_is_not_written_to(
+    transport: HttpTransport,
+) -> None:
+    async with FaultyServer(faults.speaks_unasked) as server:
+        await transport.send(Request("POST", server.url, content=b"first"), within=5)
+        await asyncio.sleep(0.1)  # the other answer arrives, and nothing tells that it did
+        error = await failure(transport, Request("POST", server.url, content=b"second"))
+        third = await transport.send(Request("POST", server.url, content=b"third"), within=5)
+
+    assert (NotSent, "connect_error") == (type(error), error.reason)
+    assert ANSWER == third.content
+    assert [b"first", b"third"] == server.requests
+
+
 async def test_a_redirect_is_an_answer_and_nothing_is_remembered_from_it(
     transport: HttpTransport,
 ) -> None:

@@ -158,11 +158,9 @@ class Rig:
         return message
 
 
-def client(sandbox: Sandbox) -> httpx.AsyncClient:  # noqa: TID251 (as below)
+def client(sandbox: Sandbox) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(sandbox.app)
-    return httpx.AsyncClient(  # noqa: TID251 (stands in for the gateway's side)
-        transport=transport, base_url="http://sandbox"
-    )
+    return httpx.AsyncClient(transport=transport, base_url="http://sandbox")
 
 
 def bearer(token: str = TOKEN) -> dict[str, str]:
