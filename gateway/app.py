@@ -4,20 +4,21 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import secrets
 import signal
 import socket
+import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import httpx
 import structlog
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -43,6 +44,8 @@ from gateway.web.callbacks import Callbacks
 from gateway.web.errors import HANDLERS, Net
 from gateway.web.probes import Probes
 from gateway.worker import Worker
+
+T = TypeVar("T")
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
 LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
@@ -123,7 +126,7 @@ def build(
 ) -> Gateway:
     """Put a gateway together. `after` sees each item a committed batch left behind, before it is
     followed: a seam for tests that stop the process at a marked point."""
-    log = structlog.get_logger()
+    log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
     routes = _routes(settings, transport)
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
@@ -140,7 +143,7 @@ def build(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
         unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
-        entropy=secrets.token_bytes,
+        entropy=os.urandom,
     )
 
     def follow(items: Any) -> None:
@@ -382,18 +385,22 @@ def prepare(settings: Settings) -> Keyring:
 
     Raises SettingsError when one of them is not usable, and for a schema that is not current.
     """
-    folder = settings.data_dir
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError({"data_dir": f"{folder} cannot be made: {error.strerror}"}) from None
-    for place in {folder, settings.database.parent}:
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise SettingsError({"data_dir": f"{place} cannot be written to"})
+    make_folders(settings)
     keyring = config.load_keyring(settings.keyring_file, create=True)
     check_schema(settings.database, migrate_new=True)
     return keyring
+
+
+def make_folders(settings: Settings) -> None:
+    """The folders of the data and of the database. Raises SettingsError for an unusable one."""
+    for folder in dict.fromkeys((settings.data_dir, settings.database.parent)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            problem = f"{folder} cannot be written to: {error.strerror}"
+            raise SettingsError({"data_dir": problem}) from None
 
 
 def check_schema(database: Path, *, migrate_new: bool = False) -> None:
@@ -417,13 +424,24 @@ def alone(folder: Path) -> Iterator[IO[str]]:
 
     Raises SettingsError when another process has it.
     """
-    with (folder / "gateway.lock").open("w") as opened:
+    try:
+        lock = (folder / "gateway.lock").open("w")
+    except OSError as error:
+        problem = f"{folder} cannot be written to: {error.strerror}"
+        raise SettingsError({"data_dir": problem}) from None
+    with lock as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             problem = f"{folder} is in use by a running `gateway serve`. Stop it, or use another"
             raise SettingsError({"data_dir": problem}) from None
         yield opened
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on the loop that production runs on."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 async def serve(

@@ -119,6 +119,11 @@ class _File(_Model):
     sandbox: _Sandbox = _Sandbox()
 
 
+def environment() -> Mapping[str, str]:
+    """This process's environment."""
+    return os.environ
+
+
 def load(
     environ: Mapping[str, str],
     file: Path | None = None,

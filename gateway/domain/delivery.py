@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -118,8 +119,7 @@ class Cause(StrEnum):
     NEXT = "next"  # client or operator asked for the next step
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One handover of one message to one provider for one step. Times are aware UTC.
 
     `resend` counts how often the person had asked again when it was made. `overdue_at` ends its

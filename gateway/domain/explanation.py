@@ -3,7 +3,7 @@ number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.domain import workflow
@@ -76,7 +76,7 @@ def _settled(attempt: Attempt, now: datetime) -> Attempt:
         return attempt
     state = State.SENT if attempt.state is State.QUEUED else attempt.state
     outcome = attempt.outcome or Outcome.ACCEPTED
-    return replace(attempt, state=state, outcome=outcome, claimed_until=None)
+    return attempt._replace(state=state, outcome=outcome, claimed_until=None)
 
 
 def explain(

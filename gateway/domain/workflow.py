@@ -22,7 +22,7 @@ routes when there is one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -94,7 +94,10 @@ class PlannedStep:
 
     def route(self, name: str) -> PlannedRoute:
         """The route of that name. Attempts of a step are only ever made on its own routes."""
-        return next(route for route in self.routes if route.name == name)
+        for route in self.routes:
+            if route.name == name:
+                return route
+        raise LookupError(f"the plan has no route {name!r} in this step")
 
     def awaits(self, route: PlannedRoute) -> Until:
         """What the step waits for on this route (rule 4)."""
@@ -168,8 +171,10 @@ def next_action(
     if status is not Status.PENDING:
         return Finish(status)
     attempts = [lapse(attempt, now) for attempt in attempts]
-    if asked is None and any(satisfied(plan, attempt) for attempt in attempts):
-        return Wait(verification.expires_at)
+    if asked is None:
+        for attempt in attempts:
+            if satisfied(plan, attempt):
+                return Wait(verification.expires_at)
     action = _wanted(plan, verification, attempts, now, asked)
     if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
         action = Wait(verification.expires_at)
@@ -200,8 +205,7 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
     if attempt.claimed_until is None or now < attempt.claimed_until:
         return attempt
     moved = attempt.state is State.QUEUED
-    return replace(
-        attempt,
+    return attempt._replace(
         state=State.SENT if moved else attempt.state,
         outcome=attempt.outcome or Outcome.UNKNOWN,
         reason="claim_lapsed" if moved else attempt.reason,
@@ -211,9 +215,8 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
 
 
 def satisfied(plan: Plan, attempt: Attempt) -> bool:
-    """Rule 1, for one attempt."""
-    step = plan.steps[attempt.step]
-    wanted = _STATES.get(step.awaits(step.route(attempt.route)))
+    """Rule 1, for one attempt. A state that its route cannot report (rule 4) is never reached."""
+    wanted = _STATES.get(plan.steps[attempt.step].until)
     return wanted is not None and attempt.state.reaches(wanted)
 
 

@@ -7,7 +7,7 @@ leaves behind as values.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -93,6 +93,7 @@ class Case:
         self.attempts: list[Attempt] = tx.attempts(current.id)
         self._log = current.log
         self._changed: dict[UUID, None] = {}
+        self._wake_at: datetime | None = None  # as decided, until something changes after that
 
     @classmethod
     def open(
@@ -111,6 +112,7 @@ class Case:
     def change(self, changed: Attempt) -> None:
         """Put an attempt's newer value in place."""
         self._changed[changed.id] = None
+        self._wake_at = None
         for at, attempt in enumerate(self.attempts):
             if attempt.id == changed.id:
                 self.attempts[at] = changed
@@ -133,7 +135,7 @@ class Case:
         if moved.applied:
             changes |= _reached(attempt, moved.after, self.now)
             changes["reason"] = reason
-        changed = replace(attempt, state=moved.after, **changes)
+        changed = attempt._replace(state=moved.after, **changes)
         self.change(changed)
         self._record(
             attempt.ordinal,
@@ -151,7 +153,7 @@ class Case:
         word = receipt.word[:255]
         again = attempt.heard(word)
         if again and not delivery.advance(attempt.state, receipt.state).applied:
-            self.change(replace(attempt, repeats=attempt.repeats + 1))
+            self.change(attempt._replace(repeats=attempt.repeats + 1))
             return
         words = attempt.words.split("\n")[:_WORDS_KEPT] if attempt.words else []
         self.hear(
@@ -173,14 +175,15 @@ class Case:
                 self.plan, self.verification, self.attempts, self.now, asked
             )
             match action:
-                case Wait():
+                case Wait(until):
+                    self._wake_at = until
                     break
                 case Finish(status):
                     timely = status is Status.EXPIRED
                     self.end(status, Source.DEADLINE if timely else Source.ENGINE)
                     break
                 case Poll(attempt_id):
-                    asked_of = replace(self.attempt(attempt_id), polled_at=self.now)
+                    asked_of = self.attempt(attempt_id)._replace(polled_at=self.now)
                     self.change(asked_of)
                     self.tx.after.append(Inquiry(asked_of))
                 case Send():
@@ -193,6 +196,7 @@ class Case:
         if self.verification.status is not Status.PENDING:
             return
         self.verification = verification.end(self.verification, status, self.now)
+        self._wake_at = None
         self.ended(source)
 
     def ended(self, source: str) -> None:
@@ -207,8 +211,10 @@ class Case:
     def close(self) -> Verification:
         """Put everything back into the working copy; `wake_at` says when to look again."""
         current = self.verification
-        wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
-        self.verification = replace(current, wake_at=wake_at, log=self._log)
+        wake_at = self._wake_at
+        if wake_at is None and current.status is Status.PENDING:
+            wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
+        self.verification = current._replace(wake_at=wake_at, log=self._log)
         self.tx.put(self.verification)
         for attempt in self.attempts:
             if attempt.id in self._changed:
@@ -220,7 +226,7 @@ class Case:
             attempt = self.attempt(action.attempt_id)
         else:
             attempt = self._new_attempt(action)
-            self.verification = replace(self.verification, step=action.step)
+            self.verification = self.verification._replace(step=action.step)
             self._withdraw(before=attempt)
         self.change(self._claim(attempt, action.route.sender))
 
@@ -251,9 +257,8 @@ class Case:
         if lease is None or not self.tx.take_slot(attempt.route):
             pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
             self.tx.after.append(Crowded(self.verification.id, attempt.route))
-            return replace(attempt, retry_at=self.now + timedelta(seconds=pause))
-        claimed = replace(
-            attempt,
+            return attempt._replace(retry_at=self.now + timedelta(seconds=pause))
+        claimed = attempt._replace(
             tries=attempt.tries + 1,
             claimed_until=self.now + timedelta(seconds=lease),
             retry_at=None,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -337,7 +337,7 @@ def apply(tx: Transaction, context: Context, operation: Conclude, now: datetime)
     attempt = case.attempt(operation.attempt_id)
     held = attempt.claimed_until is not None and attempt.tries == operation.claim
     if held:
-        attempt = replace(attempt, claimed_until=None)
+        attempt = attempt._replace(claimed_until=None)
         case.change(attempt)
     match operation.result:
         case Accepted() as accepted:

@@ -4,7 +4,7 @@ It holds no timer and no list: `wake_at` in the row says when somebody must look
 passes looks. Killed at any point, the next pass finds the same.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -72,12 +72,12 @@ def apply(tx: Transaction, context: Context, operation: Wake, now: datetime) -> 
 
 def _prepare(case: Case, attempt: Attempt, operation: Wake) -> None:
     if attempt.waiting and case.verification.id in operation.named:
-        case.change(replace(attempt, retry_at=None))  # a slot is free: no need to wait longer
+        case.change(attempt._replace(retry_at=None))  # a slot is free: no need to wait longer
     gap = operation.gap
     if gap is not None and gap.since < attempt.overdue_at <= gap.until:
         latest = case.verification.expires_at - timedelta(seconds=MIN_LIFE)
         extended = min(gap.until + GRACE, max(latest, attempt.overdue_at))
-        case.change(replace(case.attempt(attempt.id), overdue_at=extended))
+        case.change(case.attempt(attempt.id)._replace(overdue_at=extended))
 
 
 def gap_between(last: datetime | None, now: datetime) -> Gap | None:

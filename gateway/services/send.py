@@ -4,8 +4,8 @@ One operation: an expired verification still in the way is closed, limits are as
 written. The answer leaves after the commit, and only then is a provider called.
 """
 
-import secrets
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import StoredPlan
 
 PURPOSE = "verify"
+_ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,12 @@ def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
 def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> Verification:
     keyring = runtime.keyring
     key_id = keyring.current
-    named = uuid7(now, secrets.token_bytes(10))
+    random = os.urandom(_ENTROPY)  # one system call for id, nonce and salt
+    named = uuid7(now, random[:10])
     number = request.to.e164
     code_sealed = None
     if request.code is not None:
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = os.urandom(NONCE_BYTES)
         owner = b"code" + named.bytes
         code_sealed = keyring.seal(key_id, request.code.encode(), owner=owner, nonce=nonce)
     return Verification(
@@ -111,10 +113,10 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         purpose=PURPOSE,
         recipient_index=keyring.index("phone", number),
         recipient_sealed=keyring.seal(
-            key_id, number.encode(), owner=named.bytes, nonce=secrets.token_bytes(NONCE_BYTES)
+            key_id, number.encode(), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
         ),
         code_sealed=code_sealed,
-        salt=secrets.token_bytes(SALT_BYTES),
+        salt=random[-SALT_BYTES:],
         key_id=key_id,
         code_length=request.code_length,
         plan=plan,
@@ -183,7 +185,7 @@ def _join(case: Case, operation: Accept) -> Sent:
             "again when it has.",
             retry_after=(running.expires_at - now).total_seconds(),
         )
-    case.verification = replace(running, sends_used=running.sends_used + 1, sent_at=now)
+    case.verification = running._replace(sends_used=running.sends_used + 1, sent_at=now)
     case.decide(Asked.RESEND)
     stored = case.close()
     _note(case, operation, joined=True)

@@ -158,8 +158,15 @@ def _decoder(column: ColumnElement[Any]) -> Convert | None:
 
 
 def columns_of(table: Table, kind: type) -> list[ColumnElement[Any]]:
-    """The columns that hold a dataclass's fields, in its order."""
-    return [table.c[field.name] for field in fields(kind)]
+    """The columns that hold a value's fields, in its order."""
+    return [table.c[name] for name in names_of(kind)]
+
+
+def names_of(kind: Any) -> tuple[str, ...]:
+    """The fields of a named tuple or a dataclass."""
+    if issubclass(kind, tuple):
+        return tuple(kind._fields)
+    return tuple(field.name for field in fields(kind))
 
 
 class SqliteEngine:

@@ -6,7 +6,6 @@ raises Conflict, and the batch decides again on what is really there.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 
 from sqlalchemy import Table, delete, insert, or_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -16,7 +15,7 @@ from gateway.domain.delivery import Attempt, State
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import tables
-from gateway.store.engine import SqliteEngine, Write, value
+from gateway.store.engine import SqliteEngine, Write, names_of, value
 from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, StoredPlan
 
 
@@ -30,11 +29,11 @@ ATTEMPT = table(tables.Attempt)
 
 
 def _insert(into: Table, kind: type) -> Write:
-    return Write(insert(into).values({field.name: value(field.name) for field in fields(kind)}))
+    return Write(insert(into).values({name: value(name) for name in names_of(kind)}))
 
 
 def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
-    return {field.name: value(field.name) for field in fields(kind) if field.name not in set(fixed)}
+    return {name: value(name) for name in names_of(kind) if name not in set(fixed)}
 
 
 _INSERT_VERIFICATION = _insert(VERIFICATION, Verification)
@@ -83,14 +82,14 @@ _DELETE_KEPT = Write(delete(_RECEIPT).where(_RECEIPT.c.id == value("id")))
 _PLAN = table(tables.Plan)
 _INSERT_PLAN = Write(
     upsert(_PLAN)
-    .values({field.name: value(field.name) for field in fields(StoredPlan)})
+    .values({name: value(name) for name in names_of(StoredPlan)})
     .on_conflict_do_nothing()
 )
 
 _COUNTER = table(tables.Counter)
 _PUT_COUNTER = Write(
     upsert(_COUNTER)
-    .values({field.name: value(field.name) for field in fields(Counter)})
+    .values({name: value(name) for name in names_of(Counter)})
     .on_conflict_do_update(
         index_elements=[_COUNTER.c.key],
         set_={"since": upsert(_COUNTER).excluded.since, "count": upsert(_COUNTER).excluded.count},
@@ -100,7 +99,7 @@ _PUT_COUNTER = Write(
 _MARK = table(tables.Mark)
 _PUT_MARK = Write(
     upsert(_MARK)
-    .values({field.name: value(field.name) for field in fields(Mark)})
+    .values({name: value(name) for name in names_of(Mark)})
     .on_conflict_do_update(index_elements=[_MARK.c.name], set_={"at": upsert(_MARK).excluded.at})
 )
 

@@ -1,10 +1,13 @@
-"""What the engine learns about a call: an answer, NotSent or Lost. Real sockets on 127.0.0.1."""
+"""What the engine learns about a call: an answer, NotSent or Lost. Real sockets on 127.0.0.1.
+
+Over 500 lines, since "never twice" stands on the one table of faults and on all that goes with it.
+"""
 
 import asyncio
 import gc
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from pathlib import Path
 
 import httpx
@@ -681,3 +684,23 @@ async def test_a_flow_may_say_itself_that_nothing_is_to_be_sent() -> None:
         await mocked(respx.MockRouter()).send(post(VENDOR), within=5, auth=Declines())
 
     assert "auth_locked" == caught.value.reason
+
+
+async def test_a_flow_that_is_broken_off_is_closed_at_once(respx_mock: respx.MockRouter) -> None:
+    class Locks(Auth):
+        locked = False
+
+        async def async_auth_flow(self, request: Request) -> AsyncGenerator[Request, Response]:
+            self.locked = True
+            try:
+                yield Request("POST", TOKENS)
+            finally:
+                self.locked = False
+
+    respx_mock.post(TOKENS).side_effect = httpx.ConnectError
+    auth = Locks()
+
+    with pytest.raises(NotSent):
+        await mocked(respx_mock).send(post(VENDOR), within=5, auth=auth)
+
+    assert not auth.locked
