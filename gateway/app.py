@@ -23,16 +23,16 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from gateway import config
-from gateway.config import Settings, SettingsError
-from gateway.domain.keyring import Keyring
-from gateway.domain.workflow import Until
+from gateway.config import InUse, Settings, SettingsError
+from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.workflow import Plan, Until
 from gateway.ports import Provider, Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.sandbox import Sandbox, SandboxSettings
 from gateway.services import dispatch, receive, reconcile, send, verify
-from gateway.services.case import LEASE_MARGIN, Context
+from gateway.services.case import LEASE_MARGIN, Context, recipient_of
 from gateway.services.dispatch import Dispatcher
-from gateway.services.runtime import Route, Runtime, Step, Workflow
+from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
 from gateway.store import schema
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
@@ -196,7 +196,7 @@ def _web(
         yield
         await app.state.gateway.stop()
 
-    return Starlette(
+    web = Starlette(
         routes=[
             *Api(runtime, keys).routes(),
             *Callbacks(runtime).routes(),
@@ -206,6 +206,8 @@ def _web(
         exception_handlers=dict(HANDLERS),
         lifespan=lifespan,
     )
+    web.router.redirect_slashes = False  # a redirect would drop a receipt, and repeat its key
+    return web
 
 
 def _routes(settings: Settings, transport: Transport | None) -> dict[str, Route]:
@@ -234,6 +236,12 @@ def _workflows(settings: Settings) -> dict[str, Workflow]:
         )
         for name, steps in settings.workflows.items()
     }
+
+
+def plans(settings: Settings) -> dict[str, Plan]:
+    """Every workflow as a plan, with the senders of no country in particular."""
+    routes = _routes(settings, None)
+    return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
 
 
 def _problems(
@@ -288,6 +296,11 @@ def with_sandbox(
         _step("voice", "octopush_voice", patience, Until.DELIVERED),
     )
     return config.replace(settings, providers, {"default": chain, "sms": chain[1:]})
+
+
+def no_keyring() -> Keyring:
+    """A keyring for looking at the sandbox's routes where their secrets do not matter."""
+    return Keyring("none", {"none": bytes(KEY_BYTES)}, bytes(KEY_BYTES))
 
 
 def _step(channel: str, route: str, patience: int, until: Until) -> config.StepSettings:
@@ -354,6 +367,7 @@ def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:
             log_config=None,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # addresses come from settings and callers, never from headers
             timeout_graceful_shutdown=grace,
             lifespan="auto",
         )
@@ -386,9 +400,39 @@ def prepare(settings: Settings) -> Keyring:
     Raises SettingsError when one of them is not usable, and for a schema that is not current.
     """
     make_folders(settings)
-    keyring = config.load_keyring(settings.keyring_file, create=True)
     check_schema(settings.database, migrate_new=True)
-    return keyring
+    problem = keyring_problem(settings)
+    if problem is not None:
+        raise SettingsError({str(settings.keyring_file): problem})
+    return config.load_keyring(settings.keyring_file, create=True)
+
+
+def keyring_problem(settings: Settings) -> str | None:
+    """Why the keyring must not be used with the database, asked of its newest verification.
+
+    Raises SettingsError when it cannot be read.
+    """
+    file = settings.keyring_file
+    if config.proposed_keyring(file).exists():
+        return "an index key was being replaced. Finish it: gateway keys reindex"
+    engine = SqliteEngine(settings.database)
+    try:
+        reads = Reads(engine)
+        newest = [record.verification for record in reads.records(reads.latest(1), log=False)]
+    finally:
+        engine.close()
+    if not file.exists():
+        lost = "is missing, and the database holds verifications that need it. Put it back"
+        return lost if newest else None
+    keyring = config.load_keyring(file)
+    for current in newest:
+        try:
+            number = recipient_of(keyring, current)
+        except KeyringError as error:
+            return f"is not the one of this database: {error}"
+        if number is not None and keyring.index("phone", number) != current.recipient_index:
+            return "is not the one of this database: its index key is another"
+    return None
 
 
 def make_folders(settings: Settings) -> None:
@@ -434,7 +478,7 @@ def alone(folder: Path) -> Iterator[IO[str]]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             problem = f"{folder} is in use by a running `gateway serve`. Stop it, or use another"
-            raise SettingsError({"data_dir": problem}) from None
+            raise InUse({"data_dir": problem}) from None
         yield opened
 
 
@@ -457,10 +501,7 @@ async def serve(
 
     The sandbox ends last, so that submissions under way are answered.
     """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_signal()
     async with contextlib.AsyncExitStack() as stack:
         simulated = None
         if world is not None:
@@ -472,6 +513,25 @@ async def serve(
             if started is not None:
                 started(gateway, simulated)
             await stop.wait()
+
+
+async def serve_sandbox(
+    settings: SandboxSettings, listening: socket.socket, started: Callable[[], None]
+) -> None:
+    """Serve a sandbox alone, until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    async with sandbox(settings) as world, served(world.app, listening, grace=1):
+        started()
+        await stop.wait()
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 @contextlib.asynccontextmanager

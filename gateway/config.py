@@ -47,6 +47,10 @@ class SettingsError(Exception):
         self.mistakes = dict(mistakes)
 
 
+class InUse(SettingsError):
+    """Another process has the data folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepSettings:
     """One step of a configured workflow; `patience` in seconds."""
@@ -73,6 +77,7 @@ class Settings:
     sandbox_port: int | None  # None: no sandbox beside the gateway
     providers: tuple[Provider, ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
+    routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
     source: Path | None = None
 
 
@@ -145,6 +150,7 @@ def load(
     if parsed is None:
         raise SettingsError(mistakes)
     data_dir = Path(parsed.data_dir)
+    routes = _routes(parsed.routes, environ, mistakes)
     settings = Settings(
         data_dir=data_dir,
         database=_database(parsed.database_url, data_dir, mistakes),
@@ -154,7 +160,8 @@ def load(
         default_region=parsed.default_region,
         log_level=parsed.log_level,
         sandbox_port=parsed.sandbox.port if not parsed.routes else None,
-        providers=_providers(parsed.routes, environ, mistakes),
+        providers=tuple(provider for provider, _ in routes),
+        routes={provider.name: given for provider, given in routes},
         source=file,
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
@@ -214,9 +221,10 @@ def _loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
-def _providers(
+def _routes(
     routes: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], mistakes: dict[str, str]
-) -> tuple[Provider, ...]:
+) -> list[tuple[Provider, Any]]:
+    """Each route's provider, and the settings it was made with."""
     made = []
     for name, table in routes.items():
         key = f"routes.{name}"
@@ -228,20 +236,20 @@ def _providers(
             mistakes[f"{key}.provider"] = f"must be one of {', '.join(sorted(PROVIDERS))}"
             continue
         given = {k: v for k, v in table.items() if k != "provider"}
-        provider = _provider(key, str(kind), given, environ, mistakes)
-        if provider is not None:
-            made.append(provider)
-    return tuple(made)
+        route = _route(key, str(kind), given, environ, mistakes)
+        if route is not None:
+            made.append(route)
+    return made
 
 
-def _provider(
+def _route(
     key: str,
     kind: str,
     given: dict[str, Any],
     environ: Mapping[str, str],
     mistakes: dict[str, str],
-) -> Provider | None:
-    """One route's provider; None when something about it is wrong and listed."""
+) -> tuple[Provider, Any] | None:
+    """One route; None when something about it is wrong and listed."""
     chosen = PROVIDERS[kind]
     hints = typing.get_type_hints(chosen.Settings)
     before = len(mistakes)
@@ -261,8 +269,9 @@ def _provider(
         _url(f"{key}.base_url", values["base_url"], mistakes)
     if len(mistakes) > before:
         return None
+    made = chosen.Settings(**values)
     try:
-        return chosen(chosen.Settings(**values))
+        return chosen(made), made
     except ValueError as error:
         mistakes[key] = str(error)
         return None
@@ -374,11 +383,39 @@ def load_keyring(file: Path, *, create: bool = False) -> Keyring:
 
 def rotate_keyring(file: Path) -> str:
     """Add a key and make it current; older ones are kept for the rows that name them. Its name."""
+    load_keyring(file)
     _, keys, index_key = _read_keyring(file)
     number = 1 + max((int(name[1:]) for name in keys if name[1:].isdigit()), default=0)
     name = f"k{number}"
     _write_keyring(file, name, keys | {name: secrets.token_bytes(KEY_BYTES)}, index_key)
     return name
+
+
+# Another index key takes three steps, so that a crash between any two loses nothing: it is written
+# beside the keyring, every index is made anew in one commit, it is moved into the keyring. As long
+# as it lies beside, a row of the database tells whether the second step was done.
+
+
+def proposed_keyring(file: Path) -> Path:
+    """Where a keyring with another index key lies until every index has been made with it."""
+    return file.with_suffix(".reindex")
+
+
+def propose_index_key(file: Path) -> None:
+    """The first step."""
+    current, keys, _ = _read_keyring(file)
+    _write_keyring(proposed_keyring(file), current, keys, None)
+
+
+def forget_index_key(file: Path) -> None:
+    """Back to before the first step."""
+    proposed_keyring(file).unlink(missing_ok=True)
+
+
+def adopt_index_key(file: Path) -> None:
+    """The last step; keys that were rotated in meanwhile are kept."""
+    replace_index_key(file, _read_keyring(proposed_keyring(file))[2])
+    forget_index_key(file)
 
 
 def replace_index_key(file: Path, index_key: bytes) -> None:
@@ -409,3 +446,8 @@ def _write_keyring(
         opened.flush()
         os.fsync(opened.fileno())
     beside.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -64,13 +64,15 @@ class FakeTransport:
     """Answers like the providers of the rig: Octopush with tickets, the messenger with ids.
 
     `script` maps a channel's path word (`sms-campaign`, `voice-campaign`, `messages`) to what
-    answers the next calls; without a script a call is accepted. Polls (GET) answer `accepted`.
+    answers the next calls; without a script a call is accepted. Polls (GET) answer `accepted`, or
+    what `poll_script` says.
     """
 
     def __init__(self) -> None:
         self.submissions: list[Submission] = []
         self.polls: list[Submission] = []
         self.scripts: dict[str, list[Answer]] = {}
+        self.poll_script: list[Answer] = []
         self._count = 0
 
     def script(self, word: str, *answers: Answer) -> None:
@@ -84,6 +86,8 @@ class FakeTransport:
         submission = Submission(request)
         if request.method == "GET":
             self.polls.append(submission)
+            if self.poll_script:
+                return await self.poll_script.pop(0)(submission)
             return json_response(200, {"message_id": "m", "status": "accepted"})
         self.submissions.append(submission)
         for word, answers in self.scripts.items():

@@ -8,13 +8,17 @@ without receipts, voice.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import httpx
@@ -31,7 +35,7 @@ from gateway.domain.workflow import Until
 from gateway.ports import Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
-from gateway.services.reconcile import Passing
+from gateway.services.reconcile import Passing, Wake
 from gateway.store import schema, writes
 from gateway.store.reads import Record
 from gateway.store.records import ApiKey, Client
@@ -60,22 +64,35 @@ def _provider(kind: str, **values: Any) -> Any:
 
 
 def _octopush(name: str, channel: str = "sms", account: str = "octopush", **more: Any) -> Any:
-    return _provider(
-        "octopush",
-        name=name,
-        channel=channel,
-        account=account,
-        api_login="ops@example.com",
-        api_key=Secret("octopush-api-key"),
-        callback_key=(Secret(CALLBACK_KEY),),
-        base_url=f"https://{account}.example/v1/public",
-        sender="ACME",
-        **more,
-    )
+    values = {
+        "name": name,
+        "channel": channel,
+        "account": account,
+        "api_login": "ops@example.com",
+        "api_key": Secret("octopush-api-key"),
+        "callback_key": (Secret(CALLBACK_KEY),),
+        "base_url": f"https://{account}.example/v1/public",
+        "sender": "ACME",
+    }
+    return _provider("octopush", **values | more)
 
 
 def _step(channel: str, *routes: str, patience: int = 60, until: Until = Until.DELIVERED) -> Any:
     return StepSettings(channel=channel, routes=routes, patience=patience, until=until)
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The problem document that an answer has to be; its further members."""
+    body = dict(answer.json())
+    shape = {"type", "title", "status", "code", "detail"}
+
+    assert (status, code) == (answer.status_code, body.get("code")), answer.text
+    assert "application/problem+json" == answer.headers["content-type"]
+    assert shape <= body.keys()
+    assert f"urn:otp-gateway:problem:{code}" == body["type"]
+    assert (status, HTTPStatus(status).phrase) == (body["status"], body["title"])
+    assert body["detail"]
+    return {name: fact for name, fact in body.items() if name not in shape}
 
 
 def make_settings(folder: Path, **octopush: Any) -> Settings:
@@ -138,7 +155,7 @@ class Rig:
             transport=self.carrier or self.transport,
             now=self.clock.now,
             monotonic=self.clock.monotonic,
-            after=self.after,
+            after=self._left_behind,
         )
         self.runtime = self.gateway.runtime
         self.reads = self.runtime.reads
@@ -154,10 +171,21 @@ class Rig:
         await self.http.aclose()
         await self.gateway.stop()
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def restart(self) -> None:
         """A clean stop and a new start on the same database."""
         await self.stop()
         await self.start()
+
+    def _left_behind(self, item: object) -> None:
+        if self.after is not None:
+            self.after(item)
 
     async def client(self, name: str, scopes: str = "send verify status") -> str:
         """A client and its key; a name that exists (after a restart) gets the next free one."""
@@ -214,6 +242,62 @@ class Rig:
         await self.settle()
         return looked
 
+    # Processes: this one dies, another one runs beside it, a batch is put together.
+
+    async def crash(self) -> None:
+        """The process dies: nothing is drained, nothing released, no outcome stored."""
+        ledger = self.gateway.ledger._running
+        dying = [*self.gateway.dispatcher._tasks, *([ledger] if ledger is not None else [])]
+        for task in dying:
+            task.cancel()
+        await asyncio.gather(*dying, return_exceptions=True)
+        await self.http.aclose()
+        self.runtime.engine.close()
+
+    async def revive(self) -> None:
+        """A new process on the same database; the caller keeps its key."""
+        key = self.key
+        await self.start()
+        self.key = key
+
+    async def beside(self) -> "Rig":
+        """A second process on the same database, with the same world around it."""
+        twin = Rig(self.folder, self.template, self.clock, self.transport, self.settings)
+        twin.key = self.key
+        await twin.revive()
+        return twin
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[sqlite3.Connection]:
+        """Another process holds the database's write lock."""
+        with contextlib.closing(self.connect()) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield other
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection beside the gateway's own, in autocommit."""
+        return sqlite3.connect(self.gateway.settings.database, isolation_level=None, timeout=0)
+
+    async def together(self, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
+        """What the calls return, once one batch has done them all. They queue in this order."""
+        ledger = self.gateway.ledger
+        with self.locked():
+            before = asyncio.create_task(ledger.submit(Wake()))  # a batch that waits for the lock
+            await self.until(lambda: ledger.depth == 0, before)
+            tasks = []
+            for number, call in enumerate(calls, start=1):
+                tasks.append(asyncio.create_task(call))
+                await self.until(lambda n=number: ledger.depth == n, tasks[-1])  # type: ignore[misc]
+        await before
+        return await asyncio.gather(*tasks)
+
+    async def until(self, reached: Callable[[], bool], *working: "asyncio.Task[Any]") -> None:
+        """Give the loop's other tasks their turns until it is so. A task that ends before fails."""
+        await asyncio.sleep(0)
+        while not reached():
+            assert not any(task.done() for task in working)
+            await asyncio.sleep(0)
+
     # The providers.
 
     async def octopush_receipt(
@@ -255,6 +339,15 @@ class Rig:
         return await self.http.post(url, content=raw, headers=headers)
 
     # The database.
+
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, as somebody with the file and no keys sees them."""
+        with closing(sqlite3.connect(self.gateway.settings.database)) as reader:
+            tables = reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            return {
+                name: reader.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608  (our tables)
+                for (name,) in tables.fetchall()
+            }
 
     def record(self, verification_id: str) -> Record:
         """All that is stored of a verification."""

@@ -17,22 +17,24 @@ if TYPE_CHECKING:
 
     from gateway.config import Settings
 
-WIDE = 240  # columns of a table that goes into a pipe: nothing is wrapped
+WIDE = 240  # columns of what goes into a pipe: nothing is wrapped
 
 
 class Code(IntEnum):
     """Exit codes."""
 
     DONE = 0
-    FAILED = 1  # it did not work, or something is wrong
-    USAGE = 2  # the command line or the settings
-    NOT_FOUND = 3  # nothing of that name
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
 
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 it failed, or something is wrong; 2 the command line or the settings "
-    "are wrong; 3 there is nothing of that name."
-)
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  it failed, or something is wrong
+  2  the command line or the settings are wrong
+  3  there is nothing of that name"""
 
 Config = Annotated[
     Path | None,
@@ -70,9 +72,8 @@ def console() -> "Console":
     """Where tables go: stdout; wide and plain when that is no terminal."""
     from rich.console import Console
 
-    return Console(
-        width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False
-    )
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def dump(body: object) -> None:
@@ -85,8 +86,22 @@ def dump(body: object) -> None:
     typer.echo(orjson.dumps(body, option=option, default=str).decode(), nl=False)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], out: "Console | None" = None
+) -> None:
+    """A table on stdout; without lines when that is no terminal."""
+    out = out or console()
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if out.is_terminal:
+        _drawn(columns, cells, out)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (columns, *cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print(line.rstrip(), soft_wrap=True)
+
+
+def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], out: "Console") -> None:
     from rich import box
     from rich.table import Table
 
@@ -94,8 +109,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
-    console().print(made)
+        made.add_row(*row)
+    out.print(made)
 
 
 def told(error: Exception) -> tuple[str, Code] | None:
@@ -123,6 +138,5 @@ def _listed(mistakes: Mapping[str, str]) -> str:
 
 def leave(message: str, code: Code) -> NoReturn:
     """End with a message."""
-    sys.stdout.flush()
     say(f"gateway: {message}")
     raise SystemExit(int(code))

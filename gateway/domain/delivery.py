@@ -22,40 +22,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from uuid import UUID
 
 
 class State(StrEnum):
-    """How far one attempt has come."""
+    """How far one attempt has come, with its `rank`: what the database stores and compares."""
 
-    QUEUED = "QUEUED"
-    SENT = "SENT"
-    ACK = "ACK"
-    FAILED = "FAILED"
-    DELIVERED = "DELIVERED"
-    READ = "READ"
+    rank: int
 
-    @property
-    def rank(self) -> int:
-        """The place in the order; what the database stores and compares."""
-        return RANKS[self]
+    QUEUED = "QUEUED", 0  # stored, not handed over yet
+    SENT = "SENT", 10  # handed to the provider: it accepted, or the call's outcome is unknown
+    ACK = "ACK", 20  # a carrier or channel says it is on its way
+    FAILED = "FAILED", 25  # refused, or provider or network says it will not arrive
+    DELIVERED = "DELIVERED", 30  # handset, mailbox or answered call
+    READ = "READ", 40  # opened
+
+    def __new__(cls, word: str, rank: int = 0) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.rank = rank
+        return member
 
     def reaches(self, other: "State") -> bool:
         """Whether this state implies `other`. FAILED implies nothing but itself."""
         if self is State.FAILED or other is State.FAILED:
             return self is other
-        return RANKS[self] >= RANKS[other]
+        return self.rank >= other.rank
 
 
-RANKS: dict[State, int] = {
-    State.QUEUED: 0,  # stored, not handed over yet
-    State.SENT: 10,  # handed to the provider: it accepted, or the outcome of the call is unknown
-    State.ACK: 20,  # a carrier or channel says it is on its way
-    State.FAILED: 25,  # refused, or provider or network says it will not arrive
-    State.DELIVERED: 30,  # handset, mailbox or answered call
-    State.READ: 40,  # opened
-}
+RANKS: dict[State, int] = {state: state.rank for state in State}
 
 BY_RANK: dict[int, State] = {rank: state for state, rank in RANKS.items()}
 
@@ -74,9 +70,13 @@ class Transition:
 
 def advance(current: State, reported: State | None) -> Transition:
     """Merge one statement into a state. `None`: a word we do not know, which moves nothing."""
-    if reported is None or RANKS[reported] <= RANKS[current]:
+    if reported is None or reported.rank <= current.rank:
         return Transition(current, current)
     return Transition(current, reported)
+
+
+def _rank(state: State) -> int:
+    return state.rank
 
 
 def best(states: Iterable[State]) -> State | None:
@@ -87,7 +87,7 @@ def best(states: Iterable[State]) -> State | None:
     seen = list(states)
     alive = [state for state in seen if state is not State.FAILED]
     if alive:
-        return max(alive, key=RANKS.__getitem__)
+        return max(alive, key=_rank)
     return State.FAILED if seen else None
 
 
@@ -158,8 +158,9 @@ class Attempt(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Surely never sent."""
-        return self.outcome is not None and self.outcome.refused
+        """Surely never sent. A receipt of delivery proves a refusal wrong."""
+        refused = self.outcome is not None and self.outcome.refused
+        return refused and not self.state.reaches(State.DELIVERED)
 
     @property
     def waiting(self) -> bool:

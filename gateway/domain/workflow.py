@@ -171,7 +171,7 @@ def next_action(
     if status is not Status.PENDING:
         return Finish(status)
     attempts = [lapse(attempt, now) for attempt in attempts]
-    if asked is None:
+    if asked is None and not _asked_for(attempts):
         for attempt in attempts:
             if satisfied(plan, attempt):
                 return Wait(verification.expires_at)
@@ -181,7 +181,7 @@ def next_action(
     if not isinstance(action, Wait):
         return action
     if action.until >= verification.expires_at:
-        if attempts and all(attempt.refused for attempt in attempts):
+        if asked is None and attempts and all(attempt.refused for attempt in attempts):
             return Finish(Status.FAILED)
         return Wait(verification.expires_at)
     return action
@@ -220,6 +220,14 @@ def satisfied(plan: Plan, attempt: Attempt) -> bool:
     return wanted is not None and attempt.state.reaches(wanted)
 
 
+def _asked_for(attempts: Sequence[Attempt]) -> bool:
+    """Somebody asked for the last attempt and it still waits for a slot: it is sent even so."""
+    if not attempts:
+        return False
+    last = attempts[-1]
+    return last.waiting and last.cause in {Cause.RESEND, Cause.NEXT}
+
+
 def starts(plan: Plan) -> list[int]:
     """The second, counted from accept, at which each step starts when all before are silent."""
     return [sum(step.patience for step in plan.steps[:at]) for at in range(len(plan.steps))]
@@ -232,9 +240,11 @@ def too_late(plan: Plan, ttl: int) -> int | None:
 
 
 def retry_delay(attempts: Sequence[Attempt], refused: Attempt) -> float:
-    """Seconds until a refused step is repeated: 1, 2, 4, by how often it was refused before."""
+    """Seconds until a route that refused is tried again: 1, 2, 4, by how often it has refused."""
     earlier = sum(
-        1 for other in _opening(attempts, refused) if other.refused and other is not refused
+        1
+        for other in _opening(attempts, refused)
+        if other.refused and other.route == refused.route and other is not refused
     )
     return float(2 ** min(earlier, 2))
 
@@ -326,12 +336,18 @@ def _refused(
     if untried:
         return Send(last.step, untried[0], Cause.REFUSED, last.resend)
     patience_ends = opening[0].queued_at + timedelta(seconds=step.patience)
-    retry_at = last.retry_at or now
+    latest = [_latest(opening, route) for route in step.routes]
+    soonest = min(latest, key=lambda attempt: attempt.retry_at or now)
+    retry_at = soonest.retry_at or now
     if len(opening) >= len(step.routes) + MAX_REPEATS or retry_at >= patience_ends:
         return _advance(plan, verification, Cause.REFUSED)
     if now < retry_at:
         return Wait(_soonest(retry_at, verification.expires_at))
-    return Send(last.step, step.routes[0], Cause.REFUSED, last.resend)
+    return Send(last.step, step.route(soonest.route), Cause.REFUSED, last.resend)
+
+
+def _latest(opening: Sequence[Attempt], route: PlannedRoute) -> Attempt:
+    return [attempt for attempt in opening if attempt.route == route.name][-1]
 
 
 def _failed(plan: Plan, verification: Verification, last: Attempt, now: datetime) -> Action:

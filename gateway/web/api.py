@@ -113,8 +113,10 @@ class Api:
         return _json(answer, status)
 
     def _one(self, client_id: UUID, body: schemas.WhichBody) -> UUID:
-        """The verification meant: of a number or reference the running one, else the latest."""
-        found = self._find(client_id, body, 10)
+        """The verification meant: of a number the running one, else the latest; of a reference
+        that repeats the newest.
+        """
+        found = self._find(client_id, body, 1 if body.number is None else 10)
         if len(found) > 1:
             records = self._runtime.reads.records(found, log=False)
             running = [one.verification for one in records]

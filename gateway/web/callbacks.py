@@ -28,6 +28,7 @@ class Callbacks:
         methods = ["GET", "POST"]
         return [
             Route("/otp/delivered/{route}/{key}", self.delivered, methods=methods),
+            Route("/otp/delivered/{route}/", self.delivered, methods=methods),
             Route("/otp/delivered/{route}", self.delivered, methods=methods),
             Route("/otp/delivered", self.delivered, methods=methods),
         ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from gateway.domain import delivery, explanation
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import InvalidInput
+from gateway.domain.explanation import Coming
 from gateway.domain.recipient import mask
 from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
 from gateway.domain.workflow import Plan
@@ -113,22 +114,29 @@ def summary(
     plan: Plan, current: Verification, attempts: Sequence[Attempt], now: datetime
 ) -> dict[str, Any]:
     """What send, verify, cancel and next answer."""
+    coming = explanation.coming(plan, current, attempts, now)
     return {
         "verification_id": current.id,
         "reference": current.reference,
         "status": current.status_at(now),
-        "delivery_status": delivery_status(current, attempts),
+        "delivery_status": delivery_status(current, attempts, coming),
         "channel": attempts[-1].channel if attempts else None,
-        "next": explanation.coming(plan, current, attempts, now),
+        "next": coming,
         "expires_at": current.expires_at,
         "checks_left": current.checks_left,
         "sends_left": current.sends_left,
     }
 
 
-def delivery_status(current: Verification, attempts: Sequence[Attempt]) -> State | None:
-    """The best state of the attempts; a correct check is proof of delivery by itself."""
+def delivery_status(
+    current: Verification, attempts: Sequence[Attempt], coming: Coming | None
+) -> State | None:
+    """The best state of the attempts; a correct check is proof of delivery by itself. FAILED only
+    when nothing more will be tried: before that, what comes is QUEUED.
+    """
     best = delivery.best(attempt.state for attempt in attempts)
+    if best is State.FAILED and coming is not None and coming.action == "send":
+        return State.QUEUED
     if current.status is Status.VERIFIED and best is not State.READ:
         return State.DELIVERED
     return best

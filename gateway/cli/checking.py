@@ -1,0 +1,225 @@
+"""`gateway check`, which looks at everything and changes nothing, and `gateway migrate`."""
+
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.output import Code, Config, Failure, Json, dump, settings, table
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+TTL = 300  # seconds; what a request that names none gets
+LONGEST_TTL = 600
+
+
+class Verdict(StrEnum):
+    """How one thing stands."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def check(*, config: Config = None, as_json: Json = False) -> None:
+    """Check settings, data folder, keyring, schema, workflows and routes. Changes nothing.
+
+    Ends with 1 when something is wrong; warnings and notes do not count.
+    """
+    findings = _findings(config)
+    if as_json:
+        dump(findings)
+    else:
+        table(("what", "", "detail"), [(one.what, one.verdict, one.detail) for one in findings])
+    wrong = sum(one.verdict is Verdict.WRONG for one in findings)
+    if wrong:
+        raise Failure(f"{wrong} of {len(findings)} checks found something wrong")
+
+
+def _findings(file: Path | None) -> list[Finding]:
+    from gateway import app as wiring
+    from gateway.config import SettingsError
+
+    try:
+        loaded = settings(file)
+    except SettingsError as error:
+        return [Finding(key, Verdict.WRONG, text) for key, text in error.mistakes.items()]
+    source = f"{loaded.source}" if loaded.source else "no gateway.toml: the defaults"
+    findings = [Finding("settings", Verdict.OK, source)]
+    for looks in (_folders, _schema, _keyring):
+        try:
+            findings += looks(loaded)
+        except SettingsError as error:
+            findings += [Finding(k, Verdict.WRONG, text) for k, text in error.mistakes.items()]
+    if loaded.sandbox_port is not None:
+        detail = f"none set: the sandbox's are used, on port {loaded.sandbox_port}"
+        findings.append(Finding("routes", Verdict.NOTE, detail))
+        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), loaded.sandbox_port)
+    else:
+        findings += _routes(loaded)
+    findings += _workflows(loaded)
+    return findings
+
+
+def _folders(loaded: "Settings") -> Iterator[Finding]:
+    for folder in dict.fromkeys((loaded.data_dir, loaded.database.parent)):
+        what = f"folder {folder}"
+        if not folder.exists():
+            yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
+            continue
+        try:
+            with tempfile.TemporaryFile(dir=folder):  # without a name
+                yield Finding(what, Verdict.OK, "can be written to")
+        except OSError as error:
+            yield Finding(what, Verdict.WRONG, f"cannot be written to: {error.strerror}")
+
+
+def _schema(loaded: "Settings") -> Iterator[Finding]:
+    from gateway import app as wiring
+
+    what = f"database {loaded.database}"
+    if loaded.database.exists():
+        wiring.check_schema(loaded.database)
+        yield Finding(what, Verdict.OK, "the schema is current")
+    else:
+        yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
+
+
+def _keyring(loaded: "Settings") -> Iterator[Finding]:
+    from gateway import app as wiring
+    from gateway import config as configuration
+    from gateway.store.engine import StoreError
+
+    file = loaded.keyring_file
+    what = f"keyring {file}"
+    if file.exists():
+        keyring = configuration.load_keyring(file)
+        if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield Finding(what, Verdict.WARNING, "others may read it: chmod 600")
+        names = f"{len(keyring.names)} keys, current: {keyring.current}"
+        yield Finding(what, Verdict.OK, names)
+    else:
+        yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
+    if loaded.database.exists():
+        try:
+            problem = wiring.keyring_problem(loaded)
+        except StoreError as error:
+            problem = f"cannot be compared with the database: {error}"
+        if problem is not None:
+            yield Finding(what, Verdict.WRONG, problem)
+
+
+def _routes(loaded: "Settings") -> Iterator[Finding]:
+    for provider in loaded.providers:
+        what = f"route {provider.name}"
+        given = loaded.routes[provider.name]
+        warnings = list(_route_warnings(loaded, given, hears=bool(provider.confirms)))
+        for warning in warnings:
+            yield Finding(what, Verdict.WARNING, warning)
+        if not warnings:
+            yield Finding(what, Verdict.OK, f"{provider.channel} on account {provider.account}")
+
+
+def _route_warnings(loaded: "Settings", given: Any, *, hears: bool) -> Iterator[str]:
+    from dataclasses import fields
+
+    for setting in fields(given):
+        if hears and setting.name.startswith("callback_") and not getattr(given, setting.name):
+            yield f"no {setting.name} is set: every receipt will be refused"
+    ours, theirs = loaded.public_url, str(getattr(given, "base_url", ""))
+    if hears and _local(ours) and not _local(theirs):
+        yield f"its provider cannot reach {ours}: set public_url, or no receipt will come"
+
+
+def _local(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _workflows(loaded: "Settings") -> Iterator[Finding]:
+    from gateway import app as wiring
+    from gateway.domain import workflow
+    from gateway.domain.verification import MIN_LIFE
+
+    for name, plan in wiring.plans(loaded).items():
+        what = f"workflow {name}"
+        starts = workflow.starts(plan)[-1]
+        yield Finding(what, Verdict.OK, " → ".join(step.channel for step in plan.steps))
+        never, late = workflow.too_late(plan, LONGEST_TTL), workflow.too_late(plan, TTL)
+        if never is not None:
+            detail = f"step {never + 1} cannot start in the life of any code: every send is refused"
+            yield Finding(what, Verdict.WRONG, detail)
+        elif late is not None:
+            detail = f"step {late + 1} starts too late for the usual ttl of {TTL} s: sends need a "
+            yield Finding(what, Verdict.WARNING, f"{detail}ttl of {starts + MIN_LIFE} or more")
+        for at, step in enumerate(plan.steps, start=1):
+            for route in step.routes:
+                if step.awaits(route) is not step.until:
+                    detail = f"step {at} waits for '{step.until}', which {route.name} cannot report"
+                    told = f"{detail}: only a typed code will satisfy it"
+                    yield Finding(what, Verdict.NOTE, told)
+
+
+def migrate(
+    *,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Only tell; ends with 1 when there is something to do.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the database's schema to the newest migration. Stop `serve` first."""
+    from gateway import app as wiring
+    from gateway.store import schema
+
+    loaded = settings(config)
+    found, wanted = schema.current(loaded.database), schema.head()
+    done = found == wanted
+    if not only_check and not done:
+        wiring.make_folders(loaded)
+        with wiring.alone(loaded.data_dir):
+            _upgrade(loaded.database)
+    told = {"database": str(loaded.database), "found": found, "newest": wanted}
+    if as_json:
+        dump({**told, "current": done or not only_check})
+    else:
+        state = f"is at {found}" if found else "is new"
+        coming = "nothing to do" if done else f"now at {wanted}"
+        missing = f"not at {wanted}. Run: gateway migrate"
+        typer.echo(f"{loaded.database} {state}; {missing if only_check and not done else coming}")
+    if only_check and not done:
+        raise typer.Exit(Code.FAILED)
+
+
+def _upgrade(database: Path) -> None:
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from gateway.store import schema
+
+    try:
+        schema.upgrade(database)
+    except CommandError as error:
+        newer = "It may have been made by a newer version of this gateway"
+        raise Failure(f"{database} cannot be migrated: {error}. {newer}") from None
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", error))
+        raise Failure(f"{database} cannot be migrated: {why}. Nothing was changed") from None

@@ -1,0 +1,90 @@
+"""`gateway keys`: the keyring, under which numbers are kept and codes are made."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import typer
+
+from gateway.cli.output import Config, Json, dump, say, settings
+
+if TYPE_CHECKING:
+    from gateway.cli.upkeep import Reindexed
+    from gateway.config import Settings
+
+app = typer.Typer(
+    help="The keyring, under which numbers are kept and codes are made.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def rotate(*, config: Config = None, as_json: Json = False) -> None:
+    """Make a new key the current one. Older ones are kept for what was stored under them.
+
+    The index key does not rotate with it; see `gateway keys reindex`.
+    """
+    from gateway import config as configuration
+
+    file = settings(config).keyring_file
+    name = configuration.rotate_keyring(file)
+    if as_json:
+        dump({"current": name, "keyring": str(file)})
+    else:
+        typer.echo(f"{name} is the current key of {file}")
+    say("A running gateway goes on with the old one: restart `gateway serve`.")
+
+
+@app.command()
+def reindex(*, config: Config = None, as_json: Json = False) -> None:
+    """Replace the index key, by which verifications are found by number. Stop `serve` first.
+
+    Every index is made anew in one transaction. Interrupted at any point, run it again: until
+    then `serve` refuses to start. Limits counted per number begin anew; verifications whose
+    recipient has been erased are not found by number any more.
+    """
+    from gateway import app as wiring
+
+    loaded = settings(config)
+    wiring.check_schema(loaded.database)
+    with wiring.alone(loaded.data_dir):
+        done = _reindex(loaded)
+    if as_json:
+        dump(done)
+        return
+    if done is None:
+        typer.echo("the interrupted replacement of the index key is finished")
+        return
+    typer.echo(
+        f"indexes made anew: {done.made_anew}; counters dropped: {done.counters}; not found by "
+        f"number any more, their recipients being erased: {done.erased}"
+    )
+
+
+def _reindex(loaded: "Settings") -> "Reindexed | None":
+    """First the new key beside the old, then the rows, then the new key in the old one's place.
+
+    Whichever of the last two a crash kept from happening, a row tells which key it was made with.
+    None: the rows were done already.
+    """
+    from gateway import config as configuration
+    from gateway.cli import upkeep
+    from gateway.domain.keyring import KeyringError
+    from gateway.store.engine import StoreError
+
+    file = loaded.keyring_file
+    keyring = configuration.load_keyring(file)
+    interrupted = configuration.proposed_keyring(file).exists()
+    if not interrupted:
+        configuration.propose_index_key(file)
+    renewed = configuration.load_keyring(configuration.proposed_keyring(file))
+    done = None
+    with upkeep.opened(loaded) as engine:
+        if not interrupted or not upkeep.indexed_by(engine, renewed):
+            try:
+                done = asyncio.run(upkeep.reindex(engine, keyring, renewed))
+            except (StoreError, KeyringError):  # surely not stored; anything else cannot be told
+                configuration.forget_index_key(file)
+                raise
+    configuration.adopt_index_key(file)
+    return done

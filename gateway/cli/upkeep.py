@@ -1,0 +1,137 @@
+"""What commands do to a database beside, or instead of, a running gateway: the clients' keys, and
+indexes made anew. Cold paths, each a transaction of its own.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import asc, bindparam, delete, func, select, update
+
+from gateway import app
+from gateway.config import Settings
+from gateway.domain.keyring import Keyring
+from gateway.store import tables
+from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
+from gateway.store.reads import Reads
+from gateway.store.records import ApiKey, Client
+from gateway.store.writes import VERIFICATION, table
+
+CHUNK = 500  # rows in hand at once
+
+_API_KEY = table(tables.ApiKey)
+_COUNTER = table(tables.Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A verification's recipient as stored."""
+
+    id: UUID
+    key_id: str
+    recipient_index: bytes
+    recipient_sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """What `reindex` did."""
+
+    made_anew: int
+    erased: int  # recipients that are gone: nobody can find these by number any more
+    counters: int  # dropped
+
+
+_KEYS: Read[ApiKey] = Read(
+    select(*columns_of(_API_KEY, ApiKey)).order_by(asc(_API_KEY.c.id)), ApiKey
+)
+_REVOKE = Write(
+    update(_API_KEY)
+    .where(_API_KEY.c.id == value("id"), _API_KEY.c.revoked_at.is_(None))
+    .values(revoked_at=value("revoked_at"))
+)
+_SEALED: Read[Sealed] = Read(
+    select(*columns_of(VERIFICATION, Sealed))
+    .where(
+        VERIFICATION.c.recipient_sealed.is_not(None),
+        VERIFICATION.c.id > bindparam("v_after", type_=VERIFICATION.c.id.type),
+    )
+    .order_by(asc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    Sealed,
+)
+_ERASED: Read[int] = Read(
+    select(func.count()).select_from(VERIFICATION).where(VERIFICATION.c.recipient_sealed.is_(None)),
+    int,
+)
+_PUT_INDEX = Write(
+    update(VERIFICATION)
+    .where(VERIFICATION.c.id == value("id"))
+    .values(recipient_index=value("recipient_index"))
+)
+_COUNTERS: Read[_Named] = Read(select(_COUNTER.c.key), _Named)
+_DROP_COUNTER = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[SqliteEngine]:
+    """The database, its schema current. Raises SettingsError when it is not."""
+    app.check_schema(settings.database)
+    engine = SqliteEngine(settings.database)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:
+    """Every client with its keys."""
+    keys = engine.fetch(_KEYS)
+    found = Reads(engine).clients()
+    return [(client, [key for key in keys if key.client_id == client.id]) for client in found]
+
+
+async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> None:
+    """Take a key back."""
+    await engine.begin()
+    engine.run(_REVOKE, [replace(key, revoked_at=now)])
+    await engine.commit()
+
+
+async def reindex(engine: SqliteEngine, keyring: Keyring, renewed: Keyring) -> Reindexed:
+    """Make every blind index anew, in one transaction. Counters know numbers by the old one and
+    are dropped: limits begin again. Raises KeyringError when a recipient does not open."""
+    await engine.begin()
+    after, made_anew = UUID(int=0), 0
+    while rows := engine.load_one(_SEALED, after, CHUNK):
+        engine.run(_PUT_INDEX, [_again(row, keyring, renewed) for row in rows])
+        made_anew += len(rows)
+        after = rows[-1].id
+    counters = engine.load_one(_COUNTERS)
+    if counters:
+        engine.run(_DROP_COUNTER, counters)
+    erased = engine.load_one(_ERASED)[0]
+    await engine.commit()
+    return Reindexed(made_anew, erased, len(counters))
+
+
+def indexed_by(engine: SqliteEngine, keyring: Keyring) -> bool | None:
+    """Whether the indexes are this keyring's: one transaction made them all, so one row tells.
+
+    None when no row is left that could tell.
+    """
+    for row in engine.fetch(_SEALED, UUID(int=0), 1):
+        return _again(row, keyring, keyring).recipient_index == row.recipient_index
+    return None
+
+
+def _again(row: Sealed, keyring: Keyring, renewed: Keyring) -> Sealed:
+    number = keyring.open(row.key_id, row.recipient_sealed, owner=row.id.bytes).decode()
+    return replace(row, recipient_index=renewed.index("phone", number))

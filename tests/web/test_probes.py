@@ -1,0 +1,89 @@
+"""What this is, whether it lives, whether it is ready."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from rig import Rig
+
+from gateway import __version__
+from gateway.app import LATE_PASS
+
+Passed = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def passed(rig: Rig) -> Passed:
+    """The worker passes once, and rests."""
+
+    async def run() -> None:
+        rig.gateway.worker.start()
+        while rig.gateway.worker.last_pass is None:  # noqa: ASYNC110  (its first pass comes at once)
+            await asyncio.sleep(0)
+        await rig.gateway.worker.stop()
+
+    return run
+
+
+async def test_the_root_says_what_this_is(rig: Rig) -> None:
+    answer = await rig.http.get("/")
+
+    assert 200 == answer.status_code
+    assert {
+        "name": "otp-gateway",
+        "version": __version__,
+        "calls": ["/otp/send", "/otp/status", "/otp/verify", "/otp/cancel", "/otp/next"],
+    } == answer.json()
+
+
+async def test_alive_means_that_it_answers(rig: Rig) -> None:
+    answer = await rig.http.get("/healthz")
+
+    assert (200, {"status": "ok"}) == (answer.status_code, answer.json())
+
+
+async def test_probes_need_no_key(rig: Rig, passed: Passed) -> None:
+    await passed()
+    statuses = [(await rig.http.get(path)).status_code for path in ("/", "/healthz", "/readyz")]
+
+    assert [200, 200, 200] == statuses
+
+
+async def test_it_is_not_ready_before_the_first_pass(rig: Rig) -> None:
+    answer = await rig.http.get("/readyz")
+
+    assert 503 == answer.status_code
+    assert {
+        "status": "not ready",
+        "problems": {"reconciler": "has not passed yet"},
+    } == answer.json()
+
+
+async def test_it_is_ready_once_the_worker_has_passed(rig: Rig, passed: Passed) -> None:
+    await passed()
+    answer = await rig.http.get("/readyz")
+
+    assert 200 == answer.status_code
+    assert {"status": "ready", "problems": {}} == answer.json()
+
+
+async def test_it_is_not_ready_when_nobody_passes_any_more(rig: Rig, passed: Passed) -> None:
+    await passed()
+    rig.clock.advance(LATE_PASS)
+    late = await rig.http.get("/readyz")
+    rig.clock.advance(0.001)
+    too_late = await rig.http.get("/readyz")
+
+    assert 200 == late.status_code
+    assert 503 == too_late.status_code
+    assert {"reconciler": "last passed at 2026-11-21T12:00:00+00:00"} == too_late.json()["problems"]
+
+
+async def test_it_is_not_ready_without_its_database(rig: Rig, passed: Passed) -> None:
+    await passed()
+    rig.runtime.engine._reader.close()
+    answer = await rig.http.get("/readyz")
+
+    assert 503 == answer.status_code
+    assert ["database"] == list(answer.json()["problems"])
+    assert 200 == (await rig.http.get("/healthz")).status_code
