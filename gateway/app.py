@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from gateway import config
 from gateway.config import InUse, Settings, SettingsError
@@ -41,7 +42,8 @@ from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
-from gateway.web.errors import HANDLERS, Net
+from gateway.web.edge import Edge
+from gateway.web.errors import http_error
 from gateway.web.probes import Probes
 from gateway.worker import Worker
 
@@ -78,7 +80,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gateway:
     """One process's worth of gateway, put together and not yet started."""
 
@@ -88,9 +90,9 @@ class Gateway:
     dispatcher: Dispatcher
     runtime: Runtime
     worker: Worker
-    web: Starlette
     transports: tuple[Transport, ...]
     log: Any
+    web: ASGIApp = field(init=False)
 
     async def start(self) -> None:
         """Begin to write and to pass."""
@@ -174,40 +176,33 @@ def build(
         dispatcher=dispatcher,
         runtime=runtime,
         worker=worker,
-        web=_web(runtime, monotonic, partial(_problems, settings, reads, worker, now), log),
         transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
         log=log,
     )
-    gateway.web.state.gateway = gateway
+    gateway.web = _web(gateway, monotonic)
     return gateway
 
 
-def _web(
-    runtime: Runtime,
-    monotonic: Callable[[], float],
-    ready: Callable[[], dict[str, str]],
-    log: Any,
-) -> Starlette:
-    keys = Keys(runtime.reads, runtime.now, monotonic)
+def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
+    """The application: its lifespan starts and stops the gateway."""
+    runtime = gateway.runtime
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        await app.state.gateway.start()
+        await gateway.start()
         yield
-        await app.state.gateway.stop()
+        await gateway.stop()
 
-    web = Starlette(
-        routes=[
-            *Api(runtime, keys).routes(),
-            *Callbacks(runtime).routes(),
-            *Probes(ready).routes(),
-        ],
-        middleware=[Middleware(Net, log=log)],
-        exception_handlers=dict(HANDLERS),
+    api = Api(runtime, Keys(runtime.reads, runtime.now, monotonic))
+    callbacks = Callbacks(runtime)
+    ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
+    rest = Starlette(
+        routes=Probes(ready).routes(),
+        exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
-    web.router.redirect_slashes = False  # a redirect would drop a receipt, and repeat its key
-    return web
+    rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
+    return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
 
 
 def _routes(settings: Settings, transport: Transport | None) -> dict[str, Route]:

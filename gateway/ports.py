@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from httpx import Auth, Request, Response
+from httpx import URL, Auth, ByteStream, Headers, Request, Response
 
 from gateway.domain.delivery import State
 
@@ -42,6 +42,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "Unknown",
+    "post",
 ]
 
 
@@ -175,6 +176,15 @@ class Reply:
     body: bytes
     content_type: str = "text/plain"
     status: int = 200
+
+
+def post(url: URL, headers: Headers, content: bytes) -> Request:
+    """A POST whose body has been read already, without the headers httpx would add (Host,
+    Content-Length, Accept…): the transport adds what HTTP asks for, and half the price is saved.
+    """
+    request = Request("POST", url, headers=headers, stream=ByteStream(content))
+    request.read()
+    return request
 
 
 class Correlation(StrEnum):

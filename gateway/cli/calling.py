@@ -64,22 +64,30 @@ def _read(url: str, status: int, content: bytes) -> Answer:
 
 
 def send(
-    number: Annotated[str, typer.Argument(help="The phone number, as +33612345678.")],
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Where to: +33612345678.")],
     *,
-    workflow: Annotated[str | None, typer.Option(help="One of gateway.toml's workflows.")] = None,
-    channel: Annotated[
-        str | None, typer.Option(help="This channel alone, without fallback: sms, voice…")
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of gateway.toml's; default: default.")
     ] = None,
-    ttl: Annotated[int | None, typer.Option(help="Seconds the code is valid: 60 to 600.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Your own id for it.")] = None,
-    code_length: Annotated[int | None, typer.Option(help="Digits of the code: 4 to 10.")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="This channel alone, without fallback: sms, voice…"),
+    ] = None,
+    ttl: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="How long the code is valid: 60 to 600.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Your own id for it.")
+    ] = None,
+    code_length: Annotated[int | None, typer.Option(metavar="DIGITS", help="4 to 10.")] = None,
     url: Annotated[
-        str, typer.Option(envvar="GATEWAY_URL", help="Where the gateway is.")
+        str, typer.Option(envvar="GATEWAY_URL", metavar="URL", help="Where the gateway is.")
     ] = "http://127.0.0.1:8080",
     key: Annotated[
         str | None,
         typer.Option(
             envvar="GATEWAY_API_KEY",
+            metavar="KEY",
             show_default=False,
             help="An API key. Better in the variable: others on this machine see command lines.",
         ),

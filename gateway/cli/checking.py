@@ -38,9 +38,10 @@ class Finding:
 
 
 def check(*, config: Config = None, as_json: Json = False) -> None:
-    """Check settings, data folder, keyring, schema, workflows and routes. Changes nothing.
+    """Check settings, folders, keyring, schema, routes.
 
-    Ends with 1 when something is wrong; warnings and notes do not count.
+    Workflows too. Changes nothing. Ends with 1 when something is wrong; warnings and notes do not
+    count.
     """
     findings = _findings(config)
     if as_json:
@@ -186,7 +187,10 @@ def migrate(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Bring the database's schema to the newest migration. Stop `serve` first."""
+    """Bring the database's schema up to date.
+
+    Stop `serve` first. A first `serve` makes a new database by itself.
+    """
     from gateway import app as wiring
     from gateway.store import schema
 

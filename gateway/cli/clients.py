@@ -23,17 +23,23 @@ _PATIENCE = 10.0  # seconds a `serve` that is just starting is given to make the
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A name for the application, yours to choose.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the application; yours to choose.")
+    ],
     *,
     scopes: Annotated[
         str,
-        typer.Option(help="What the key allows: send, verify, status; operate is for all clients."),
+        typer.Option(
+            metavar="WORDS",
+            help="What the key allows: send, verify, status; operate is for all clients.",
+        ),
     ] = "send verify status",
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Add a client and print its key, once. Works while `gateway serve` runs.
+    """Add a client and print its key, once.
 
+    Works while `gateway serve` runs, and before it ever did.
     --json prints {"client_id", "key_id", "key"}.
     """
     from gateway.web import auth
@@ -59,7 +65,7 @@ def add(
 
 @app.command("list")
 def list_(*, config: Config = None, as_json: Json = False) -> None:
-    """List the clients and their keys; the keys themselves are not stored."""
+    """List the clients and their keys' ids."""
     from gateway.cli import upkeep
 
     with upkeep.opened(settings(config)) as engine:
@@ -79,7 +85,9 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as `gateway client list` shows it.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY_ID", help="As `gateway client list` shows it.")
+    ],
     *,
     config: Config = None,
 ) -> None:

@@ -37,11 +37,12 @@ def rotate(*, config: Config = None, as_json: Json = False) -> None:
 
 @app.command()
 def reindex(*, config: Config = None, as_json: Json = False) -> None:
-    """Replace the index key, by which verifications are found by number. Stop `serve` first.
+    """Replace the index key. Stop `serve` first.
 
-    Every index is made anew in one transaction. Interrupted at any point, run it again: until
-    then `serve` refuses to start. Limits counted per number begin anew; verifications whose
-    recipient has been erased are not found by number any more.
+    By the index key verifications are found by number. Every index is made anew in one transaction.
+    Interrupted at any point, run it again: until then `serve` refuses to start. Limits counted per
+    number begin anew; verifications whose recipient has been erased are not found by number any
+    more.
     """
     from gateway import app as wiring
 

@@ -60,6 +60,8 @@ def settings(file: Path | None, **given: Any) -> "Settings":
     """The settings, from the environment and a file. Raises SettingsError."""
     from gateway import config
 
+    if file is None and Path("gateway.toml").exists():
+        say("note: the gateway.toml here is not read; name it with --config")
     return config.load(config.environment(), file, **given)
 
 

@@ -28,8 +28,10 @@ _OPEN = {
     "MESSENGER_SECRET": "sandbox-messenger-secret",
 }
 
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")]
+Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, metavar="PORT", help="The port; 0 takes a free one.")
+]
 
 
 def serve(
@@ -40,13 +42,17 @@ def serve(
     sandbox_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, help="The sandbox's port, when no routes are set; default: 8081."
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="The sandbox's port, when no routes are set; default: 8081.",
         ),
     ] = None,
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C. Logs are JSON lines on stdout.
+    """Serve the API until SIGTERM or Ctrl-C.
 
-    Without routes in gateway.toml the sandbox plays the providers, at a port of its own.
+    Logs are JSON lines on stdout. Without routes in gateway.toml the sandbox plays the providers,
+    at a port of its own.
     """
     from gateway import app, log
 
@@ -95,16 +101,19 @@ def demo(
         bool, typer.Option("--once", help="End when the scenarios have; 0 if all were as expected.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The gateway's port; default: 8080.")
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Of the gateway; default: 8080."),
     ] = None,
     sandbox_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The sandbox's port; default: 8081.")
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Of the sandbox; default: 8081."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Play the gateway's part in eight scenarios, live, without any account; then stay up.
+    """See the gateway at work, without any account.
 
-    Gateway and sandbox run on SQLite in a temporary folder. Nothing is sent to anyone.
+    Eight scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
+    SQLite in a temporary folder; nothing is sent to anyone.
     """
     from gateway import app, config
     from gateway import demo as play
@@ -178,31 +187,47 @@ def sandbox(
     host: Host = "127.0.0.1",
     port: Port = SANDBOX_PORT,
     octopush_login: Annotated[
-        str, typer.Option(help="The login the simulated Octopush knows.")
+        str, typer.Option(metavar="LOGIN", help="The login the simulated Octopush knows.")
     ] = "sandbox@example.com",
     octopush_key: Annotated[
-        str, typer.Option(envvar="SANDBOX_OCTOPUSH_KEY", help="Its API key.")
+        str, typer.Option(envvar="SANDBOX_OCTOPUSH_KEY", metavar="KEY", help="Its API key.")
     ] = _OPEN["OCTOPUSH_API_KEY"],
     callback_url: Annotated[
-        str, typer.Option(help="Where its receipts go; the last segment is the callback key.")
+        str,
+        typer.Option(
+            metavar="URL", help="Where its receipts go; the last segment is the callback key."
+        ),
     ] = f"http://127.0.0.1:{PORT}/otp/delivered/octopush/{_OPEN['OCTOPUSH_CALLBACK_KEY']}",
     messenger_token: Annotated[
-        str, typer.Option(envvar="SANDBOX_MESSENGER_TOKEN", help="The token the messenger knows.")
+        str,
+        typer.Option(
+            envvar="SANDBOX_MESSENGER_TOKEN",
+            metavar="TOKEN",
+            help="The token the messenger knows.",
+        ),
     ] = _OPEN["MESSENGER_TOKEN"],
     messenger_secret: Annotated[
         str,
-        typer.Option(envvar="SANDBOX_MESSENGER_SECRET", help="What it signs its receipts with."),
+        typer.Option(
+            envvar="SANDBOX_MESSENGER_SECRET",
+            metavar="SECRET",
+            help="What it signs its receipts with.",
+        ),
     ] = _OPEN["MESSENGER_SECRET"],
     receipt_delay: Annotated[
-        float, typer.Option(min=0, help="Seconds between one receipt and the next.")
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="Between one receipt and the next."),
     ] = 0.3,
-    late: Annotated[float, typer.Option(min=0, help='Seconds that "late" adds.')] = 8.0,
-    hang: Annotated[float, typer.Option(min=0, help='Seconds that "hang" holds a call.')] = 30.0,
+    late: Annotated[float, typer.Option(min=0, metavar="SECONDS", help='What "late" adds.')] = 8.0,
+    hang: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help='How long "hang" is.')
+    ] = 30.0,
 ) -> None:
-    """Run the sandbox alone, for a gateway with a gateway.toml of its own.
+    """Run the sandbox alone.
 
-    It plays Octopush (SMS and calls) and a messenger, and shows the phones at its address. Prints
-    what to put into gateway.toml. Numbers choose what happens: see the page.
+    For a gateway with a gateway.toml of its own. It plays Octopush (SMS and calls) and a messenger,
+    and shows the phones at its address. Prints what to put into gateway.toml. Numbers choose what
+    happens: see the page.
     """
     from gateway import app, log
     from gateway.sandbox import SandboxSettings

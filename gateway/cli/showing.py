@@ -23,13 +23,16 @@ def show(
         ),
     ],
     *,
-    history: Annotated[int, typer.Option(min=0, max=50, help="So many earlier ones as well.")] = 0,
+    history: Annotated[
+        int, typer.Option(min=0, max=50, metavar="COUNT", help="So many earlier ones as well.")
+    ] = 0,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show the timeline of a verification, of a number the latest. Works beside `serve`.
+    """Show what became of a verification.
 
-    Reads the database and changes nothing. Numbers are shown masked, codes never.
+    Of a number or reference the latest. Reads the database beside a running `serve` and changes
+    nothing. Numbers are shown masked, codes never.
     """
     from gateway import config as configuration
     from gateway.cli import timeline, upkeep
@@ -98,7 +101,10 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
 
 
 def routes(*, config: Config = None, as_json: Json = False) -> None:
-    """List the routes: what each can confirm, and where its receipts go."""
+    """List the routes.
+
+    What each can confirm, where its receipts go, how fast it may be.
+    """
     from gateway import app as wiring
 
     loaded = settings(config)

@@ -59,7 +59,7 @@ class Keyring:
         box = self._named(self._seal, key_id)
         try:
             return box.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner)
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise KeyringError(f"a value does not open under key {key_id!r}") from None
 
     def index(self, kind: str, address: str) -> bytes:
@@ -78,6 +78,8 @@ class Keyring:
         try:
             raw = urlsafe_b64decode(token + "=")
         except ValueError:
+            return None
+        if urlsafe_b64encode(raw).rstrip(b"=") != token.encode():  # the last character's spare bits
             return None
         named, mac = raw[:16], raw[16:]
         for key in self._token.values():

@@ -38,11 +38,11 @@ def parse(text: str, default_region: str | None = None) -> Phone:
     Raises InvalidInput `recipient_invalid` or `recipient_refused`; the text is not repeated.
     """
     number = _split(text) if _E164.fullmatch(text) else None
-    region = phonenumbers.region_code_for_number(number) if number is not None else None
-    if number is None or region is None:
+    kind = phonenumbers.number_type(number) if number is not None else PhoneNumberType.UNKNOWN
+    if number is None or kind == PhoneNumberType.UNKNOWN:  # what the parser reads, it may mend
         number = _read(text, default_region)
-        region = phonenumbers.region_code_for_number(number)
-    kind = phonenumbers.number_type(number) if region else PhoneNumberType.UNKNOWN
+        kind = phonenumbers.number_type(number)
+    region = phonenumbers.region_code_for_number(number)
     if region is None or kind == PhoneNumberType.UNKNOWN:
         raise InvalidInput(
             "recipient_invalid",
@@ -114,7 +114,7 @@ def _digits(text: str) -> str:
     return "".join(character for character in text if character.isdigit()).removeprefix("00")
 
 
-_DIGITS = re.compile(r"[0-9](?:[ ().-]?[0-9]){3,}", re.ASCII)
+_DIGITS = re.compile(r"[0-9](?:[\s()./-]{0,3}[0-9]){3,}")
 
 
 def redact(text: str) -> str:

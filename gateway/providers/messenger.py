@@ -38,6 +38,7 @@ from gateway.ports import (
     Secret,
     Sender,
     Unknown,
+    post,
 )
 
 TOLERANCE = 300  # seconds between a signature and its arrival, either way
@@ -126,7 +127,7 @@ class Messenger:
             "client_ref": outgoing.attempt_id,
             "ttl": outgoing.validity,
         }
-        return Request("POST", self._url, headers=self._headers, content=orjson.dumps(body))
+        return post(self._url, self._headers, orjson.dumps(body))
 
     def auth(self) -> Auth | None:
         return None

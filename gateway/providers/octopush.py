@@ -41,6 +41,7 @@ from gateway.ports import (
     Secret,
     Sender,
     Unknown,
+    post,
 )
 
 TEXT_LIMIT = 1224  # characters, SMS and voice alike
@@ -211,7 +212,7 @@ class Octopush:
         if self.channel == "voice":
             body["text"] = spoken(outgoing.text, outgoing.code)
             body["voice_language"] = self._voice_language or voice_language(outgoing.locale)
-        return Request("POST", self._url, headers=self._headers, content=orjson.dumps(body))
+        return post(self._url, self._headers, orjson.dumps(body))
 
     def auth(self) -> Auth | None:
         return None

@@ -123,7 +123,27 @@ OUTCOME: Mapping[Outcome, int] = {
     Outcome.WITHDRAWN: 7,
 }
 
-# The log tells of attempts and of the verification itself, in one column.
-STANDING: Mapping[State | Status, int] = dict(delivery.RANKS) | {
-    status: 100 + number for status, number in verification.NUMBERS.items()
-}
+
+class Standing(Stored):
+    """What the log tells of: a state of an attempt (its rank) or a status of the verification (100
+    and its number). No table by member can say it: `State.FAILED == Status.FAILED`, both are text.
+    """
+
+    impl = SmallInteger
+    cache_ok = True
+
+    def encoder(self, dialect: str) -> Convert | None:
+        return _standing_number
+
+    def decoder(self, dialect: str) -> Convert | None:
+        return _standing
+
+
+def _standing_number(value: State | Status) -> int:
+    return value.rank if isinstance(value, State) else 100 + value.number
+
+
+def _standing(number: int) -> State | Status:
+    if number < 100:
+        return delivery.BY_RANK[number]
+    return verification.BY_NUMBER[number - 100]

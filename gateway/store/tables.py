@@ -16,7 +16,7 @@ from sqlmodel import Field, SQLModel
 
 from gateway.domain.delivery import Cause, Outcome, State
 from gateway.domain.verification import Status
-from gateway.store.columns import OUTCOME, STANDING, STATE, STATUS, Coded, Id, Moment
+from gateway.store.columns import OUTCOME, STATE, STATUS, Coded, Id, Moment, Standing
 
 CAUSE = {cause: number for number, cause in enumerate(Cause, start=1)}
 
@@ -184,8 +184,8 @@ class Transition(SQLModel, table=True):
     verification_id: UUID = Field(primary_key=True, sa_type=Id)
     number: int = Field(primary_key=True)
     attempt: int | None = None
-    before: State | Status = Field(sa_type=Coded(STANDING))
-    after: State | Status = Field(sa_type=Coded(STANDING))
+    before: State | Status = Field(sa_type=Standing)
+    after: State | Status = Field(sa_type=Standing)
     applied: bool
     source: str
     word: str | None = None

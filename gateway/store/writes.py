@@ -142,7 +142,7 @@ def keep_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
 
 def drop_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
     """Receipts that found their attempt, or are past their time."""
-    engine.run(_DELETE_KEPT, values)
+    engine.run(_DELETE_KEPT, values, expect=False)
 
 
 def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:

@@ -2,10 +2,6 @@
 
 from uuid import UUID
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
 from gateway.domain import identity, recipient
 from gateway.domain.errors import InvalidInput, NotFound
 from gateway.domain.verification import Status
@@ -14,7 +10,8 @@ from gateway.services.case import recipient_of
 from gateway.services.runtime import Runtime
 from gateway.web import schemas
 from gateway.web.auth import Keys
-from gateway.web.errors import TooLarge, WrongType
+from gateway.web.edge import Call, Methods
+from gateway.web.errors import Answer
 
 MAX_BODY = 64 * 1024  # bytes
 
@@ -26,19 +23,19 @@ class Api:
         self._runtime = runtime
         self._keys = keys
 
-    def routes(self) -> list[Route]:
-        """What is served, and how."""
-        return [
-            Route("/otp/send", self.send_code, methods=["POST"]),
-            Route("/otp/status", self.show_status, methods=["GET", "POST"]),
-            Route("/otp/verify", self.check_code, methods=["POST"]),
-            Route("/otp/cancel", self.cancel, methods=["POST"]),
-            Route("/otp/next", self.send_next, methods=["POST"]),
-        ]
+    def calls(self) -> dict[str, Methods]:
+        """What is served, by path and method."""
+        return {
+            "/otp/send": {"POST": self.send_code},
+            "/otp/status": {"GET": self.show_status, "POST": self.show_status},
+            "/otp/verify": {"POST": self.check_code},
+            "/otp/cancel": {"POST": self.cancel},
+            "/otp/next": {"POST": self.send_next},
+        }
 
-    async def send_code(self, request: Request) -> Response:
-        key = self._keys.caller(request, "send")
-        body = schemas.parse(schemas.SendBody, await json_body(request))
+    async def send_code(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "send")
+        body = schemas.parse(schemas.SendBody, await call.json(MAX_BODY))
         if body.workflow is not None and body.channel is not None:
             raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
         if body.code is not None and body.code_length is not None:
@@ -62,16 +59,16 @@ class Api:
         answer["joined"] = sent.joined
         return _json(answer, 202)
 
-    async def show_status(self, request: Request) -> Response:
-        key = self._keys.caller(request, "status")
-        if request.method == "POST":
-            body = schemas.parse(schemas.StatusBody, await json_body(request))
+    async def show_status(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "status")
+        if call.method == "POST":
+            body = schemas.parse(schemas.StatusBody, await call.json(MAX_BODY))
         else:
-            if "number" in request.query_params:
+            if any(name == "number" for name, _ in call.query()):
                 raise InvalidInput(
                     "number_in_url", 'Numbers do not belong in URLs: POST {"number": …} instead.'
                 )
-            body = schemas.parse_query(schemas.StatusBody, request.query_params.multi_items())
+            body = schemas.parse_query(schemas.StatusBody, call.query())
         client = None if "operate" in key.scopes.split() else key.client_id
         found = self._find(client, body, max(1, body.history))
         records = self._runtime.reads.records(found)
@@ -88,26 +85,26 @@ class Api:
             answer["history"] = shown[1:]
         return _json(answer, 200)
 
-    async def check_code(self, request: Request) -> Response:
-        key = self._keys.caller(request, "verify")
-        body = schemas.parse(schemas.VerifyBody, await json_body(request))
+    async def check_code(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "verify")
+        body = schemas.parse(schemas.VerifyBody, await call.json(MAX_BODY))
         named = self._one(key.client_id, body)
         changed = await verify.check(self._runtime, key.client_id, named, body.code)
         return self._changed(changed, 200)
 
-    async def cancel(self, request: Request) -> Response:
-        key = self._keys.caller(request, "send")
-        body = schemas.parse(schemas.WhichBody, await json_body(request))
+    async def cancel(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "send")
+        body = schemas.parse(schemas.WhichBody, await call.json(MAX_BODY))
         named = self._one(key.client_id, body)
         return self._changed(await verify.cancel(self._runtime, key.client_id, named), 200)
 
-    async def send_next(self, request: Request) -> Response:
-        key = self._keys.caller(request, "send")
-        body = schemas.parse(schemas.WhichBody, await json_body(request))
+    async def send_next(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "send")
+        body = schemas.parse(schemas.WhichBody, await call.json(MAX_BODY))
         named = self._one(key.client_id, body)
         return self._changed(await verify.send_next(self._runtime, key.client_id, named), 202)
 
-    def _changed(self, changed: verify.Changed, status: int) -> Response:
+    def _changed(self, changed: verify.Changed, status: int) -> Answer:
         now = self._runtime.now()
         answer = schemas.summary(changed.plan, changed.verification, changed.attempts, now)
         return _json(answer, status)
@@ -149,26 +146,5 @@ def _not_found() -> NotFound:
     )
 
 
-def _json(body: object, status: int) -> Response:
-    return Response(schemas.dumps(body), status, media_type="application/json")
-
-
-async def json_body(request: Request) -> bytes:
-    """The raw body of a JSON request. Raises WrongType or TooLarge."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise WrongType
-    return await body_within(request, MAX_BODY)
-
-
-async def body_within(request: Request, most: int) -> bytes:
-    """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on."""
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > most:
-        raise TooLarge
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > most:
-            raise TooLarge
-    return bytes(parts)
+def _json(body: object, status: int) -> Answer:
+    return Answer(status, schemas.dumps(body), b"application/json")

@@ -5,11 +5,10 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime
 
-from starlette.requests import Request
-
 from gateway.domain.errors import Forbidden, Unauthenticated
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey
+from gateway.web.edge import Call
 
 SCOPES = ("send", "verify", "status", "operate")
 PREFIX = "otp_live_"
@@ -38,9 +37,9 @@ class Keys:
         self._monotonic = monotonic
         self._held: dict[str, tuple[float, ApiKey]] = {}
 
-    def caller(self, request: Request, scope: str) -> ApiKey:
-        """The key of a request, if it allows `scope`. Raises Unauthenticated or Forbidden."""
-        header = request.headers.get("authorization", "")
+    def caller(self, call: Call, scope: str) -> ApiKey:
+        """The key of a call, if it allows `scope`. Raises Unauthenticated or Forbidden."""
+        header = call.header(b"authorization") or ""
         held = self._held.get(header)
         fresh = held is not None and self._monotonic() < held[0]
         key = held[1] if held is not None and fresh else self._look_up(header)

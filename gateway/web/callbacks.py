@@ -4,17 +4,15 @@ Octopush asks for an answer within a second and without a byte of body; every ot
 content with the same. A 401 leaves nothing behind; a 503 asks the provider to come again.
 """
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
 from gateway.domain.errors import NotFound
 from gateway.ports import Callback
 from gateway.services import receive
 from gateway.services.runtime import Runtime
-from gateway.web.api import body_within
+from gateway.web.edge import Call, Methods
+from gateway.web.errors import Answer
 
 MAX_BODY = 256 * 1024  # bytes
+STORED = Answer(200)
 
 
 class Callbacks:
@@ -23,33 +21,34 @@ class Callbacks:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def routes(self) -> list[Route]:
-        """A route's own URL, with or without key, and the short form for a single route."""
-        methods = ["GET", "POST"]
-        return [
-            Route("/otp/delivered/{route}/{key}", self.delivered, methods=methods),
-            Route("/otp/delivered/{route}/", self.delivered, methods=methods),
-            Route("/otp/delivered/{route}", self.delivered, methods=methods),
-            Route("/otp/delivered", self.delivered, methods=methods),
-        ]
+    def calls(self) -> dict[str, Methods]:
+        """Without a name there must be a single route to mean."""
+        return {"/otp/delivered": {"GET": self.delivered, "POST": self.delivered}}
 
-    async def delivered(self, request: Request) -> Response:
-        name = request.path_params.get("route") or self._default()
-        key = request.path_params.get("key")
+    def below(self) -> dict[str, Methods]:
+        """A route's own URL, with or without key: /otp/delivered/{route}/{key}."""
+        return {"/otp/delivered/": {"GET": self.delivered, "POST": self.delivered}}
+
+    async def delivered(self, call: Call) -> Answer:
+        name, slash, key = call.tail.partition("/")
+        if "/" in key:
+            raise NotFound("no_such_path", "The path ends after the key.")
+        query = call.scope["query_string"].decode("latin-1")
+        given = key if slash else None
         callback = Callback(
-            method=request.method,
-            url=self._public(request),
-            key=key,
-            headers=_headers(request),
-            query=dict(request.query_params),
-            body=await body_within(request, MAX_BODY),
+            method=call.method,
+            url=f"{self._runtime.public_url}{call.path}" + (f"?{query}" if query else ""),
+            key=given,
+            headers=_headers(call),
+            query=dict(call.query()) if query else {},
+            body=await call.body(MAX_BODY),
             received_at=self._runtime.now(),
-            attempt_id=receive.token_of(self._runtime, key),
+            attempt_id=receive.token_of(self._runtime, given),
         )
-        reply = await receive.receive(self._runtime, name, callback)
+        reply = await receive.receive(self._runtime, name or self._default(), callback)
         if reply is None:
-            return Response(status_code=200)
-        return Response(reply.body, reply.status, media_type=reply.content_type)
+            return STORED
+        return Answer(reply.status, reply.body, reply.content_type.encode())
 
     def _default(self) -> str:
         """Without a name there must be a single route to mean."""
@@ -58,15 +57,11 @@ class Callbacks:
             raise NotFound("unknown_route", "Name the route: /otp/delivered/{route}/{key}.")
         return names[0]
 
-    def _public(self, request: Request) -> str:
-        """The URL the provider called, as configured and not as a proxy rewrote it."""
-        query = request.url.query
-        return f"{self._runtime.public_url}{request.url.path}" + (f"?{query}" if query else "")
 
-
-def _headers(request: Request) -> dict[str, str]:
+def _headers(call: Call) -> dict[str, str]:
     """Lower-case names; one that came twice is joined so that it matches nothing."""
     headers: dict[str, str] = {}
-    for name, text in request.headers.items():
-        headers[name] = f"{headers[name]}\n{text}" if name in headers else text
+    for name, text in call.scope["headers"]:
+        key, value = name.decode("latin-1"), text.decode("latin-1")
+        headers[key] = f"{headers[key]}\n{value}" if key in headers else value
     return headers

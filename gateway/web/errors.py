@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: one table from kind to status, one renderer, one net below all.
+"""Errors as RFC 9457 problems: one table from kind to status, one renderer.
 
 `type` is `about:blank`-free on purpose: it names this project's list of codes, which README
 explains.
@@ -6,14 +6,14 @@ explains.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.errors import (
     Conflict,
@@ -47,18 +47,22 @@ _HTTP = {
 }
 
 
-class Log(Protocol):
-    """The part of structlog that is used."""
-
-    def error(self, event: str, **facts: object) -> object: ...
-
-
 class TooLarge(Exception):
     """413: raised while a body is read."""
 
 
 class WrongType(Exception):
     """415: the body is not declared as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, ready to leave."""
+
+    status: int
+    body: bytes = b""
+    media_type: bytes | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def problem(
@@ -68,7 +72,7 @@ def problem(
     *,
     facts: Mapping[str, object] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Response:
+) -> Answer:
     """A problem document (application/problem+json)."""
     body: dict[str, Any] = {
         "type": f"urn:otp-gateway:problem:{code}",
@@ -77,17 +81,21 @@ def problem(
         "code": code,
         "detail": detail,
     }
-    return Response(
-        orjson.dumps({**(facts or {}), **body}, default=str),
+    given = (headers or {}).items()
+    return Answer(
         status,
-        headers,
-        media_type="application/problem+json",
+        orjson.dumps({**(facts or {}), **body}, default=str),
+        b"application/problem+json",
+        tuple((name.lower().encode(), text.encode()) for name, text in given),
     )
 
 
-def refused(request: Request, error: Exception) -> Response:
-    """A GatewayError as its problem."""
-    assert isinstance(error, GatewayError)  # noqa: S101  (registered for that class alone)
+def refusal(error: GatewayError | TooLarge | WrongType) -> Answer:
+    """A refusal as its problem."""
+    if isinstance(error, TooLarge):
+        return problem(413, *_HTTP[413], headers={"Connection": "close"})
+    if isinstance(error, WrongType):
+        return problem(415, *_HTTP[415])
     facts = dict(error.facts)
     headers = {}
     if error.retry_after is not None:
@@ -96,67 +104,26 @@ def refused(request: Request, error: Exception) -> Response:
         facts["retry_after"] = seconds
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="otp-gateway"'
-    return problem(
-        STATUS[type(error)], error.code, error.detail, facts=facts, headers=headers or None
-    )
+    return problem(STATUS[type(error)], error.code, error.detail, facts=facts, headers=headers)
+
+
+def method_not_allowed(allow: str) -> Answer:
+    """405, with what is allowed."""
+    return problem(405, *_HTTP[405], headers={"Allow": allow})
+
+
+INTERNAL = problem(
+    500,
+    "internal_error",
+    "Something went wrong here, and it was logged. Sending it again may help.",
+)
 
 
 def http_error(request: Request, error: Exception) -> Response:
     """What Starlette refuses (404, 405) as a problem."""
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for that class alone)
     code, detail = _HTTP.get(error.status_code, ("http_error", error.detail))
-    return problem(error.status_code, code, detail, headers=error.headers)
-
-
-def too_large(request: Request, error: Exception) -> Response:
-    """A body beyond the limit."""
-    code, detail = _HTTP[413]
-    return problem(413, code, detail, headers={"Connection": "close"})
-
-
-def wrong_type(request: Request, error: Exception) -> Response:
-    """A body that is not declared as JSON."""
-    code, detail = _HTTP[415]
-    return problem(415, code, detail)
-
-
-HANDLERS = {
-    GatewayError: refused,
-    HTTPException: http_error,
-    TooLarge: too_large,
-    WrongType: wrong_type,
-}
-
-
-class Net:
-    """The net below everything: an unforeseen error is a 500 problem and a line in the log."""
-
-    def __init__(self, app: ASGIApp, log: Log) -> None:
-        self._app = app
-        self._log = log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched)
-        except Exception as error:
-            self._log.error("unforeseen", path=_shown(scope), exc_info=error)
-            if started:
-                raise
-            detail = "Something went wrong here, and it was logged. Sending it again may help."
-            await problem(500, "internal_error", detail)(scope, receive, send)
-
-
-def _shown(scope: Scope) -> str:
-    """The path without a callback's key."""
-    parts = str(scope["path"]).split("/")
-    return "/".join(parts[:4])
+    answer = problem(error.status_code, code, detail)
+    return Response(
+        answer.body, answer.status, error.headers, media_type="application/problem+json"
+    )

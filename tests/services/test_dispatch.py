@@ -42,9 +42,15 @@ async def begin(rig: Rig, to: str = NUMBER, **more: Any) -> str:
 
 
 def channels(rig: Rig) -> list[str]:
-    """Where each submission went, in order: sms, voice, messages, or the second account's sms."""
-    named = {"octopush_b.example": "sms_b"}
-    return [named.get(s.host, s.path.split("/")[-2].split("-")[0]) for s in rig.transport.submissions]
+    """Where each submission went, in order: sms, sms_b (the second account), voice, messages."""
+    return [_channel(one) for one in rig.transport.submissions]
+
+
+def _channel(one: Submission) -> str:
+    if one.path.endswith("/messages"):
+        return "messages"
+    word = one.path.split("/")[-2].removesuffix("-campaign")
+    return "sms_b" if one.host == "octopush_b.example" else word
 
 
 async def tuned(rig: Rig, route: str, **values: Any) -> None:

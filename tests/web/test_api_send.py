@@ -393,6 +393,7 @@ async def test_sends_are_counted_and_used_up(rig: Rig) -> None:
     assert {"rule": "sends", "limit": 5, "remaining": 0, "retry_after": 150} == facts
 
 
+@pytest.mark.xfail(strict=True, reason="issue 4: limits per number")
 async def test_a_number_gets_five_sends_in_ten_minutes_over_all_verifications(rig: Rig) -> None:
     """Design §9: on by default is a cool-down and five sends per number in ten minutes. A client
     that cancels and sends again must not be a way around it."""
@@ -407,6 +408,7 @@ async def test_a_number_gets_five_sends_in_ten_minutes_over_all_verifications(ri
     assert [202] * MAX_SENDS + [429] == statuses
 
 
+@pytest.mark.xfail(strict=True, reason="issue 4: limits per number")
 async def test_a_canceled_verification_does_not_end_the_cool_down(rig: Rig) -> None:
     """Design §9 and §7: only `replace` is without cool-down, and it is not asked for here."""
     await rig.send(workflow="sms_only")
@@ -457,18 +459,21 @@ async def test_another_own_code_does_not_join(rig: Rig) -> None:
     assert 1 == len(rig.transport.submissions)
 
 
-async def test_an_own_code_is_no_way_to_guess_the_running_one(rig: Rig) -> None:
-    """F25: comparisons are budgeted. Before the cool-down a right guess and a wrong one must be
-    answered alike, or `send` is a check without a count."""
+@pytest.mark.parametrize("seconds", [0, COOL_DOWN])
+async def test_an_own_code_is_no_way_to_guess_the_running_one(rig: Rig, seconds: int) -> None:
+    """F25: comparisons are budgeted. A right guess and a wrong one must be answered alike, or
+    `send` is a check without a count."""
     await rig.send(workflow="sms", code_length=4)
     right = rig.transport.submissions[0].code
     wrong = f"{(int(right) + 1) % 10_000:04}"
+    rig.clock.advance(seconds)
     answers = [
         await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms", "code": code})
         for code in (right, wrong)
     ]
 
     assert 1 == len({(one.status_code, one.content) for one in answers})
+    assert 1 == len(rig.transport.submissions)
 
 
 async def test_two_clients_do_not_join_each_other(rig: Rig) -> None:

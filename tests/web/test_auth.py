@@ -86,7 +86,7 @@ async def test_an_unknown_key_is_refused(rig: Rig, path: str, key: str) -> None:
     answer = await rig.http.post(
         path,
         content=b"{}",
-        headers={"content-type": "application/json", "authorization": f"Bearer {key}".encode()},
+        headers={b"content-type": b"application/json", b"authorization": f"Bearer {key}".encode()},
     )
 
     assert {} == problem(answer, 401, "key_unknown")

@@ -8,7 +8,7 @@ import hmac
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import orjson
@@ -20,8 +20,9 @@ from rig import CALLBACK_KEY, MESSENGER_SECRET, Rig, make_settings, problem
 from gateway import log
 from gateway.config import Settings
 from gateway.domain.keyring import Keyring
-from gateway.ports import Secret
+from gateway.ports import Callback, Secret
 from gateway.providers.messenger import TOLERANCE, Messenger
+from gateway.providers.octopush import Octopush
 from gateway.web.callbacks import MAX_BODY
 
 SIGNATURE = "X-Messenger-Signature"
@@ -390,7 +391,7 @@ async def test_f34_without_a_secret_in_the_settings_no_signature_is_right(
 
 async def test_f35_a_replay_within_the_tolerance_changes_nothing_but_a_count(rig: Rig) -> None:
     sent = await message(rig, ttl=600)
-    raw = statuses(sent, "delivered")
+    raw = statuses(sent, "read")
     signature, path = signed(rig, raw), f"/otp/delivered/messenger/{token(sent)}"
     await post(rig, path, raw, signature)
     before = rig.record(verification_of(rig))
@@ -564,22 +565,42 @@ async def test_no_refusal_of_a_callback_repeats_its_key(rig: Rig, logs: io.Bytes
     assert key.encode() not in logs.getvalue()
 
 
-async def test_an_unforeseen_error_logs_the_path_without_its_key(
+class Defective(Octopush):
+    """A provider file that stumbles over what it is given."""
+
+    def receipts(self, callback: Callback) -> NoReturn:
+        raise ValueError(f"cannot read {callback.body.decode()}")
+
+
+async def test_an_unforeseen_error_logs_the_path_without_its_key_and_no_number(
     tmp_path: Path, migrated: Path, clock: Clock, logs: io.BytesIO
 ) -> None:
-    """A parked receipt is sealed; with no key to open it, linking fails in a way no code names."""
-    async with Rig(tmp_path, migrated, clock) as rig:
-        await text_message(rig)
-        rig.runtime.engine._reader.close()
-        answer = await rig.http.get("/otp/status", params={"reference": "x"}, headers=bearer(rig))
-        posted = await rig.http.post(
-            f"/otp/delivered/octopush/{CALLBACK_KEY}", content=b'{"status": "x"}'
+    settings = make_settings(tmp_path)
+    defective = Defective(
+        Octopush.Settings(
+            name="octopush",
+            channel="sms",
+            account="octopush",
+            api_login="ops@example.com",
+            api_key=Secret("octopush-api-key"),
+            callback_key=(Secret(CALLBACK_KEY),),
         )
+    )
+    providers = tuple(defective if p.name == "octopush" else p for p in settings.providers)
+    settings = dataclasses.replace(settings, providers=providers)
+    async with Rig(tmp_path, migrated, clock, settings=settings) as rig:
+        before = rig.dump()
+        answer = await rig.http.post(
+            f"/otp/delivered/octopush/{CALLBACK_KEY}",
+            content=b'{"number": "+33612345678", "text": "83051746 or 8 3 0 5 1 7 4 6"}',
+        )
+        after = rig.dump()
+    (line,) = [one for one in logs.getvalue().splitlines() if b"unforeseen" in one]
 
     assert {} == problem(answer, 500, "internal_error")
-    assert 200 == posted.status_code
-    assert CALLBACK_KEY.encode() not in logs.getvalue()
-
-
-def bearer(rig: Rig) -> dict[str, str]:
-    return {"authorization": f"Bearer {rig.key}"}
+    assert before == after
+    assert "/otp/delivered/octopush" == orjson.loads(line)["path"]
+    assert b"ValueError" in line
+    for secret in (CALLBACK_KEY, "612345678", "83051746", "8 3 0 5"):
+        assert secret.encode() not in line
+        assert secret not in answer.text

@@ -1,0 +1,153 @@
+"""The edge: what stands between the server and the calls under /otp/.
+
+Plain ASGI, for these calls are the hot path: routing, middleware and request objects of a framework
+would cost as much as everything a send does in here. A call is looked up in a table, runs, and its
+answer or its refusal leaves as bytes. Starlette serves the rest.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.domain.errors import GatewayError
+from gateway.web import errors
+from gateway.web.errors import Answer, TooLarge, WrongType
+
+
+class Log(Protocol):
+    """The part of structlog that is used."""
+
+    def error(self, event: str, **facts: object) -> object: ...
+
+
+@dataclass(slots=True)
+class Call:
+    """One request. `tail`: what follows the endpoint's path, already decoded."""
+
+    scope: Scope
+    receive: Receive
+    tail: str = ""
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    def header(self, name: bytes) -> str | None:
+        """A header by its lower-case name; None when it is missing."""
+        for key, text in self.scope["headers"]:
+            if key == name:
+                return str(text.decode("latin-1"))
+        return None
+
+    def query(self) -> list[tuple[str, str]]:
+        """The query's parameters in their order."""
+        raw = self.scope["query_string"].decode("latin-1")
+        return parse_qsl(raw, keep_blank_values=True)
+
+    async def json(self, most: int) -> bytes:
+        """The raw body of a JSON request. Raises WrongType or TooLarge."""
+        kind = self.header(b"content-type") or ""
+        if (
+            kind != "application/json"
+            and kind.partition(";")[0].strip().lower() != "application/json"
+        ):
+            raise WrongType
+        return await self.body(most)
+
+    async def body(self, most: int) -> bytes:
+        """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on."""
+        length = self.header(b"content-length")
+        if length is not None and length.isdigit() and int(length) > most:
+            raise TooLarge
+        message = await self.receive()
+        whole: bytes = message.get("body", b"")
+        while message.get("more_body", False):
+            if len(whole) > most:
+                raise TooLarge
+            message = await self.receive()
+            whole += message.get("body", b"")
+        if len(whole) > most:
+            raise TooLarge
+        return whole
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]
+Methods = Mapping[str, Endpoint]
+
+
+class Edge:
+    """Calls by path, calls by the beginning of their path, and an application for everything else.
+
+    Every refusal becomes its problem, and below that lies a net: an unforeseen error is a 500
+    problem and a line in the log.
+    """
+
+    def __init__(
+        self, app: ASGIApp, calls: Mapping[str, Methods], below: Mapping[str, Methods], log: Log
+    ) -> None:
+        self._app = app
+        self._calls = calls
+        self._below = tuple(below.items())
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        found = self._find(scope["path"])
+        try:
+            if found is None:
+                await self._app(scope, receive, send)
+                return
+            methods, tail = found
+            answer = await self._answer(methods, Call(scope, receive, tail))
+        except Exception as error:  # noqa: BLE001  the net
+            self._log.error("unforeseen", path=_shown(scope["path"]), exc_info=error)
+            answer = errors.INTERNAL
+        await _respond(answer, scope, send)
+
+    def _find(self, path: str) -> tuple[Methods, str] | None:
+        methods = self._calls.get(path)
+        if methods is not None:
+            return methods, ""
+        for beginning, several in self._below:
+            if path.startswith(beginning):
+                return several, path[len(beginning) :]
+        return None
+
+    async def _answer(self, methods: Methods, call: Call) -> Answer:
+        endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
+        if endpoint is None:
+            allowed = [*methods, "HEAD"] if "GET" in methods else methods
+            return errors.method_not_allowed(", ".join(allowed))
+        try:
+            return await endpoint(call)
+        except (GatewayError, TooLarge, WrongType) as error:
+            return errors.refusal(error)
+
+
+async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
+    headers = [(b"content-length", str(len(answer.body)).encode())]
+    if answer.media_type is not None:
+        headers.append((b"content-type", answer.media_type))
+    headers += answer.headers
+    start: dict[str, Any] = {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": headers,
+    }
+    await send(start)
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})
+
+
+def _shown(path: str) -> str:
+    """The path without a callback's key."""
+    return "/".join(path.split("/")[:4])

@@ -1,0 +1,290 @@
+"""What support reads out: a sentence for everything, no code and no number in any."""
+
+import itertools
+import re
+
+import pytest
+from factories import (
+    TTL,
+    after,
+    by_ordinal,
+    make_attempt,
+    make_plan,
+    make_route,
+    make_step,
+    make_verification,
+    refused_attempt,
+    unknown_attempt,
+    waiting_attempt,
+)
+
+from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.explanation import CHANNELS, Coming, coming, explain
+from gateway.domain.verification import Status
+from gateway.domain.workflow import Plan, Until
+
+PLAN = make_plan()
+LAST = make_plan(make_step())
+POLLING = make_plan(make_step(make_route(polls=True)), make_step(make_route("voice")))
+ENDS = [status for status in Status if status is not Status.PENDING]
+SENTENCE = re.compile(r"An? .+ (?:is|was) .+\.")
+
+
+def told(*attempts: Attempt, at: float = 1, plan: Plan = PLAN, **changes: object) -> str:
+    return explain(plan, make_verification(**changes), by_ordinal(attempts), after(at))
+
+
+def next_of(*attempts: Attempt, at: float = 1, plan: Plan = PLAN, **changes: object) -> object:
+    return coming(plan, make_verification(**changes), by_ordinal(attempts), after(at))
+
+
+def first_sentence(attempt: Attempt) -> str:
+    """What is said of an attempt, in a verification that is over: nothing comes after it."""
+    return told(attempt, status=Status.CANCELED, ended_at=after(9)).partition(" The verif")[0]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "expected"),
+    [
+        (waiting_attempt(), "An SMS is waiting for a free place through sms."),
+        (
+            waiting_attempt(claimed_until=after(15)),
+            "An SMS is being handed over through sms.",
+        ),
+        (
+            make_attempt(),
+            "An SMS was sent through sms at 12:00:00 UTC; nothing was heard of it yet.",
+        ),
+        (
+            unknown_attempt(),
+            "An SMS was handed over through sms; whether it was taken is not known (read_timeout).",
+        ),
+        (
+            make_attempt(state=State.ACK),
+            "An SMS was sent through sms at 12:00:00 UTC and is on its way.",
+        ),
+        (
+            make_attempt(state=State.FAILED, reason="unreachable"),
+            "An SMS was sent through sms and reported as not delivered (unreachable).",
+        ),
+        (
+            make_attempt(state=State.DELIVERED, delivered_at=after(3)),
+            "An SMS was delivered through sms at 12:00:03 UTC.",
+        ),
+        (
+            make_attempt(state=State.READ, read_at=after(8)),
+            "An SMS was delivered through sms and read at 12:00:08 UTC.",
+        ),
+        (
+            refused_attempt(reason="no_credit"),
+            "An SMS through sms was refused (no_credit) and surely not sent.",
+        ),
+        (
+            refused_attempt(Outcome.WITHDRAWN),
+            "An SMS through sms was withdrawn before it was sent.",
+        ),
+        (
+            make_attempt(channel="email", route="smtp"),
+            "An e-mail was sent through smtp at 12:00:00 UTC; nothing was heard of it yet.",
+        ),
+        (
+            make_attempt(channel="voice", route="voice"),
+            "A voice call was sent through voice at 12:00:00 UTC; nothing was heard of it yet.",
+        ),
+        (
+            make_attempt(channel="pigeon", route="loft"),
+            "A pigeon was sent through loft at 12:00:00 UTC; nothing was heard of it yet.",
+        ),
+        (
+            make_attempt(state=State.DELIVERED, delivered_at=None),
+            "An SMS was delivered through sms at an unknown time.",
+        ),
+    ],
+)
+def test_each_state_has_its_sentence(attempt: Attempt, expected: str) -> None:
+    assert expected == first_sentence(attempt)
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (Cause.FIRST, "An SMS was sent through sms and reported as not delivered (r)."),
+        (Cause.SILENCE, " because the one before brought no receipt in time."),
+        (Cause.FAILED, " because the one before failed."),
+        (Cause.REFUSED, " because the one before was refused by its provider."),
+        (Cause.UNKNOWN, " because it is not known whether the one before was taken."),
+        (Cause.RESEND, " because the person asked again."),
+        (Cause.NEXT, " because the next step was asked for."),
+    ],
+)
+def test_each_cause_has_its_words(cause: Cause, expected: str) -> None:
+    sentence = first_sentence(make_attempt(cause=cause, state=State.FAILED, reason="r"))
+
+    assert sentence.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "cause", "channel"),
+    list(itertools.product(State, [None, *Outcome], Cause, ["sms", "email", "pigeon"])),
+)
+def test_every_attempt_there_can_be_has_a_sentence(
+    state: State, outcome: Outcome | None, cause: Cause, channel: str
+) -> None:
+    sentence = first_sentence(
+        make_attempt(state=state, outcome=outcome, cause=cause, channel=channel)
+    )
+
+    assert SENTENCE.fullmatch(sentence)
+
+
+@pytest.mark.parametrize("status", ENDS)
+@pytest.mark.parametrize("state", State)
+def test_no_story_holds_what_could_be_a_number_or_a_code(status: Status, state: State) -> None:
+    """Times aside, which are digits in pairs."""
+    attempts = [make_attempt(state=state), unknown_attempt(), refused_attempt(), waiting_attempt()]
+    story = told(*attempts, status=status) + told(*attempts)
+
+    assert re.search("[0-9]{3}", story) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (
+            Status.VERIFIED,
+            "The right code was typed at 12:00:09 UTC; the verification is complete.",
+        ),
+        (
+            Status.EXPIRED,
+            "The code expired at 12:00:09 UTC without being typed. A new one must be requested.",
+        ),
+        (
+            Status.CANCELED,
+            "The verification was canceled at 12:00:09 UTC. A new code must be requested.",
+        ),
+        (
+            Status.LOCKED,
+            "Too many wrong codes were typed; the verification was locked at 12:00:09 UTC.",
+        ),
+        (
+            Status.FAILED,
+            "No provider took the message; the verification ended at 12:00:09 UTC. Try again.",
+        ),
+    ],
+)
+def test_each_end_has_its_sentence(status: Status, expected: str) -> None:
+    assert expected == told(status=status, ended_at=after(9))
+
+
+def test_an_expiry_nobody_has_written_down_is_told_all_the_same() -> None:
+    assert told(at=TTL).startswith("The code expired at 12:05:00 UTC")
+
+
+def test_a_running_story_ends_with_what_comes_next() -> None:
+    expected = (
+        "An SMS was sent through sms at 12:00:00 UTC; nothing was heard of it yet. "
+        "Unless more is heard, a voice call follows at 12:01:00 UTC."
+    )
+
+    assert expected == told(make_attempt())
+
+
+def test_attempts_are_told_in_their_order() -> None:
+    story = told(
+        make_attempt(state=State.FAILED, reason="gone"),
+        make_attempt(step=1, route="voice", channel="voice", cause=Cause.FAILED),
+        step=1,
+    )
+
+    assert story.index("An SMS") < story.index("A voice call")
+
+
+def test_a_route_that_cannot_say_what_is_waited_for_is_named() -> None:
+    blind = make_plan(make_step(make_route("low_cost", confirms=frozenset())))
+    story = told(make_attempt(route="low_cost"), plan=blind)
+
+    assert "The route low_cost cannot report 'delivered': only a typed code will tell." in story
+
+
+@pytest.mark.parametrize("until", [Until.DELIVERED, Until.VERIFIED, Until.SENT])
+def test_a_route_that_says_what_is_waited_for_is_not_blamed(until: Until) -> None:
+    plan = make_plan(make_step(until=until))
+
+    assert "cannot report" not in told(make_attempt(), plan=plan)
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_every_channel_has_a_name_people_know(channel: str) -> None:
+    assert CHANNELS[channel] in first_sentence(make_attempt(channel=channel))
+
+
+# What comes next.
+
+
+@pytest.mark.parametrize(
+    ("attempts", "plan", "at", "expected"),
+    [
+        ([], PLAN, 0, Coming("send", after(0), "sms")),
+        ([make_attempt()], PLAN, 1, Coming("send", after(60), "voice")),
+        ([make_attempt(state=State.FAILED)], PLAN, 1, Coming("send", after(1), "voice")),
+        ([refused_attempt(retry_at=after(4))], PLAN, 1, Coming("send", after(4), "sms")),
+        ([waiting_attempt(retry_at=after(3))], PLAN, 1, Coming("send", after(3), "sms")),
+        ([make_attempt()], POLLING, 1, Coming("poll", after(60), "sms")),
+        (
+            [make_attempt(polled_at=after(60))],
+            POLLING,
+            61,
+            Coming("send", after(63), "voice"),
+        ),
+        ([make_attempt()], LAST, 1, Coming("expire", after(TTL))),
+        ([make_attempt(state=State.DELIVERED)], PLAN, 1, Coming("expire", after(TTL))),
+        ([make_attempt()], PLAN, TTL - 20, Coming("expire", after(TTL))),
+        (
+            [waiting_attempt(claimed_until=after(15), tries=1)],
+            PLAN,
+            1,
+            Coming("send", after(60), "voice"),
+        ),
+    ],
+    ids=[
+        "first",
+        "fallback after silence",
+        "fallback after failure",
+        "retry",
+        "free place",
+        "poll",
+        "after the poll",
+        "last step",
+        "delivered",
+        "too late",
+        "being handed over",
+    ],
+)
+def test_what_comes_next_is_said_with_its_moment(
+    attempts: list[Attempt], plan: Plan, at: float, expected: Coming
+) -> None:
+    assert expected == next_of(*attempts, plan=plan, at=at)
+
+
+@pytest.mark.parametrize("status", ENDS)
+def test_nothing_comes_after_the_end(status: Status) -> None:
+    assert next_of(make_attempt(), status=status) is None
+
+
+def test_nothing_comes_after_the_expiry() -> None:
+    assert next_of(make_attempt(), at=TTL) is None
+
+
+@pytest.mark.parametrize(
+    ("attempts", "plan", "at", "expected"),
+    [
+        ([make_attempt()], PLAN, 1, "Unless more is heard, a voice call follows at 12:01:00 UTC."),
+        ([], PLAN, 1, "Unless more is heard, an SMS follows at 12:00:01 UTC."),
+        ([make_attempt()], POLLING, 1, "The provider of the SMS will be asked at 12:01:00 UTC."),
+        ([make_attempt()], LAST, 1, "The code can be typed until 12:05:00 UTC."),
+    ],
+)
+def test_what_comes_next_is_said_in_words(
+    attempts: list[Attempt], plan: Plan, at: float, expected: str
+) -> None:
+    assert told(*attempts, plan=plan, at=at).endswith(expected)

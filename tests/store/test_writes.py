@@ -1,0 +1,544 @@
+"""What the statements refuse by themselves, whoever runs them: the last guard of each rule.
+
+The ledger locks and loads before it writes, so most of these never happen in one process; they
+hold for two, and for a mistake in the ledger. Each was seen to fail on a copy of the tree from
+which its guard had been taken (F47); the docstrings say which.
+"""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from factories import (
+    PLAN,
+    after,
+    make_api_key,
+    make_attempt,
+    make_client,
+    make_kept,
+    make_logged,
+    make_verification,
+    new_id,
+    stored_plan,
+)
+from fakes import START
+
+from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.limits import Counter
+from gateway.domain.verification import MAX_CHECKS, MAX_SENDS, Status, Verification
+from gateway.store import writes
+from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.reads import ATTEMPTS, COUNTERS, LOG, PLANS, VERIFICATIONS, Reads
+from gateway.store.records import Mark
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, migrated: Path) -> AsyncIterator[SqliteEngine]:
+    """A database with a client and a plan."""
+    opened = SqliteEngine(Path(shutil.copy(migrated, tmp_path / "gateway.db")))
+    await opened.begin()
+    writes.insert_client(opened, make_client(), make_api_key())
+    writes.insert_plans(opened, [stored_plan()])
+    await opened.commit()
+    yield opened
+    opened.rollback()
+    opened.close()
+
+
+async def stored(
+    engine: SqliteEngine, *attempts: Attempt, **changes: object
+) -> tuple[Verification, list[Attempt]]:
+    """A verification and its attempts, as they are in the database."""
+    verification = make_verification(**changes)
+    mine = [attempt._replace(verification_id=verification.id) for attempt in attempts]
+    await engine.begin()
+    writes.insert_verifications(engine, [verification])
+    writes.insert_attempts(engine, mine)
+    await engine.commit()
+    return verification, mine
+
+
+def verification_now(engine: SqliteEngine, of: Verification) -> Verification:
+    (found,) = engine.load(VERIFICATIONS, [of.id])
+    return found
+
+
+def attempts_now(engine: SqliteEngine, of: Verification) -> list[Attempt]:
+    return sorted(engine.load(ATTEMPTS, [of.id]), key=lambda one: one.ordinal)
+
+
+# Verifications.
+
+
+async def test_a_verification_is_read_as_it_was_written(engine: SqliteEngine) -> None:
+    verification, _ = await stored(
+        engine,
+        reference="order-1",
+        code_sealed=b"code",
+        recipient_sealed=None,
+        status=Status.LOCKED,
+        ended_at=after(5),
+        wake_at=None,
+    )
+
+    assert verification == verification_now(engine, verification)
+
+
+async def test_every_change_counts_the_version(engine: SqliteEngine) -> None:
+    verification, _ = await stored(engine)
+    await engine.begin()
+    writes.update_verifications(engine, [verification._replace(checks_used=1)])
+
+    assert verification._replace(checks_used=1, version=1) == verification_now(engine, verification)
+
+
+async def test_what_may_change_of_a_verification_is_written(engine: SqliteEngine) -> None:
+    verification, _ = await stored(engine)
+    changed = verification._replace(
+        recipient_sealed=None,
+        code_sealed=b"code",
+        step=1,
+        status=Status.VERIFIED,
+        checks_used=2,
+        sends_used=3,
+        sent_at=after(31),
+        ended_at=after(40),
+        wake_at=None,
+        log=7,
+    )
+    await engine.begin()
+    writes.update_verifications(engine, [changed])
+
+    assert changed._replace(version=1) == verification_now(engine, verification)
+
+
+async def test_a_verification_changed_since_it_was_loaded_is_a_conflict(
+    engine: SqliteEngine,
+) -> None:
+    """Seen to fail without `version = :version` in the update."""
+    loaded, _ = await stored(engine)
+    await engine.begin()
+    writes.update_verifications(engine, [loaded._replace(checks_used=1)])
+
+    with pytest.raises(Conflict):
+        writes.update_verifications(engine, [loaded._replace(checks_used=1)])
+
+
+@pytest.mark.parametrize("status", [Status.VERIFIED, Status.LOCKED, Status.CANCELED])
+async def test_an_ended_verification_never_runs_again(engine: SqliteEngine, status: Status) -> None:
+    """Seen to fail without the look at the status in the update."""
+    ended, _ = await stored(engine, status=status, ended_at=after(3), wake_at=None)
+    await engine.begin()
+
+    with pytest.raises(Conflict):
+        writes.update_verifications(engine, [ended._replace(status=Status.PENDING)])
+
+
+async def test_an_end_is_not_changed_into_another(engine: SqliteEngine) -> None:
+    """Seen to fail without the look at the status in the update."""
+    ended, _ = await stored(engine, status=Status.CANCELED, ended_at=after(3))
+    await engine.begin()
+
+    with pytest.raises(Conflict):
+        writes.update_verifications(engine, [ended._replace(status=Status.VERIFIED)])
+
+
+async def test_an_ended_verification_still_takes_news(engine: SqliteEngine) -> None:
+    """Late receipts are logged: its log grows."""
+    ended, _ = await stored(engine, status=Status.VERIFIED, ended_at=after(3), wake_at=None)
+    await engine.begin()
+    writes.update_verifications(engine, [ended._replace(log=4)])
+
+    assert 4 == verification_now(engine, ended).log
+
+
+async def test_one_number_has_one_running_verification_of_a_purpose(engine: SqliteEngine) -> None:
+    """Seen to fail without the index uq_verification_running."""
+    await stored(engine)
+    await engine.begin()
+
+    with pytest.raises(Conflict):
+        writes.insert_verifications(engine, [make_verification()])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": Status.EXPIRED},
+        {"purpose": "payment"},
+        {"recipient_index": b"index-of-another"},
+    ],
+    ids=["ended", "purpose", "number"],
+)
+async def test_a_verification_beside_the_running_one_may_be_ended_or_for_something_else(
+    engine: SqliteEngine, changes: dict[str, object]
+) -> None:
+    await stored(engine)
+    await engine.begin()
+    beside = make_verification(**changes)
+    writes.insert_verifications(engine, [beside])
+
+    assert beside == verification_now(engine, beside)
+
+
+async def test_two_clients_may_verify_one_number_at_once(engine: SqliteEngine) -> None:
+    await stored(engine)
+    other = make_client(id=new_id(), name="other")
+    await engine.begin()
+    writes.insert_client(engine, other, make_api_key(client_id=other.id))
+    beside = make_verification(client_id=other.id)
+    writes.insert_verifications(engine, [beside])
+
+    assert beside == verification_now(engine, beside)
+
+
+async def test_an_ended_verification_makes_room_for_the_next(engine: SqliteEngine) -> None:
+    first, _ = await stored(engine)
+    following = make_verification()
+    await engine.begin()
+    writes.update_verifications(engine, [first._replace(status=Status.EXPIRED)])
+    writes.insert_verifications(engine, [following])
+
+    assert following == verification_now(engine, following)
+
+
+async def test_more_checks_than_allowed_cannot_be_written(engine: SqliteEngine) -> None:
+    """F24. Seen to fail without the constraint ck_verification_checks."""
+    verification, _ = await stored(engine, checks_used=MAX_CHECKS)
+    await engine.begin()
+
+    with pytest.raises(Conflict, match="checks"):
+        writes.update_verifications(engine, [verification._replace(checks_used=MAX_CHECKS + 1)])
+
+
+async def test_more_sends_than_allowed_cannot_be_written(engine: SqliteEngine) -> None:
+    """Seen to fail without the constraint ck_verification_sends."""
+    verification, _ = await stored(engine, sends_used=MAX_SENDS)
+    await engine.begin()
+
+    with pytest.raises(Conflict, match="sends"):
+        writes.update_verifications(engine, [verification._replace(sends_used=MAX_SENDS + 1)])
+
+
+@pytest.mark.parametrize("changes", [{"client_id": new_id()}, {"plan": b"another"}])
+async def test_a_verification_belongs_to_a_client_and_has_a_plan(
+    engine: SqliteEngine, changes: dict[str, object]
+) -> None:
+    await engine.begin()
+
+    with pytest.raises(Conflict, match="FOREIGN KEY"):
+        writes.insert_verifications(engine, [make_verification(**changes)])
+
+
+# Attempts.
+
+FULL = make_attempt(
+    ordinal=3,
+    step=2,
+    resend=1,
+    cause=Cause.RESEND,
+    state=State.READ,
+    outcome=Outcome.UNKNOWN,
+    reference="sms_1",
+    reason="read_timeout",
+    error="timed out",
+    sent_at=after(1),
+    delivered_at=after(2),
+    read_at=after(3),
+    polled_at=after(4),
+    retry_at=after(5),
+    claimed_until=after(6),
+    tries=2,
+    words="sent\nread",
+    repeats=4,
+    cost="0.05 EUR",
+)
+
+
+async def test_an_attempt_is_read_as_it_was_written(engine: SqliteEngine) -> None:
+    verification, attempts = await stored(engine, FULL)
+
+    assert attempts == attempts_now(engine, verification)
+
+
+async def test_an_ordinal_is_given_once(engine: SqliteEngine) -> None:
+    """F6. Seen to fail without the index uq_attempt_ordinal."""
+    _, (first,) = await stored(engine, make_attempt(ordinal=1))
+    await engine.begin()
+
+    with pytest.raises(Conflict):
+        writes.insert_attempts(engine, [first._replace(id=new_id())])
+
+
+async def test_two_verifications_count_their_attempts_apart(engine: SqliteEngine) -> None:
+    await stored(engine, make_attempt(ordinal=1))
+    other, attempts = await stored(engine, make_attempt(ordinal=1), purpose="payment")
+
+    assert attempts == attempts_now(engine, other)
+
+
+async def test_a_reference_names_one_attempt_of_an_account(engine: SqliteEngine) -> None:
+    """F14. Seen to fail without the index uq_attempt_reference."""
+    await stored(engine, make_attempt(reference="sms_1"))
+    await engine.begin()
+    verification = make_verification(purpose="payment")
+    writes.insert_verifications(engine, [verification])
+
+    with pytest.raises(Conflict):
+        writes.insert_attempts(
+            engine, [make_attempt(verification_id=verification.id, reference="sms_1")]
+        )
+
+
+async def test_a_reference_may_be_brought_later_and_is_as_unique_then(
+    engine: SqliteEngine,
+) -> None:
+    """F14. Seen to fail without the index uq_attempt_reference."""
+    _, (_, later) = await stored(
+        engine, make_attempt(reference="sms_1"), make_attempt(ordinal=2, reference=None)
+    )
+    await engine.begin()
+
+    with pytest.raises(Conflict):
+        writes.move(engine, [(later.state, later._replace(reference="sms_1"))], [])
+
+
+@pytest.mark.parametrize(
+    ("account", "reference"),
+    [("another", "sms_1"), ("octopush", "SMS_1"), ("octopush", "sms_1 "), ("octopush", None)],
+)
+async def test_references_differ_by_account_and_by_every_character(
+    engine: SqliteEngine, account: str, reference: str | None
+) -> None:
+    """F13, F14: opaque, and two providers may issue the same."""
+    _, attempts = await stored(
+        engine,
+        make_attempt(reference="sms_1"),
+        make_attempt(ordinal=2, account=account, reference=reference),
+        make_attempt(ordinal=3, reference=None),
+    )
+
+    assert 3 == len(attempts)
+
+
+async def test_an_attempt_belongs_to_a_verification(engine: SqliteEngine) -> None:
+    await engine.begin()
+
+    with pytest.raises(Conflict, match="FOREIGN KEY"):
+        writes.insert_attempts(engine, [make_attempt()])
+
+
+# Moving states.
+
+
+async def test_a_state_moves_up(engine: SqliteEngine) -> None:
+    verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
+    moved = loaded._replace(state=State.DELIVERED, delivered_at=after(3), words="DELIVERED")
+    await engine.begin()
+    writes.move(engine, [(State.SENT, moved)], [])
+
+    assert [moved] == attempts_now(engine, verification)
+
+
+@pytest.mark.parametrize("there", [State.ACK, State.FAILED, State.DELIVERED, State.READ])
+async def test_a_state_that_moved_since_it_was_loaded_is_a_conflict(
+    engine: SqliteEngine, there: State
+) -> None:
+    """F2: the outcome of our call comes with a state loaded before the receipt was applied. Seen to
+    fail without `state < :state` in the update."""
+    _, (loaded,) = await stored(engine, make_attempt(state=State.QUEUED))
+    await engine.begin()
+    writes.move(engine, [(State.QUEUED, loaded._replace(state=there))], [])
+
+    with pytest.raises(Conflict):
+        writes.move(engine, [(State.QUEUED, loaded._replace(state=State.SENT))], [])
+
+
+async def test_a_refused_move_leaves_the_stronger_state(engine: SqliteEngine) -> None:
+    """F2. Seen to fail without `state < :state` in the update."""
+    verification, (loaded,) = await stored(engine, make_attempt(state=State.QUEUED))
+    delivered = loaded._replace(state=State.DELIVERED)
+    await engine.begin()
+    writes.move(engine, [(State.QUEUED, delivered)], [])
+    with pytest.raises(Conflict):
+        writes.move(engine, [(State.QUEUED, loaded._replace(state=State.SENT))], [])
+
+    assert [delivered] == attempts_now(engine, verification)
+
+
+async def test_news_of_an_attempt_leave_its_state(engine: SqliteEngine) -> None:
+    verification, (loaded,) = await stored(engine, make_attempt(state=State.ACK))
+    news = loaded._replace(reference="sms_1", repeats=1)
+    await engine.begin()
+    writes.move(engine, [(State.ACK, news)], [])
+
+    assert [news] == attempts_now(engine, verification)
+
+
+async def test_news_of_an_attempt_whose_state_moved_meanwhile_are_a_conflict(
+    engine: SqliteEngine,
+) -> None:
+    """F2: else the row would take back the state it was loaded with. Seen to fail without
+    `state = :state` in the update."""
+    verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
+    await engine.begin()
+    writes.move(engine, [(State.SENT, loaded._replace(state=State.READ))], [])
+    with pytest.raises(Conflict):
+        writes.move(engine, [(State.SENT, loaded._replace(repeats=1))], [])
+
+    assert [State.READ] == [one.state for one in attempts_now(engine, verification)]
+
+
+async def test_a_batch_moves_each_attempt_by_itself(engine: SqliteEngine) -> None:
+    verification, (one, two, three) = await stored(
+        engine, *(make_attempt(ordinal=number) for number in (1, 2, 3))
+    )
+    expected = [one._replace(state=State.READ), two._replace(repeats=1), three]
+    await engine.begin()
+    writes.move(engine, [(State.SENT, expected[0]), (State.SENT, expected[1])], [])
+
+    assert expected == attempts_now(engine, verification)
+
+
+async def test_what_an_attempt_is_does_not_change(engine: SqliteEngine) -> None:
+    """Its step, route, channel and place are those it was made with."""
+    verification, (loaded,) = await stored(engine, make_attempt())
+    other = loaded._replace(
+        state=State.ACK,
+        ordinal=9,
+        step=3,
+        resend=2,
+        cause=Cause.NEXT,
+        account="x",
+        route="x",
+        channel="x",
+        queued_at=after(99),
+    )
+    await engine.begin()
+    writes.move(engine, [(State.SENT, other)], [])
+
+    assert [loaded._replace(state=State.ACK)] == attempts_now(engine, verification)
+
+
+async def test_every_statement_is_logged_whether_it_moved_or_not(engine: SqliteEngine) -> None:
+    verification, _ = await stored(engine)
+    rows = [
+        make_logged(verification_id=verification.id, number=0),
+        make_logged(
+            verification_id=verification.id,
+            number=1,
+            before=State.SENT,
+            after=State.SENT,
+            applied=False,
+            source="receipt",
+            word="odd",
+            provider_time="2026-11-21 13:00:01",
+        ),
+        make_logged(
+            verification_id=verification.id,
+            number=2,
+            attempt=None,
+            before=Status.PENDING,
+            after=Status.EXPIRED,
+            source="deadline",
+        ),
+    ]
+    await engine.begin()
+    writes.move(engine, [], rows)
+
+    assert rows == sorted(engine.load(LOG, [verification.id]), key=lambda row: row.number)
+
+
+async def test_a_line_of_the_log_is_written_once(engine: SqliteEngine) -> None:
+    """Two writers that loaded the same length of the log. Seen to fail without the key of
+    `transition`."""
+    row = make_logged()
+    await engine.begin()
+    writes.move(engine, [], [row])
+
+    with pytest.raises(Conflict):
+        writes.move(engine, [], [row])
+
+
+# The rest.
+
+
+async def test_a_plan_that_others_have_stored_is_stored_once(engine: SqliteEngine) -> None:
+    await engine.begin()
+    writes.insert_plans(engine, [stored_plan(), stored_plan(digest=b"new")])
+
+    assert {PLAN, b"new"} == {digest for digest, _ in engine.load(PLANS, [PLAN, b"new"])}
+
+
+async def test_a_counter_is_put_as_it_is_now(engine: SqliteEngine) -> None:
+    await engine.begin()
+    writes.put_counters(engine, [Counter(b"key", START, 1)])
+    writes.put_counters(engine, [Counter(b"key", after(9), 2)])
+
+    assert [Counter(b"key", after(9), 2)] == engine.load(COUNTERS, [b"key"])
+
+
+async def test_a_mark_is_put_as_it_is_now(engine: SqliteEngine) -> None:
+    await engine.begin()
+    writes.put_marks(engine, [Mark("reconcile", START)])
+    writes.put_marks(engine, [Mark("reconcile", after(9))])
+    await engine.commit()
+
+    assert after(9) == Reads(engine).mark("reconcile")
+
+
+async def test_a_receipt_is_kept_as_it_came(engine: SqliteEngine) -> None:
+    kept = make_kept()
+    await engine.begin()
+    writes.keep_receipts(engine, [kept])
+    await engine.commit()
+
+    assert [kept] == Reads(engine).kept(10)
+
+
+async def test_a_receipt_dropped_is_gone(engine: SqliteEngine) -> None:
+    kept, other = make_kept(), make_kept()
+    await engine.begin()
+    writes.keep_receipts(engine, [kept, other])
+    writes.drop_receipts(engine, [kept])
+    await engine.commit()
+
+    assert [other] == Reads(engine).kept(10)
+
+
+async def test_a_receipt_dropped_by_somebody_else_meanwhile_is_passed_over(
+    engine: SqliteEngine,
+) -> None:
+    """The sweep names what it read before its turn came; an outcome may have linked it since."""
+    await engine.begin()
+    writes.drop_receipts(engine, [make_kept()])
+    await engine.commit()
+
+    assert [] == Reads(engine).kept(10)
+
+
+async def test_a_client_comes_with_its_key(engine: SqliteEngine) -> None:
+    client = make_client(id=new_id(), name="shop")
+    key = make_api_key(client_id=client.id, expires_at=after(60), revoked_at=after(70))
+    await engine.begin()
+    writes.insert_client(engine, client, key)
+    await engine.commit()
+
+    assert key == Reads(engine).api_key(key.digest)
+
+
+async def test_the_name_of_a_client_is_its_own(engine: SqliteEngine) -> None:
+    await engine.begin()
+
+    with pytest.raises(Conflict, match=r"client\.name"):
+        writes.insert_client(engine, make_client(id=new_id()), make_api_key())
+
+
+async def test_a_key_belongs_to_a_client(engine: SqliteEngine) -> None:
+    await engine.begin()
+
+    with pytest.raises(Conflict, match="FOREIGN KEY"):
+        writes.insert_client(
+            engine, make_client(id=new_id(), name="shop"), make_api_key(client_id=new_id())
+        )
