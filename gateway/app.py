@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -31,7 +33,7 @@ from gateway.ports import Provider, Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.sandbox import Sandbox, SandboxSettings
 from gateway.services import dispatch, receive, reconcile, send, verify
-from gateway.services.case import LEASE_MARGIN, Context, recipient_of
+from gateway.services.case import LEASE_MARGIN, Context, Outage, recipient_of
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
 from gateway.store import schema
@@ -141,11 +143,13 @@ def build(
         monotonic=monotonic,
         log=log,
     )
+    outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     context = Context(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
         unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
         entropy=os.urandom,
+        outage=outage,
     )
 
     def follow(items: Any) -> None:
@@ -167,6 +171,7 @@ def build(
         brand=settings.brand,
         default_region=settings.default_region,
         now=now,
+        outage=outage,
     )
     worker = Worker(runtime, log)
     gateway = Gateway(
@@ -378,7 +383,9 @@ def bind(host: str, port: int, key: str = "--port") -> socket.socket:
         opened.bind((host, port))
     except OSError as error:
         opened.close()
-        problem = f"cannot listen on {host}:{port}: {error.strerror}. Choose another port"
+        about_port = error.errno in {errno.EADDRINUSE, errno.EACCES}
+        hint = "Choose another port" if about_port else "Check the host"
+        problem = f"cannot listen on {host}:{port}: {error.strerror}. {hint}"
         raise SettingsError({key: problem}) from None
     opened.listen(2048)
     return opened
@@ -522,6 +529,9 @@ async def serve_sandbox(
 
 def stop_signal() -> asyncio.Event:
     """Set by SIGTERM or SIGINT."""
+    # What is loaded now stays; the collector need not walk it every few hundred objects.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

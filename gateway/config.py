@@ -6,7 +6,9 @@ Order: command line, then GATEWAY_* variables, then gateway.toml, then the defau
 """
 
 import base64
+import copy
 import dataclasses
+import ipaddress
 import json
 import os
 import re
@@ -147,8 +149,6 @@ def load(
             raw[name.lower()] = given
     mistakes: dict[str, str] = {}
     parsed = _parse(raw, mistakes)
-    if parsed is None:
-        raise SettingsError(mistakes)
     data_dir = Path(parsed.data_dir)
     routes = _routes(parsed.routes, environ, mistakes)
     settings = Settings(
@@ -165,6 +165,10 @@ def load(
         source=file,
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
+    if raw.get("routes") and "default" not in raw.get("workflows", {}):
+        mistakes["workflows.default"] = "is missing: say which channels a code goes over, in order"
+    if not raw.get("routes") and raw.get("workflows"):
+        mistakes["workflows"] = "need [routes.…] of your own; without any, the sandbox's are used"
     if mistakes:
         raise SettingsError(mistakes)
     return dataclasses.replace(settings, workflows=workflows)
@@ -183,15 +187,30 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError({str(file): f"is not valid TOML: {error}"}) from None
 
 
-def _parse(raw: dict[str, Any], mistakes: dict[str, str]) -> _File | None:
-    try:
-        return _File.model_validate(raw)
-    except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False, include_context=False):
-            key = ".".join(str(part) for part in problem["loc"])
-            unknown = problem["type"] == "extra_forbidden"
-            mistakes[key] = "is not a setting; check its spelling" if unknown else problem["msg"]
-        return None
+def _parse(raw: dict[str, Any], mistakes: dict[str, str]) -> _File:
+    """The form of the file. What is wrong is listed and left out, so that the rest is looked at."""
+    left = copy.deepcopy(raw)
+    while True:
+        try:
+            return _File.model_validate(left)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+        first = not mistakes
+        for problem in found:
+            if first:
+                key = ".".join(str(part) for part in problem["loc"])
+                odd = problem["type"] == "extra_forbidden"
+                mistakes[key] = "is not a setting; check its spelling" if odd else problem["msg"]
+        _leave_out(left, found[0]["loc"], whole=found[0]["type"] == "missing")
+
+
+def _leave_out(left: dict[str, Any], loc: tuple[int | str, ...], *, whole: bool) -> None:
+    """Remove what a mistake is about; for something missing, what it is missing from."""
+    path = loc[:-1] if whole and len(loc) > 1 else loc
+    holder: Any = left
+    for part in path[:-1]:
+        holder = holder[part]
+    del holder[path[-1]]
 
 
 def _database(url: str | None, data_dir: Path, mistakes: dict[str, str]) -> Path:
@@ -207,7 +226,12 @@ def _database(url: str | None, data_dir: Path, mistakes: dict[str, str]) -> Path
 
 def _url(key: str, url: str, mistakes: dict[str, str]) -> str:
     """An address without trailing slash; plain http only on this machine."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        mistakes[key] = "is not an http(s) address like https://otp.example.com"
+        return url
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         mistakes[key] = "is not an http(s) address like https://otp.example.com"
     elif parts.scheme == "http" and not _loopback(parts.hostname):
@@ -218,7 +242,10 @@ def _url(key: str, url: str, mistakes: dict[str, str]) -> str:
 
 
 def _loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _routes(
@@ -232,7 +259,7 @@ def _routes(
             mistakes[key] = "is not a name: small letters, digits, - and _, at most 32"
             continue
         kind = table.get("provider")
-        if kind not in PROVIDERS:
+        if not isinstance(kind, str) or kind not in PROVIDERS:
             mistakes[f"{key}.provider"] = f"must be one of {', '.join(sorted(PROVIDERS))}"
             continue
         given = {k: v for k, v in table.items() if k != "provider"}
@@ -332,20 +359,20 @@ def _workflows(
     for name, workflow in parsed.workflows.items():
         for at, step in enumerate(workflow.steps):
             key = f"workflows.{name}.steps.{at}"
-            for route in step.routes:
-                if route not in named:
-                    there = ", ".join(sorted(named)) or "none"
-                    mistakes[f"{key}.routes"] = f"there is no route {route!r}; there are: {there}"
-                elif channels.get(route, step.channel) != step.channel:
-                    mistakes[f"{key}.routes"] = (
-                        f"{route!r} serves {channels[route]}, not {step.channel}"
-                    )
+            wrong = [_mismatch(route, step.channel, named, channels) for route in step.routes]
+            if any(wrong):
+                mistakes[f"{key}.routes"] = "; ".join(problem for problem in wrong if problem)
         made[name] = tuple(_step(step) for step in workflow.steps)
-    if parsed.routes and "default" not in made:
-        mistakes["workflows.default"] = "is missing: say which channels a code goes over, in order"
-    if not parsed.routes and parsed.workflows:
-        mistakes["workflows"] = "need [routes.…] of your own; without any, the sandbox's are used"
     return made
+
+
+def _mismatch(route: str, channel: str, named: set[str], channels: Mapping[str, str]) -> str | None:
+    """Why a step of that channel cannot use that route."""
+    if route not in named:
+        return f"there is no route {route!r}; there are: {', '.join(sorted(named)) or 'none'}"
+    if channels.get(route, channel) != channel:
+        return f"{route!r} serves {channels[route]}, not {channel}"
+    return None
 
 
 def _step(step: _Step) -> StepSettings:
@@ -441,6 +468,7 @@ def _write_keyring(
     }
     beside = file.with_suffix(".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # whatever a crash left behind under that name
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         json.dump(body, opened, indent=2)
         opened.flush()

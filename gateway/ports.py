@@ -64,8 +64,8 @@ class Outgoing:
     """One message, ready to be put into a provider's words.
 
     `code` stands apart from `text` for providers that have templates or spell digits.
-    `callback_url` is the receipt address of this attempt, for providers that take one with the
-    message. `validity` is how many seconds the message may still be delivered.
+    `callback_url` is the receipt address of this attempt, "" unless the provider correlates by
+    TOKEN. `validity` is how many seconds the message may still be delivered.
     """
 
     attempt_id: str

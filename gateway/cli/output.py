@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.config import Settings
 
 WIDE = 240  # columns of what goes into a pipe: nothing is wrapped
+NARROW = 20  # columns of a terminal that a table's last column is content with
 
 
 class Code(IntEnum):
@@ -91,16 +92,23 @@ def dump(body: object) -> None:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], out: "Console | None" = None
 ) -> None:
-    """A table on stdout; without lines when that is no terminal."""
+    """A table on stdout: plain where that is no terminal, and one entry below the other where a
+    terminal is too narrow for it. Only the last column is ever wrapped."""
     out = out or console()
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if out.is_terminal:
-        _drawn(columns, cells, out)
-        return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (columns, *cells):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        out.print(line.rstrip(), soft_wrap=True)
+    if not out.is_terminal:
+        for row in (columns, *cells):
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            out.print(line.rstrip(), soft_wrap=True)
+    elif sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], NARROW) <= out.width:
+        _drawn(columns, cells, out)
+    else:
+        for row in cells:
+            for column, cell in zip(columns, row, strict=True):
+                entry = f"{column:<{max(map(len, columns))}}  {cell}"
+                out.print(entry.rstrip(), soft_wrap=True)
+            out.print()
 
 
 def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], out: "Console") -> None:
@@ -109,7 +117,7 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], out: "Console"
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, no_wrap=column is not columns[-1], overflow="fold")
     for row in rows:
         made.add_row(*row)
     out.print(made)

@@ -28,7 +28,12 @@ _OPEN = {
     "MESSENGER_SECRET": "sandbox-messenger-secret",
 }
 
-Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="HOST", help="The address to listen on; beyond this machine set public_url."
+    ),
+]
 Port = Annotated[
     int, typer.Option(min=0, max=65535, metavar="PORT", help="The port; 0 takes a free one.")
 ]

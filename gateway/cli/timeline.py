@@ -9,7 +9,7 @@ from gateway.cli.output import table
 if TYPE_CHECKING:
     from rich.console import Console
 
-_COLUMNS = ("time (UTC)", "#", "channel", "route", "state", "by", "word", "provider's time", "why")
+_COLUMNS = ("time (UTC)", "#", "channel, route", "state", "who says so · the vendor's clock")
 _CAUSES = {
     "first": "the request itself",
     "silence": "silence on the one before",
@@ -62,35 +62,37 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _begun(attempt: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        _moment(attempt["queued_at"]),
-        attempt["ordinal"],
-        attempt["channel"],
-        attempt["route"],
-        "QUEUED",
-        "engine",
-        "",
-        "",
-        _CAUSES.get(attempt["cause"], attempt["cause"]),
-    )
+    why = _CAUSES.get(attempt["cause"], attempt["cause"])
+    return _moment(attempt["queued_at"]), attempt["ordinal"], _path(attempt), "QUEUED", why
 
 
 def _moved(move: Mapping[str, Any], attempt: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    changed = f"{move['before']} → {move['after']}"
-    why = ""
-    if attempt is not None and move["applied"] and move["after"] == attempt["state"]:
-        why = ": ".join(part for part in (attempt["reason"], attempt["error"]) if part)
+    moved = f"{move['before']} → {move['after']}"
     return (
         _moment(move["recorded_at"]),
         attempt["ordinal"] if attempt else "",
-        attempt["channel"] if attempt else "",
-        attempt["route"] if attempt else "",
-        changed if move["applied"] else f"{move['after']}, not moved",
-        move["source"],
-        move["word"] or "",
-        move["provider_time"] or "",
-        why,
+        _path(attempt) if attempt else "",
+        moved if move["applied"] else f"{move['after']}, not moved",
+        _said(move, attempt),
     )
+
+
+def _path(attempt: Mapping[str, Any]) -> str:
+    channel, route = attempt["channel"], attempt["route"]
+    return str(channel) if channel == route else f"{channel} {route}"
+
+
+def _said(move: Mapping[str, Any], attempt: Mapping[str, Any] | None) -> str:
+    """Source, vendor's word, our reason, the vendor's clock."""
+    parts = [move["source"]]
+    if move["word"]:
+        parts.append(move["word"])
+    if attempt is not None and move["applied"] and move["after"] == attempt["state"]:
+        why = ": ".join(part for part in (attempt["reason"], attempt["error"]) if part)
+        parts += [f"({why})"] if why else []
+    if move["provider_time"]:
+        parts.append(f"· {move['provider_time']}")
+    return " ".join(parts)
 
 
 def _notes(status: Mapping[str, Any]) -> Iterator[str]:

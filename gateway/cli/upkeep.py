@@ -3,7 +3,8 @@ indexes made anew. Cold paths, each a transaction of its own.
 """
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -14,12 +15,14 @@ from gateway import app
 from gateway.config import Settings
 from gateway.domain.keyring import Keyring
 from gateway.store import tables
-from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
+from gateway.store.engine import Read, SqliteEngine, StoreError, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client
 from gateway.store.writes import VERIFICATION, table
 
 CHUNK = 500  # rows in hand at once
+_TRIES = 10
+_PAUSE = 0.05  # seconds between two tries
 
 _API_KEY = table(tables.ApiKey)
 _COUNTER = table(tables.Counter)
@@ -83,12 +86,31 @@ _DROP_COUNTER = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[SqliteEngine]:
     """The database, its schema current. Raises SettingsError when it is not."""
-    app.check_schema(settings.database)
-    engine = SqliteEngine(settings.database)
+    engine = _patiently(lambda: _open(settings))
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _open(settings: Settings) -> SqliteEngine:
+    app.check_schema(settings.database)
+    engine = SqliteEngine(settings.database)
+    try:
+        Reads(engine).clients()
+    except StoreError:
+        engine.close()
+        raise
+    return engine
+
+
+def _patiently(act: Callable[[], SqliteEngine]) -> SqliteEngine:
+    """Again while the file is locked: the last to leave it clears its WAL away."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(StoreError):
+            return act()
+        time.sleep(_PAUSE)
+    return act()
 
 
 def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:

@@ -107,7 +107,7 @@ def mask(e164: str) -> str:
 
 def same(one: str, other: str) -> bool:
     """Whether two spellings name one number, by their digits: providers rewrite the rest."""
-    return _digits(one) == _digits(other)
+    return one == other or _digits(one) == _digits(other)
 
 
 def _digits(text: str) -> str:

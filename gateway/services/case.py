@@ -6,8 +6,8 @@ touches a database or a provider; what is to be done after the commit (hand over
 leaves behind as values.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,9 +23,25 @@ from gateway.ports import Receipt
 from gateway.store.ledger import Transaction
 from gateway.store.records import Logged, Source
 
+GRACE = timedelta(seconds=30)  # what patience that ran out in an outage gets on top
 LEASE_MARGIN = 5.0  # seconds a claim outlives the route's own time limit
 _LOOK_AGAIN = 1.0  # seconds until a free slot is looked for again, and up to half of that more
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time in which nobody passed over what is due."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(slots=True)
+class Outage:
+    """The last such time, until all that ran out in it has been seen. `reconcile` tends it."""
+
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,8 @@ class Context:
     keyring: Keyring
     leases: Mapping[str, float]  # seconds a claim lasts, by route
     unsigned: frozenset[str]  # routes whose receipts are hints and must name the right number
-    entropy: Any  # bytes of randomness, by count
+    entropy: Callable[[int], bytes]  # so many random bytes
+    outage: Outage = field(default_factory=Outage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +109,7 @@ class Case:
         self.now = now
         self.attempts: list[Attempt] = tx.attempts(current.id)
         self._log = current.log
-        self._changed: dict[UUID, None] = {}
+        self._changed: set[int] = set()  # ordinals
         self._wake_at: datetime | None = None  # as decided, until something changes after that
 
     @classmethod
@@ -103,21 +120,36 @@ class Case:
         current = tx.verification(named) if named is not None else None
         if current is None:
             return None
-        return cls(tx, context, current, tx.plans[current.plan], now)
+        case = cls(tx, context, current, tx.plans[current.plan], now)
+        if context.outage.gap is not None and current.status is Status.PENDING:
+            case.forgive(context.outage.gap)
+        return case
+
+    def forgive(self, gap: Gap) -> None:
+        """Patience that ran out while nobody passed is extended: receipts from that time are being
+        repeated now. Never so far that the next step would come too late.
+        """
+        latest = self.verification.expires_at - timedelta(seconds=verification.MIN_LIFE)
+        for attempt in list(self.attempts):
+            if gap.since < attempt.overdue_at <= gap.until:
+                extended = min(gap.until + GRACE, max(latest, attempt.overdue_at))
+                self.change(attempt._replace(overdue_at=extended))
 
     def attempt(self, named: UUID) -> Attempt:
         """One of its attempts."""
-        return next(attempt for attempt in self.attempts if attempt.id == named)
+        for attempt in self.attempts:
+            if attempt.id == named:
+                return attempt
+        raise LookupError("no attempt of that id in this verification")
 
     def change(self, changed: Attempt) -> None:
         """Put an attempt's newer value in place."""
-        self._changed[changed.id] = None
+        self._changed.add(changed.ordinal)
         self._wake_at = None
-        for at, attempt in enumerate(self.attempts):
-            if attempt.id == changed.id:
-                self.attempts[at] = changed
-                return
-        self.attempts.append(changed)
+        if changed.ordinal > len(self.attempts):
+            self.attempts.append(changed)
+        else:
+            self.attempts[changed.ordinal - 1] = changed
 
     def hear(
         self,
@@ -215,10 +247,8 @@ class Case:
         if wake_at is None and current.status is Status.PENDING:
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
         self.verification = current._replace(wake_at=wake_at, log=self._log)
-        self.tx.put(self.verification)
-        for attempt in self.attempts:
-            if attempt.id in self._changed:
-                self.tx.put_attempt(attempt)
+        changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
+        self.tx.put(self.verification, changed)
         return self.verification
 
     def _send(self, action: Send) -> None:

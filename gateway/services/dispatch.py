@@ -20,6 +20,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     Accepted,
+    Correlation,
     Lost,
     NotSent,
     Outgoing,
@@ -92,13 +93,15 @@ class Log(Protocol):
 
 @dataclass(slots=True)
 class _Lane:
-    """The slots of one route."""
+    """The slots of one route: calls under way, and calls begun in the last second.
+
+    A sliding window, since that is what providers count; below one call a second it is longer.
+    """
 
     concurrency: int
     rate: float | None
     flying: int = 0
-    tokens: float = 0.0
-    filled_at: float = 0.0
+    begun: deque[float] = field(default_factory=deque)
     crowd: deque[UUID] = field(default_factory=lambda: deque(maxlen=_CROWD))
 
     def free(self, monotonic: float) -> int:
@@ -106,15 +109,15 @@ class _Lane:
         free = self.concurrency - self.flying
         if self.rate is None:
             return free
-        grown = self.tokens + (monotonic - self.filled_at) * self.rate
-        self.tokens = min(grown, max(self.rate, 1.0))
-        self.filled_at = monotonic
-        return min(free, int(self.tokens))
+        while self.begun and monotonic - self.begun[0] >= max(1.0, 1.0 / self.rate):
+            self.begun.popleft()
+        return min(free, max(1, int(self.rate)) - len(self.begun))
 
-    def take(self) -> None:
+    def take(self, monotonic: float) -> None:
+        """One more call begins."""
         self.flying += 1
         if self.rate is not None:
-            self.tokens -= 1
+            self.begun.append(monotonic)
 
 
 class Dispatcher:
@@ -140,13 +143,14 @@ class Dispatcher:
         self._log = log
         self._ledger: Ledger | None = None
         self._lanes = {
-            route.name: _Lane(route.provider.concurrency, route.provider.rate, tokens=1.0)
+            route.name: _Lane(route.provider.concurrency, route.provider.rate)
             for route in routes.values()
         }
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[UUID] = set()
         self._flying: dict[UUID, int] = {}
         self._closing = False
+        self._failures = 0
 
     def attach(self, ledger: Ledger) -> None:
         """Where outcomes go: the ledger is made with our slots, so it comes after us."""
@@ -165,24 +169,35 @@ class Dispatcher:
         return len(self._tasks)
 
     def follow(self, items: Sequence[object]) -> None:
-        """Do what a committed batch left to be done. Called once, right after its commit."""
+        """Do what a committed batch left to be done. Called once, right after its commit.
+
+        Item by item: a defect in one (a log that cannot be written) loses no other's handover.
+        """
         for item in items:
-            match item:
-                case Handover():
-                    self._lanes[item.attempt.route].take()
-                    vid = item.verification.id
-                    self._flying[vid] = self._flying.get(vid, 0) + 1
-                    self._spawn(self._hand_over(item))
-                case Note():
-                    write = self._log.info if item.level == "info" else self._log.warning
-                    write(item.event, **item.facts)
-                case Ended():
-                    if item.verification_id in self._flying:
-                        self._ended.add(item.verification_id)
-                case Inquiry():
-                    self._spawn(self._inquire(item.attempt))
-                case Crowded():
-                    self._lanes_crowd(item)
+            try:
+                self._follow_one(item)
+            except Exception as error:  # noqa: BLE001
+                self._failures += 1
+                if self._failures == 1:
+                    self._log.error("follow_failed", problem=type(error).__name__)
+
+    def _follow_one(self, item: object) -> None:
+        match item:
+            case Note():
+                write = self._log.info if item.level == "info" else self._log.warning
+                write(item.event, **item.facts)
+            case Handover():
+                self._lanes[item.attempt.route].take(self._monotonic())
+                vid = item.verification.id
+                self._flying[vid] = self._flying.get(vid, 0) + 1
+                self._spawn(self._hand_over(item))
+            case Ended():
+                if item.verification_id in self._flying:
+                    self._ended.add(item.verification_id)
+            case Inquiry():
+                self._spawn(self._inquire(item.attempt))
+            case Crowded():
+                self._lanes_crowd(item)
 
     def _lanes_crowd(self, item: Crowded) -> None:
         lane = self._lanes.get(item.route)
@@ -260,7 +275,6 @@ class Dispatcher:
         code = code_of(self._keyring, current)
         life = int((current.expires_at - now).total_seconds())
         patience = int((attempt.overdue_at - now).total_seconds())
-        token = self._keyring.token(attempt.id)
         return Outgoing(
             attempt_id=str(attempt.id),
             channel=attempt.channel,
@@ -268,9 +282,16 @@ class Dispatcher:
             text=message.text(code=code, brand=self._brand, expires_at=current.expires_at, now=now),
             code=code,
             sender=handover.sender,
-            callback_url=f"{self._public_url}/otp/delivered/{attempt.route}/{token}",
+            callback_url=self._callback_url(attempt),
             validity=life if handover.last_step else max(1, min(patience, life)),
         )
+
+    def _callback_url(self, attempt: Attempt) -> str:
+        """The attempt's own receipt address, for providers that take one with the message."""
+        if self._routes[attempt.route].provider.correlates is not Correlation.TOKEN:
+            return ""
+        token = self._keyring.token(attempt.id)
+        return f"{self._public_url}/otp/delivered/{attempt.route}/{token}"
 
     async def _inquire(self, attempt: Attempt) -> None:
         """Ask the provider; what it says is a receipt like any other."""
@@ -410,7 +431,7 @@ def _refused(
     resubmitted = attempt.outcome is Outcome.UNKNOWN and attempt.tries > 1
     if resubmitted or attempt.words or not latest:
         # An earlier submission may have arrived, or a receipt says that this one did.
-        final = kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
+        final = latest and kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
         tries = MAX_TRIES if final else attempt.tries
         case.hear(
             attempt,

@@ -8,42 +8,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from gateway.domain.delivery import Attempt
-from gateway.domain.verification import MIN_LIFE, Status
+from gateway.domain.verification import Status
 from gateway.services import receive
-from gateway.services.case import Case, Context
+from gateway.services.case import GRACE, Case, Context, Gap
 from gateway.services.receive import Sweep
 from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Mark
 
+__all__ = ["GRACE", "Gap", "Passing", "Wake", "gap_between", "run_once", "sweep"]
+
 PASS = "reconcile"  # the name of the mark  # noqa: S105 (no password)
 LIMIT = 100  # verifications a pass takes; with ten passes a second the bound after an outage
 MARK_EVERY = timedelta(seconds=2)  # how often the pass leaves its mark
 OUTAGE = timedelta(seconds=10)  # a gap between marks that counts as nobody having passed
-GRACE = timedelta(seconds=30)  # what patience that ran out in such a gap gets on top
 PARKED_FOR = timedelta(hours=72)  # how long a receipt waits for its reference
 PARKED_MOST = 10_000  # receipts kept aside per account
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """A time in which nobody passed."""
-
-    since: datetime
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Wake(Operation[int]):
-    """Look at what is due (`limit`), or at these whose slot may be free. How many were looked at.
-
-    `gap`: patience that ran out in it is extended, for receipts from that time are being repeated.
-    """
+    """Look at what is due (`limit`), or at those whose slot may be free. How many it were."""
 
     limit: int = 0
     named: tuple[UUID, ...] = ()
-    gap: Gap | None = None
     mark: bool = False
 
 
@@ -61,8 +49,8 @@ def apply(tx: Transaction, context: Context, operation: Wake, now: datetime) -> 
         if case is None or case.verification.status is not Status.PENDING:
             continue
         looked += 1
-        for attempt in list(case.attempts):
-            _prepare(case, attempt, operation)
+        if named in operation.named:
+            _hurry(case)
         case.decide()
         case.close()
     if operation.mark:
@@ -70,14 +58,11 @@ def apply(tx: Transaction, context: Context, operation: Wake, now: datetime) -> 
     return looked
 
 
-def _prepare(case: Case, attempt: Attempt, operation: Wake) -> None:
-    if attempt.waiting and case.verification.id in operation.named:
-        case.change(attempt._replace(retry_at=None))  # a slot is free: no need to wait longer
-    gap = operation.gap
-    if gap is not None and gap.since < attempt.overdue_at <= gap.until:
-        latest = case.verification.expires_at - timedelta(seconds=MIN_LIFE)
-        extended = min(gap.until + GRACE, max(latest, attempt.overdue_at))
-        case.change(case.attempt(attempt.id)._replace(overdue_at=extended))
+def _hurry(case: Case) -> None:
+    """A slot is free: whoever waits for one need not wait for the second look."""
+    for attempt in list(case.attempts):
+        if attempt.waiting:
+            case.change(attempt._replace(retry_at=None))
 
 
 def gap_between(last: datetime | None, now: datetime) -> Gap | None:
@@ -89,30 +74,33 @@ def gap_between(last: datetime | None, now: datetime) -> Gap | None:
 
 @dataclass(slots=True)
 class Passing:
-    """What a process remembers between its passes."""
+    """What a process remembers between its passes: when it last left its mark, and whether the last
+    pass came through.
+    """
 
     marked_at: datetime | None = None
-    gap: Gap | None = None
+    failed: bool = False
 
 
 async def run_once(runtime: Runtime, passing: Passing, now: datetime) -> int:
     """One pass: at most LIMIT verifications. How many were looked at.
 
-    Raises Unavailable when the ledger takes nothing; the next pass finds the same work.
+    Raises Unavailable or StoreError when the database takes nothing; the next pass finds the same.
     """
-    if passing.marked_at is None:
-        passing.gap = gap_between(runtime.reads.mark(PASS), now)
+    if passing.failed:
+        runtime.outage.gap = gap_between(passing.marked_at, now) or runtime.outage.gap
+    passing.failed = True
     mark = passing.marked_at is None or now - passing.marked_at >= MARK_EVERY
     soonest = runtime.reads.soonest()
     due = soonest is not None and soonest <= now
     if not due:
-        passing.gap = None  # all that ran out in the outage has been seen
-    if not due and not mark:
-        return 0
-    wake = Wake(limit=LIMIT if due else 0, gap=passing.gap, mark=mark)
-    looked = await runtime.ledger.submit(wake)
+        runtime.outage.gap = None  # all that ran out in the outage has been seen
+    looked = 0
+    if due or mark:
+        looked = await runtime.ledger.submit(Wake(limit=LIMIT if due else 0, mark=mark))
     if mark:
         passing.marked_at = now
+    passing.failed = False
     return looked
 
 

@@ -12,6 +12,7 @@ from gateway.domain.errors import InvalidInput
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
 from gateway.ports import Polls, Provider, Sender, Transport
+from gateway.services.case import Outage
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
@@ -69,6 +70,7 @@ class Runtime:
     brand: str
     default_region: str | None
     now: Callable[[], datetime]
+    outage: Outage
     _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
 
     def choose(self, workflow: str | None, channel: str | None, region: str) -> Chosen:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 BATCH = 500  # keys in one IN list, and operations in one batch
 _DIALECT = sqlite.dialect(paramstyle="qmark")
+_OPEN_SECONDS = 5.0  # seconds that opening may wait for another process
 _BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
 _PREFIX = "v_"  # of parameters: SQLAlchemy keeps a column's own name for its SET clause
 
@@ -41,8 +42,10 @@ class Conflict(StoreError):
     """A guard held: the row was not as it had been loaded, or a unique key was taken."""
 
 
-class CommitRefused(StoreError):
-    """COMMIT itself failed: nothing of the batch is stored, and it is not tried again."""
+class Refused(StoreError):
+    """The transaction could not be begun or committed: nothing of the batch is stored, and a second
+    try would fare no better.
+    """
 
 
 def value(name: str) -> Any:
@@ -179,7 +182,11 @@ class SqliteEngine:
     def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
         self._tries = max(1, int(busy_seconds / _BUSY_PAUSE))
         self._writer = connect(path)
-        self._reader = connect(path, read_only=True)
+        try:
+            self._reader = connect(path, read_only=True)
+        except StoreError:
+            self._writer.close()
+            raise
         self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None] = (
             SimpleQueue()
         )
@@ -194,7 +201,7 @@ class SqliteEngine:
         self._reader.close()
 
     async def begin(self) -> None:
-        """Take the write lock. Raises StoreError when somebody else keeps it too long."""
+        """Take the write lock. Raises Refused when somebody else keeps it too long."""
         for _ in range(self._tries):
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
@@ -203,11 +210,11 @@ class SqliteEngine:
                     sqlite3.SQLITE_BUSY,
                     sqlite3.SQLITE_LOCKED,
                 }:
-                    raise StoreError(str(error)) from error
+                    raise Refused(str(error)) from error
                 await asyncio.sleep(_BUSY_PAUSE)
             else:
                 return
-        raise StoreError("another process holds the database's write lock")
+        raise Refused("another process holds the database's write lock")
 
     def run(self, write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
         """Run a statement for each value; with `expect`, each must touch exactly one row.
@@ -253,7 +260,7 @@ class SqliteEngine:
             raise StoreError(str(error)) from error
 
     async def commit(self) -> None:
-        """Make it durable (WAL, synchronous=FULL). Raises CommitRefused."""
+        """Make it durable (WAL, synchronous=FULL). Raises Refused."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._jobs.put((loop, done))
@@ -271,7 +278,7 @@ class SqliteEngine:
             try:
                 self._writer.execute("COMMIT")
             except sqlite3.Error as error:
-                failure = CommitRefused(str(error))
+                failure = Refused(str(error))
             loop.call_soon_threadsafe(_resolve, done, failure)
 
 
@@ -286,15 +293,25 @@ def _resolve(done: asyncio.Future[None], failure: StoreError | None) -> None:
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with this project's settings. Raises StoreError naming the file."""
+    connection: sqlite3.Connection | None = None
     try:
+        # Opening may have to wait for a process that is just clearing the WAL away; later nothing
+        # waits inside SQLite.
         connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=256
+            path,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=_OPEN_SECONDS,
+            cached_statements=256,
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {setting}")
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        connection.execute("PRAGMA busy_timeout = 0")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise StoreError(f"{path}: {error}") from error
     return connection

@@ -22,7 +22,7 @@ from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
-from gateway.store.engine import BATCH, CommitRefused, SqliteEngine, StoreError
+from gateway.store.engine import BATCH, Refused, SqliteEngine, StoreError
 from gateway.store.records import Kept, Logged, Mark, StoredPlan
 
 R = TypeVar("R")
@@ -63,40 +63,48 @@ class Doing:
 
 
 @dataclass(slots=True)
+class _Row:
+    """A verification of the working copy with its attempts by ordinal, and what became of them."""
+
+    verification: Verification
+    attempts: list[Attempt]
+    stored: bool  # it was there before this batch
+    states: list[State]  # of the attempts as loaded: those beyond are new
+    changed: bool = False
+    touched: set[int] = field(default_factory=set)  # places in `attempts`
+
+
 class Transaction:
     """The working copy of one batch: every decision sees those before it."""
 
-    slots: dict[str, int]
-    plans: dict[bytes, Plan]
-    after: list[object] = field(default_factory=list)  # what to do once it is committed
-    due: list[UUID] = field(default_factory=list)
-    _loaded: dict[UUID, Verification] = field(default_factory=dict)
-    _verifications: dict[UUID, Verification] = field(default_factory=dict)
-    _states: dict[UUID, State] = field(default_factory=dict)
-    _attempts: dict[UUID, dict[UUID, Attempt]] = field(default_factory=dict)
-    _owner: dict[UUID, UUID] = field(default_factory=dict)
-    _by_reference: dict[tuple[str, str], UUID] = field(default_factory=dict)
-    _running: dict[tuple[UUID, bytes, str], UUID] = field(default_factory=dict)
-    _counters: dict[bytes, Counter] = field(default_factory=dict)
-    _kept: dict[tuple[str, str], list[Kept]] = field(default_factory=dict)
-    _changed: dict[UUID, None] = field(default_factory=dict)
-    _moved: dict[UUID, None] = field(default_factory=dict)
-    _logged: list[Logged] = field(default_factory=list)
-    _new_kept: list[Kept] = field(default_factory=list)
-    _dropped: list[Kept] = field(default_factory=list)
-    _new_plans: dict[bytes, StoredPlan] = field(default_factory=dict)
-    _new_counters: dict[bytes, Counter] = field(default_factory=dict)
-    _marks: dict[str, Mark] = field(default_factory=dict)
+    def __init__(self, slots: dict[str, int], plans: dict[bytes, Plan]) -> None:
+        self.slots = slots
+        self.plans = plans
+        self.after: list[object] = []  # what to do once it is committed
+        self.due: list[UUID] = []
+        self._rows: dict[UUID, _Row] = {}
+        self._owner: dict[UUID, UUID] = {}
+        self._by_reference: dict[tuple[str, str], UUID] = {}
+        self._running: dict[bytes, list[_Row]] = {}  # by recipient index
+        self._counters: dict[bytes, Counter] = {}
+        self._kept: dict[tuple[str, str], list[Kept]] = {}
+        self._logged: list[Logged] = []
+        self._new_kept: list[Kept] = []
+        self._dropped: list[Kept] = []
+        self._new_plans: dict[bytes, StoredPlan] = {}
+        self._new_counters: dict[bytes, Counter] = {}
+        self._marks: dict[str, Mark] = {}
 
     # What a decision reads.
 
     def verification(self, named: UUID) -> Verification | None:
-        return self._verifications.get(named)
+        row = self._rows.get(named)
+        return row.verification if row is not None else None
 
     def attempts(self, verification_id: UUID) -> list[Attempt]:
-        """By ordinal."""
-        mine = self._attempts.get(verification_id, {}).values()
-        return sorted(mine, key=_ordinal) if len(mine) > 1 else list(mine)
+        """By ordinal; a list of the caller's own."""
+        row = self._rows.get(verification_id)
+        return list(row.attempts) if row is not None else []
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification an attempt belongs to."""
@@ -108,9 +116,12 @@ class Transaction:
 
     def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
         """The one PENDING verification of that client, number and purpose."""
-        named = self._running.get((client_id, recipient_index, purpose))
-        found = self._verifications.get(named) if named is not None else None
-        return found if found is not None and found.status is Status.PENDING else None
+        for row in self._running.get(recipient_index, ()):
+            found = row.verification
+            mine = found.client_id == client_id and found.purpose == purpose
+            if mine and found.status is Status.PENDING:
+                return found
+        return None
 
     def counter(self, key: bytes) -> Counter | None:
         return self._counters.get(key)
@@ -121,19 +132,31 @@ class Transaction:
 
     # What a decision writes.
 
-    def put(self, verification: Verification) -> None:
-        self._verifications[verification.id] = verification
-        self._changed[verification.id] = None
-        if verification.status is Status.PENDING:
-            key = (verification.client_id, verification.recipient_index, verification.purpose)
-            self._running[key] = verification.id
+    def put(self, verification: Verification, attempts: Sequence[Attempt] = ()) -> None:
+        """A verification as it is now, new or changed, with those of its attempts that are."""
+        row = self._rows.get(verification.id)
+        if row is None:
+            row = _Row(verification, [], stored=False, states=[])
+            self._hold(row)
+        row.verification = verification
+        row.changed = True
+        for attempt in attempts:
+            self._place(row, attempt)
 
     def put_attempt(self, attempt: Attempt) -> None:
-        self._attempts.setdefault(attempt.verification_id, {})[attempt.id] = attempt
-        self._owner[attempt.id] = attempt.verification_id
+        """An attempt as it is now, new or changed; its verification is held already."""
+        self._place(self._rows[attempt.verification_id], attempt)
+
+    def _place(self, row: _Row, attempt: Attempt) -> None:
+        at = attempt.ordinal - 1
+        if at == len(row.attempts):
+            row.attempts.append(attempt)
+            self._owner[attempt.id] = attempt.verification_id
+        else:
+            row.attempts[at] = attempt
+        row.touched.add(at)
         if attempt.reference is not None:
             self._by_reference[attempt.account, attempt.reference] = attempt.id
-        self._moved[attempt.id] = None
 
     def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
         if digest not in self.plans:
@@ -194,37 +217,42 @@ class Transaction:
         found = engine.load(reads.VERIFICATIONS, list(ids))
         if running:
             found += engine.load(reads.RUNNING, list(running))
-        self._take(engine, found)
+        if found:
+            self._take(engine, found)
         keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
         self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
 
     def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
         for verification in found:
-            self._loaded[verification.id] = self._verifications[verification.id] = verification
-            if verification.status is Status.PENDING:
-                key = (verification.client_id, verification.recipient_index, verification.purpose)
-                self._running[key] = verification.id
-        for attempt in engine.load(reads.ATTEMPTS, list(self._loaded)):
-            self._states[attempt.id] = attempt.state
-            self._attempts.setdefault(attempt.verification_id, {})[attempt.id] = attempt
+            if verification.id not in self._rows:
+                self._hold(_Row(verification, [], stored=True, states=[]))
+        attempts = engine.load(reads.ATTEMPTS, list(self._rows))
+        attempts.sort(key=_ordinal)
+        for attempt in attempts:
+            row = self._rows[attempt.verification_id]
+            row.attempts.append(attempt)
+            row.states.append(attempt.state)
             self._owner[attempt.id] = attempt.verification_id
             if attempt.reference is not None:
                 self._by_reference[attempt.account, attempt.reference] = attempt.id
-        missing = {v.plan for v in self._loaded.values()} - self.plans.keys()
+        missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
         for digest, plan in engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
+
+    def _hold(self, row: _Row) -> None:
+        self._rows[row.verification.id] = row
+        if row.verification.status is Status.PENDING:
+            self._running.setdefault(row.verification.recipient_index, []).append(row)
 
     def write(self, engine: SqliteEngine) -> None:
         """Each changed row once, one statement a table."""
         if self._new_plans:
             writes.insert_plans(engine, list(self._new_plans.values()))
-        changed = [self._verifications[named] for named in self._changed]
-        new = [verification for verification in changed if verification.id not in self._loaded]
-        old = [verification for verification in changed if verification.id in self._loaded]
+        changed = [row for row in self._rows.values() if row.changed]
         # Ended ones first: an expired verification makes room for its successor's unique key.
-        if old:
+        if old := [row.verification for row in changed if row.stored]:
             writes.update_verifications(engine, old)
-        if new:
+        if new := [row.verification for row in changed if not row.stored]:
             writes.insert_verifications(engine, new)
         self._write_attempts(engine)
         if self._new_kept:
@@ -237,11 +265,16 @@ class Transaction:
             writes.put_marks(engine, list(self._marks.values()))
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
-        put = [self._attempts[self._owner[named]][named] for named in self._moved]
-        new = [attempt for attempt in put if attempt.id not in self._states]
+        new: list[Attempt] = []
+        moved: list[tuple[State, Attempt]] = []
+        for row in self._rows.values():
+            for at in sorted(row.touched):
+                if at < len(row.states):
+                    moved.append((row.states[at], row.attempts[at]))
+                else:
+                    new.append(row.attempts[at])
         if new:
             writes.insert_attempts(engine, new)
-        moved = [(self._states[a.id], a) for a in put if a.id in self._states]
         if moved or self._logged:
             writes.move(engine, moved, self._logged)
 
@@ -352,7 +385,7 @@ class Ledger:
         for _ in range(2):
             try:
                 after = await self._attempt(batch)
-            except CommitRefused as error:
+            except Refused as error:
                 self._engine.rollback()
                 _refuse(batch, error)
                 return
@@ -401,7 +434,12 @@ class Ledger:
         for entry in batch:
             _answer(entry, entry.failure)
         if after:
-            self._after(after)
+            try:
+                self._after(after)
+            except Exception as error:  # noqa: BLE001  what is stored is stored; the ledger goes on
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "what follows a commit failed", "exception": error}
+                )
 
 
 def _order(entry: _Entry) -> int:

@@ -4,12 +4,15 @@ Importing everything costs a second of processor time, so what runs to its end i
 process that has done so: own id, folder, environment and exit, as `python -m gateway` has. What
 serves is started as users start it.
 
+It has more than 500 lines for that reason: a second file would start all of this again.
+
 `lived` is a gateway that served once, sent two codes over its sandbox and was stopped; tests that
 need a database with something in it work on a copy.
 """
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import re
@@ -27,6 +30,7 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
 from gateway import app, config
 from gateway.cli import output, upkeep
@@ -213,7 +217,7 @@ def serving(home: Home, *flags: str) -> Iterator[Running]:
 
 def until(state: str, home: Home, named: str) -> dict[str, Any]:
     """The status once its delivery has come so far."""
-    for _ in range(10):
+    for _ in range(60):
         shown: dict[str, Any] = home.json("show", named)
         if shown["delivery_status"] == state:
             return shown
@@ -533,7 +537,7 @@ def test_show_tells_the_story_in_order_and_the_number_masked(copy: Home, lived: 
     assert any(line.startswith("A Messenger message was delivered") for line in lines)
     assert [
         "QUEUED", "QUEUED → SENT", "SENT → ACK", "ACK → DELIVERED", "DELIVERED → READ"
-    ] == [re.split("  +", row)[4] for row in rows]  # fmt: skip
+    ] == [re.split("  +", row)[3] for row in rows]  # fmt: skip
     assert NUMBER[1:] not in done.stdout
     assert lived.key["key"] not in done.stdout
 
@@ -758,6 +762,26 @@ def test_what_the_sandbox_prints_makes_a_gateway_that_works(home: Home) -> None:
     assert [attempt["channel"] for attempt in shown["attempts"]] == ["sms"]
     assert "export MESSENGER_SECRET=…" in said
     assert "chosen-by-somebody" not in said
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (60, ["name number remark", "one 1 a remark that goes on and on"]),
+        (44, ["name number remark", "one 1 a remark that goes on and", "on"]),
+        (30, ["name one", "number 1", "remark a remark that goes on and on"]),
+    ],
+)
+def test_a_table_fits_its_terminal(width: int, lines: list[str]) -> None:
+    """Wide enough, with the last column wrapped, or one entry below the other."""
+    file = io.StringIO()
+    out = Console(width=width, force_terminal=True, color_system=None, file=file)
+    rows = [("one", 1, "a remark that goes on and on"), ("another", 22, None)]
+
+    output.table(("name", "number", "remark"), rows, out)
+
+    shown = [" ".join(line.split()) for line in file.getvalue().splitlines()]
+    assert lines == [line for line in shown if line in lines]
 
 
 def test_a_failure_nobody_foresaw_is_left_to_python() -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import pytest
 
-
 from gateway.demo import CURL_NUMBER, SCENES, Play
 
 ROOT = Path(__file__).resolve().parents[2]

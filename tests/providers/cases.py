@@ -207,8 +207,6 @@ class ProviderCases:
             for name, value in request.headers.items()
             if name not in ("host", "content-length")
         }
-        assert str(len(request.content)) == request.headers["content-length"]
-        assert request.url.host == request.headers["host"].partition(":")[0]
 
     def test_an_answer_means_this(self, answer: ResponseCase) -> None:
         response = Response(answer.status, headers=answer.headers, content=encoded(answer.body))

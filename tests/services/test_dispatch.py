@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -51,6 +51,11 @@ def _channel(one: Submission) -> str:
         return "messages"
     word = one.path.split("/")[-2].removesuffix("-campaign")
     return "sms_b" if one.host == "octopush_b.example" else word
+
+
+async def look(rig: Rig, seconds: float = 0) -> None:
+    """Time passes, then the worker; calls under way stay there."""
+    await reconcile.run_once(rig.runtime, rig.passing, rig.clock.advance(seconds))
 
 
 async def tuned(rig: Rig, route: str, **values: Any) -> None:
@@ -483,14 +488,12 @@ async def test_f22_the_outcome_of_a_zombie_changes_no_claim_of_its_successor(
     named = await lapsed(rig, "sms_only")
     gate = Gate(answering(201, {"sms_ticket": "sms_successor"}))
     rig.transport.script("sms-campaign", gate)
-    rig.clock.advance(15)
-    passing = asyncio.create_task(reconcile.run_once(rig.runtime, rig.passing, rig.clock.now()))
+    await look(rig, 15)
     await gate.reached.wait()
-    await passing
     (before,) = rig.attempts(named)
     await rig.runtime.ledger.submit(Conclude(before.id, before.account, 1, RESULTS[late]))
     (after,) = rig.attempts(named)
-    await rig.reconcile()
+    await look(rig)
     count = len(rig.transport.submissions)
     gate.opened.set()
     await rig.settle()
@@ -571,7 +574,7 @@ async def test_a_full_route_leaves_what_comes_waiting_and_unclaimed(rig: Rig) ->
     gates = await gated(rig, 2)
     named = [await begin(rig, f"+3361111111{n}", workflow="sms") for n in range(4)]
     await asyncio.gather(*(gate.reached.wait() for gate in gates))
-    await rig.reconcile(1.5)
+    await look(rig, 1.5)
     waiting = [rig.attempts(one)[0] for one in named]
 
     assert 2 == len(rig.transport.submissions)
@@ -623,21 +626,27 @@ async def test_a_route_never_has_more_calls_under_way_than_its_concurrency(rig: 
     assert 60 == len(rig.transport.submissions)
 
 
-async def test_a_route_never_gets_more_calls_per_second_than_its_rate(rig: Rig) -> None:
-    """(Seen to fail without `_Lane.take` counting tokens.)"""
+async def test_a_route_never_gets_more_calls_in_a_second_than_its_rate(rig: Rig) -> None:
+    """In any second, for that is how providers count. (Seen to fail without `_Lane.take`
+    counting.)"""
     await tuned(rig, "octopush", rate=5.0)
+    calls: list[datetime] = []
+
+    async def timed(submission: Submission) -> Response:
+        calls.append(rig.clock.now())
+        return rig.transport.accept(submission)
+
+    rig.transport.script("sms-campaign", *[timed] * 30)
     for n in range(30):
         await begin(rig, f"+336111111{n:02d}", workflow="sms")
     await rig.settle()
-    counts = [len(rig.transport.submissions)]
     for _ in range(80):
         await rig.reconcile(0.1)
-        counts.append(len(rig.transport.submissions))
-    each_second = [after - before for before, after in zip(counts, counts[10:], strict=False)]
+    second = timedelta(seconds=1)
+    most = max(sum(1 for call in calls if first <= call < first + second) for first in calls)
 
-    assert 5 == counts[0]
-    assert 6 >= max(each_second)  # a window of a second can hold the token of its first moment
-    assert 30 == counts[-1]
+    assert 5 == most
+    assert 30 == len(calls)
 
 
 async def test_a_rate_below_one_a_second_lets_one_go_at_a_time(rig: Rig) -> None:
@@ -675,7 +684,7 @@ async def test_what_waits_until_its_step_has_passed_is_withdrawn(rig: Rig) -> No
     await gate.reached.wait()
     named = await begin(rig, "+33622222222", workflow="sms")
     for _ in range(40):
-        await reconcile.run_once(rig.runtime, rig.passing, rig.clock.advance(1.5))
+        await look(rig, 1.5)
     await rig.until(lambda: "voice:SENT" in rig.states(named))
     gate.opened.set()
     await rig.settle()
@@ -694,7 +703,7 @@ async def test_in_the_last_step_what_waits_keeps_its_place(rig: Rig) -> None:
     await gate.reached.wait()
     named = await begin(rig, "+33622222222", workflow="sms_only")
     for _ in range(50):
-        await reconcile.run_once(rig.runtime, rig.passing, rig.clock.advance(1.5))
+        await look(rig, 1.5)
     gate.opened.set()
     await rig.settle()
 

@@ -1,0 +1,834 @@
+"""Settings and keyring: what is read, what is refused, and that every mistake is named at once."""
+
+import base64
+import json
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from gateway import config
+from gateway.config import Settings, SettingsError, StepSettings
+from gateway.domain.keyring import KEY_BYTES
+from gateway.domain.workflow import OnFailed, OnUnknown, Until
+
+ENVIRON = {"LOGIN_KEY": "login-secret-value", "CALLBACK": "callback-secret-value"}
+
+OCTOPUSH = """
+[routes.octopush]
+provider = "octopush"
+channel = "sms"
+api_login = "ops@example.com"
+api_key = { env = "LOGIN_KEY" }
+callback_key = { env = "CALLBACK" }
+sender = "ACME"
+"""
+
+WORKFLOW = """
+[workflows.default]
+steps = [{ channel = "sms", routes = ["octopush"] }]
+"""
+
+SOUND = OCTOPUSH + WORKFLOW
+
+ROW: Any = (UUID(int=1), b"salt", 6)  # what a code is made of
+
+Load = Callable[..., Settings]
+Mistakes = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Settings from the text of a gateway.toml and variables."""
+
+    def read(text: str, environ: Mapping[str, str] = ENVIRON) -> Settings:
+        file = tmp_path / "gateway.toml"
+        file.write_text(text, encoding="utf-8")
+        return config.load(environ, file)
+
+    return read
+
+
+@pytest.fixture
+def mistakes(load: Load) -> Mistakes:
+    """What is wrong with that text, by key."""
+
+    def read(text: str, environ: Mapping[str, str] = ENVIRON) -> dict[str, str]:
+        with pytest.raises(SettingsError) as refused:
+            load(text, environ)
+        return refused.value.mistakes
+
+    return read
+
+
+def with_route(**changes: str) -> str:
+    """The sound file with lines of its route in place of others, or added."""
+    lines = OCTOPUSH.splitlines()
+    for key, value in changes.items():
+        lines = [line for line in lines if not line.startswith(f"{key} =")]
+        lines.append(f"{key} = {value}")
+    return "\n".join(lines) + WORKFLOW
+
+
+def with_step(step: str, name: str = "default") -> str:
+    return f"{OCTOPUSH}\n[workflows.{name}]\nsteps = [{step}]\n"
+
+
+# Defaults.
+
+
+def test_without_a_file_there_are_sqlite_the_sandbox_and_no_account() -> None:
+    expected = Settings(
+        data_dir=Path("data"),
+        database=Path("data/gateway.db"),
+        keyring_file=Path("data/keyring.json"),
+        public_url="http://127.0.0.1:8080",
+        brand="Gateway",
+        default_region=None,
+        log_level="info",
+        sandbox_port=8081,
+    )
+
+    assert expected == config.load({})
+
+
+def test_where_the_server_listens_is_the_public_address_unless_told_otherwise() -> None:
+    assert "http://127.0.0.1:9999" == config.load({}, public_url="http://127.0.0.1:9999").public_url
+
+
+def test_with_routes_of_ones_own_there_is_no_sandbox(load: Load) -> None:
+    assert load(SOUND).sandbox_port is None
+
+
+def test_the_port_of_the_sandbox_may_be_set(load: Load) -> None:
+    assert 9001 == load("[sandbox]\nport = 9001").sandbox_port
+
+
+def test_the_file_that_was_read_is_told(load: Load, tmp_path: Path) -> None:
+    assert tmp_path / "gateway.toml" == load(SOUND).source
+
+
+def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere.toml"
+    file.write_text('brand = "ACME"', encoding="utf-8")
+
+    assert "ACME" == config.load({"GATEWAY_CONFIG": str(file)}).brand
+
+
+def test_the_file_on_the_command_line_goes_before_the_one_of_the_variable(load: Load) -> None:
+    settings = load('brand = "ACME"', {"GATEWAY_CONFIG": "/nowhere/gateway.toml"})
+
+    assert "ACME" == settings.brand
+
+
+# What is read.
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expected"),
+    [
+        ('data_dir = "/srv/otp"', "database", Path("/srv/otp/gateway.db")),
+        ('data_dir = "/srv/otp"', "keyring_file", Path("/srv/otp/keyring.json")),
+        ('database_url = "sqlite:////srv/otp.db"', "database", Path("/srv/otp.db")),
+        ('database_url = "sqlite:///otp.db"', "database", Path("otp.db")),
+        ('keyring = "/etc/otp/keyring.json"', "keyring_file", Path("/etc/otp/keyring.json")),
+        ('public_url = "https://otp.example.com/"', "public_url", "https://otp.example.com"),
+        ('public_url = "https://example.com/otp/"', "public_url", "https://example.com/otp"),
+        ('brand = "ACME"', "brand", "ACME"),
+        ('default_region = "FR"', "default_region", "FR"),
+        ('log_level = "debug"', "log_level", "debug"),
+    ],
+)
+def test_a_setting_is_read_from_the_file(
+    load: Load, text: str, name: str, expected: object
+) -> None:
+    assert expected == getattr(load(text), name)
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "name", "expected"),
+    [
+        ("DATA_DIR", "/srv/otp", "data_dir", Path("/srv/otp")),
+        ("DATABASE_URL", "sqlite:////srv/otp.db", "database", Path("/srv/otp.db")),
+        ("PUBLIC_URL", "https://other.example.com", "public_url", "https://other.example.com"),
+        ("BRAND", "Other", "brand", "Other"),
+        ("DEFAULT_REGION", "DE", "default_region", "DE"),
+        ("LOG_LEVEL", "warning", "log_level", "warning"),
+        ("KEYRING", "/etc/keys.json", "keyring_file", Path("/etc/keys.json")),
+    ],
+)
+def test_a_variable_goes_before_the_file(
+    load: Load, variable: str, given: str, name: str, expected: object
+) -> None:
+    text = """
+        data_dir = "x"
+        database_url = "sqlite:///x"
+        public_url = "https://x.example.com"
+        brand = "x"
+        default_region = "FR"
+        log_level = "error"
+        keyring = "x"
+    """
+
+    assert expected == getattr(load(text, {f"GATEWAY_{variable}": given}), name)
+
+
+def test_the_tests_know_every_variable() -> None:
+    tried = {"DATA_DIR", "DATABASE_URL", "PUBLIC_URL", "BRAND", "DEFAULT_REGION", "LOG_LEVEL"}
+
+    assert tried | {"KEYRING"} == set(config.VARIABLES)
+
+
+def test_a_route_has_its_name_channel_and_account(load: Load) -> None:
+    (provider,) = load(with_route(account='"main"')).providers
+
+    assert ("octopush", "sms", "main") == (provider.name, provider.channel, provider.account)
+
+
+def test_the_account_of_a_route_is_by_default_its_name(load: Load) -> None:
+    (provider,) = load(SOUND).providers
+
+    assert "octopush" == provider.account
+
+
+def test_whole_seconds_may_be_written_without_a_point(load: Load) -> None:
+    (provider,) = load(with_route(timeout="7", rate="20")).providers
+
+    assert (7.0, 20.0) == (provider.timeout, provider.rate)
+
+
+def test_a_sender_may_be_a_table_by_country(load: Load) -> None:
+    (provider,) = load(with_route(sender='{ FR = "ACME", default = "ACMECO" }')).providers
+
+    assert {"FR": "ACME", "default": "ACMECO"} == provider.sender
+
+
+def test_a_workflow_is_read_with_its_steps_in_their_order(load: Load) -> None:
+    text = (
+        SOUND.replace(WORKFLOW, "")
+        + """
+        [workflows.default]
+        steps = [
+            { channel = "sms", routes = ["octopush"] },
+            { channel = "sms", routes = ["octopush"], patience = 5, until = "read" },
+            { channel = "sms", routes = ["octopush"], on_failed = "wait" },
+            { channel = "sms", routes = ["octopush"], on_unknown = "resubmit" },
+        ]
+    """
+    )
+    expected = (
+        StepSettings("sms", ("octopush",), 60, Until.DELIVERED),
+        StepSettings("sms", ("octopush",), 5, Until.READ),
+        StepSettings("sms", ("octopush",), 60, Until.DELIVERED, OnFailed.WAIT),
+        StepSettings("sms", ("octopush",), 60, Until.DELIVERED, on_unknown=OnUnknown.RESUBMIT),
+    )
+
+    assert {"default": expected} == load(text).workflows
+
+
+def test_settings_do_not_change_in_place() -> None:
+    settings = config.load({})
+
+    with pytest.raises(FrozenInstanceError):
+        settings.brand = "Other"  # type: ignore[misc]
+
+
+def test_settings_may_be_given_other_routes_and_workflows(load: Load) -> None:
+    sound, empty = load(SOUND), config.load({})
+    expected = replace(empty, providers=sound.providers, workflows=sound.workflows)
+
+    assert expected == config.replace(empty, sound.providers, sound.workflows)
+
+
+# Secrets.
+
+
+def test_a_secret_comes_from_a_variable(load: Load) -> None:
+    settings = load(SOUND)
+
+    assert "login-secret-value" == settings.routes["octopush"].api_key
+
+
+def test_a_secret_comes_from_a_file_without_its_last_line_feed(load: Load, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("from-the-file\n", encoding="utf-8")
+    settings = load(with_route(api_key=f'{{ file = "{file}" }}'))
+
+    assert "from-the-file" == settings.routes["octopush"].api_key
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ('{ env = "CALLBACK" }', ("callback-secret-value",)),
+        ('[{ env = "CALLBACK" }]', ("callback-secret-value",)),
+        (
+            '[{ env = "CALLBACK" }, { env = "LOGIN_KEY" }]',
+            ("callback-secret-value", "login-secret-value"),
+        ),
+    ],
+)
+def test_a_callback_key_is_one_or_two_while_it_is_replaced(
+    load: Load, value: str, expected: tuple[str, ...]
+) -> None:
+    assert expected == load(with_route(callback_key=value)).routes["octopush"].callback_key
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('"literal-secret"', "is a secret: write"),
+        ("17", "is a secret: write"),
+        ("{}", "is a secret: write"),
+        ('{ env = "LOGIN_KEY", file = "x" }', "is a secret: write"),
+        ("{ env = 17 }", "is a secret: write"),
+        ('{ environment = "LOGIN_KEY" }', "is a secret: write"),
+        ('{ env = "NOT_SET" }', "the environment variable NOT_SET is not set"),
+        ('{ env = "EMPTY" }', "the environment variable EMPTY is not set"),
+        ('{ file = "/nowhere/secret" }', "the file /nowhere/secret cannot be read"),
+        ('{ file = "/" }', "the file / cannot be read"),
+        ('{ file = "/dev/null" }', "the file /dev/null is empty"),
+    ],
+)
+@pytest.mark.parametrize("key", ["api_key", "callback_key"])
+def test_a_secret_that_is_none_is_refused(
+    mistakes: Mistakes, key: str, value: str, problem: str
+) -> None:
+    found = mistakes(with_route(**{key: value}), {**ENVIRON, "EMPTY": ""})
+
+    assert [f"routes.octopush.{key}"] == list(found)
+    assert found[f"routes.octopush.{key}"].startswith(problem)
+
+
+def test_a_file_of_bytes_that_are_no_text_is_no_secret(mistakes: Mistakes, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"\xff\xfe")
+    found = mistakes(with_route(api_key=f'{{ file = "{file}" }}'))
+
+    assert f"the file {file} cannot be read: UnicodeDecodeError" == found["routes.octopush.api_key"]
+
+
+def test_a_literal_secret_is_not_repeated_in_its_refusal(mistakes: Mistakes) -> None:
+    assert "literal" not in str(mistakes(with_route(api_key='"literal-secret"')))
+
+
+@pytest.mark.parametrize(
+    "show", [repr, str, lambda settings: repr(settings.routes), lambda s: repr(s.providers)]
+)
+def test_settings_do_not_show_their_secrets(load: Load, show: Callable[[Settings], str]) -> None:
+    shown = show(load(SOUND))
+
+    assert ("login-secret-value" in shown, "callback-secret-value" in shown) == (False, False)
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        ('brnad = "x"', "brnad", "is not a setting; check its spelling"),
+        ("brand = 3", "brand", "valid string"),
+        ('brand = ""', "brand", "at least 1 character"),
+        ('default_region = "fr"', "default_region", "match pattern"),
+        ('default_region = "FRA"', "default_region", "match pattern"),
+        ('log_level = "loud"', "log_level", "'debug', 'info', 'warning' or 'error'"),
+        ('database_url = "postgresql://db/x"', "database_url", "is sqlite:///PATH"),
+        ('public_url = "otp.example.com"', "public_url", "is not an http(s) address"),
+        ('public_url = "ftp://example.com"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://x.example.com/?a=b"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://x.example.com/#a"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://[::1"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://x.example.com:99999"', "public_url", "is not an http(s) address"),
+        ('public_url = "https://me:secret@x.example.com"', "public_url", "holds credentials"),
+        ("[sandbox]\nport = 70000", "sandbox.port", "less than or equal to 65535"),
+        ("[sandbox]\nprot = 1", "sandbox.prot", "is not a setting; check its spelling"),
+        (SOUND + "[[sandbox]]", "sandbox", "valid dictionary"),
+    ],
+)
+def test_a_wrong_setting_is_named(mistakes: Mistakes, text: str, key: str, problem: str) -> None:
+    found = mistakes(text)
+
+    assert [key] == list(found)
+    assert problem in found[key]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://otp.example.com",
+        "http://10.0.0.1:8080",
+        "http://0.0.0.0:8080",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "http://127.example.com",
+    ],
+)
+@pytest.mark.parametrize("key", ["public_url", "routes.octopush.base_url"])
+def test_plain_http_is_refused(mistakes: Mistakes, key: str, address: str) -> None:
+    line = f'"{address}"'
+    text = f"public_url = {line}" if key == "public_url" else with_route(base_url=line)
+
+    assert {key: "is plain http; only loopback addresses may be. Use https"} == mistakes(text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8080",
+        "http://127.9.9.9",
+        "http://localhost:8080",
+        "http://LOCALHOST:8080",
+        "http://[::1]:8080",
+        "https://otp.example.com",
+    ],
+)
+def test_plain_http_is_fine_on_this_machine(load: Load, address: str) -> None:
+    assert address == load(f'public_url = "{address}"').public_url
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "problem"),
+    [
+        (with_route(provider='"nexmo"'), "provider", "must be one of messenger, octopush"),
+        (OCTOPUSH.replace('provider = "octopush"', "") + WORKFLOW, "provider", "must be one of"),
+        (with_route(provider='["octopush"]'), "provider", "must be one of"),
+        (with_route(api_kee='"x"'), "api_kee", "is not a setting of octopush; there are: account,"),
+        (with_route(name='"x"'), "name", "is not a setting of octopush"),
+        (OCTOPUSH.replace("api_login", "#") + WORKFLOW, "api_login", "is missing; octopush needs"),
+        (OCTOPUSH.replace("api_key", "#") + WORKFLOW, "api_key", "is missing; octopush needs it"),
+        (OCTOPUSH.replace("channel", "#") + WORKFLOW, "channel", "is missing; octopush needs it"),
+        (with_route(timeout='"soon"'), "timeout", "valid number"),
+        (with_route(timeout="true"), "timeout", "valid number"),
+        (with_route(concurrency="1.5"), "concurrency", "valid integer"),
+        (with_route(simulation_mode='"yes"'), "simulation_mode", "valid boolean"),
+        (with_route(sender="17"), "sender", "valid string"),
+        (with_route(base_url="17"), "base_url", "valid string"),
+    ],
+)
+def test_a_wrong_setting_of_a_route_is_named(
+    mistakes: Mistakes, text: str, key: str, problem: str
+) -> None:
+    found = mistakes(text)
+
+    assert [f"routes.octopush.{key}"] == list(found)
+    assert problem in found[f"routes.octopush.{key}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"channel": '"fax"'}, "channel: octopush has sms and voice, not fax"),
+        ({"timeout": "0"}, "timeout: 0 to 600 seconds are expected"),
+        ({"concurrency": "0"}, "concurrency: at least 1 is expected"),
+    ],
+)
+def test_what_a_provider_will_not_take_is_told_in_its_words(
+    mistakes: Mistakes, changes: dict[str, str], problem: str
+) -> None:
+    assert problem in mistakes(with_route(**changes))["routes.octopush"]
+
+
+@pytest.mark.parametrize("name", ["Octopush", "1octopush", "octo.push", "octo push", "o" * 33, ""])
+def test_the_name_of_a_route_is_fit_for_a_path(mistakes: Mistakes, name: str) -> None:
+    text = OCTOPUSH.replace("[routes.octopush]", f'[routes."{name}"]') + WORKFLOW.replace(
+        "octopush", name
+    )
+
+    assert "is not a name" in mistakes(text)[f"routes.{name}"]
+
+
+@pytest.mark.parametrize(
+    ("step", "key", "problem"),
+    [
+        ('{ channel = "sms", routes = ["twilio"] }', "routes", "there is no route 'twilio'"),
+        ('{ channel = "voice", routes = ["octopush"] }', "routes", "serves sms, not voice"),
+        ('{ channel = "sms", routes = [] }', "routes", "at least 1 item"),
+        ('{ routes = ["octopush"] }', "channel", "required"),
+        ('{ channel = "sms" }', "routes", "required"),
+        ('{ channel = "sms", routes = ["octopush"], patience = 4 }', "patience", "or equal to 5"),
+        (
+            '{ channel = "sms", routes = ["octopush"], patience = 601 }',
+            "patience",
+            "or equal to 600",
+        ),
+        (
+            '{ channel = "sms", routes = ["octopush"], patience = "learned" }',
+            "patience",
+            "valid integer",
+        ),
+        ('{ channel = "sms", routes = ["octopush"], until = "seen" }', "until", "'delivered'"),
+        ('{ channel = "sms", routes = ["octopush"], on_failed = "stop" }', "on_failed", "'wait'"),
+        ('{ channel = "sms", routes = ["octopush"], wait = 5 }', "wait", "is not a setting"),
+    ],
+)
+def test_a_wrong_step_is_named_with_its_place(
+    mistakes: Mistakes, step: str, key: str, problem: str
+) -> None:
+    sound = '{ channel = "sms", routes = ["octopush"] }, '
+    found = mistakes(with_step(sound + step))
+
+    assert [f"workflows.default.steps.1.{key}"] == list(found)
+    assert problem in found[f"workflows.default.steps.1.{key}"]
+
+
+def test_an_unknown_route_is_refused_with_the_names_there_are(mistakes: Mistakes) -> None:
+    found = mistakes(with_step('{ channel = "sms", routes = ["twilio"] }'))
+
+    assert (
+        "there is no route 'twilio'; there are: octopush"
+        == found["workflows.default.steps.0.routes"]
+    )
+
+
+def test_each_unknown_route_of_a_step_is_named(mistakes: Mistakes) -> None:
+    found = str(mistakes(with_step('{ channel = "sms", routes = ["twilio", "vonage"] }')))
+
+    assert ("'twilio'" in found, "'vonage'" in found) == (True, True)
+
+
+def test_a_route_with_a_mistake_is_not_unknown_besides(mistakes: Mistakes) -> None:
+    assert ["routes.octopush.timeout"] == list(mistakes(with_route(timeout='"soon"')))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (OCTOPUSH, "workflows.default"),
+        (with_step('{ channel = "sms", routes = ["octopush"] }', "other"), "workflows.default"),
+        ("[workflows.default]\nsteps = []", "workflows.default.steps"),
+    ],
+)
+def test_routes_need_a_default_workflow(mistakes: Mistakes, text: str, key: str) -> None:
+    assert [key] == list(mistakes(text))
+
+
+def test_workflows_need_routes_of_ones_own(mistakes: Mistakes) -> None:
+    found = mistakes(WORKFLOW)
+
+    assert "need [routes.…] of your own" in found["workflows"]
+
+
+def test_a_workflow_has_at_most_ten_steps(mistakes: Mistakes) -> None:
+    steps = ", ".join(['{ channel = "sms", routes = ["octopush"] }'] * 11)
+
+    assert ["workflows.default.steps"] == list(mistakes(with_step(steps)))
+
+
+def test_every_mistake_is_listed_at_once(mistakes: Mistakes) -> None:
+    text = """
+        brand = ""
+        colour = "red"
+        public_url = "http://otp.example.com"
+        database_url = "mysql://db"
+
+        [routes.octopush]
+        provider = "octopush"
+        channel = "sms"
+        api_key = "literal"
+        colour = "red"
+
+        [routes.fax]
+        provider = "fax"
+
+        [workflows.default]
+        steps = [
+            { channel = "sms", routes = ["pigeon"] },
+            { channel = "sms", routes = ["octopush"], patience = 1 },
+        ]
+    """
+    expected = {
+        "brand",
+        "colour",
+        "public_url",
+        "database_url",
+        "routes.octopush.api_key",
+        "routes.octopush.api_login",
+        "routes.octopush.colour",
+        "routes.fax.provider",
+        "workflows.default.steps.0.routes",
+        "workflows.default.steps.1.patience",
+    }
+
+    assert expected == set(mistakes(text))
+
+
+def test_the_mistakes_that_need_no_second_look_are_listed_at_once(mistakes: Mistakes) -> None:
+    text = with_route(api_key='"literal"', colour='"red"', timeout='"soon"')
+    expected = {"api_key", "colour", "timeout"}
+
+    assert {f"routes.octopush.{key}" for key in expected} == set(mistakes(text))
+
+
+def test_the_error_tells_every_key_and_its_problem(load: Load) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load('public_url = "x"\ndatabase_url = "y"')
+
+    assert str(refused.value).startswith("database_url: is sqlite:///PATH")
+    assert "; public_url: is not an http(s) address" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda file: None, "there is no such file"),
+        (lambda file: file.mkdir(), "cannot be read: Is a directory"),
+        (lambda file: file.write_text("brand = "), "is not valid TOML"),
+        (lambda file: file.write_bytes(b"brand = '\xff'"), "is not valid TOML"),
+    ],
+    ids=["none", "folder", "no TOML", "no text"],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, make: Callable[[Path], object], problem: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    make(file)
+    with pytest.raises(SettingsError) as refused:
+        config.load({}, file)
+
+    assert [str(file)] == list(refused.value.mistakes)
+    assert problem in refused.value.mistakes[str(file)]
+
+
+# The keyring file.
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Path:
+    return tmp_path / "keyring.json"
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(SettingsError) as refused:
+        config.load_keyring(file)
+    assert [str(file)] == list(refused.value.mistakes)
+    return refused.value.mistakes[str(file)]
+
+
+def test_a_keyring_is_made_on_the_first_start(ring: Path) -> None:
+    made = config.load_keyring(ring, create=True)
+
+    assert ("k1", ("k1",)) == (made.current, made.names)
+
+
+def test_a_keyring_is_made_once(ring: Path) -> None:
+    made, again = (config.load_keyring(ring, create=True) for _ in range(2))
+
+    assert made.index("phone", "+33612345678") == again.index("phone", "+33612345678")
+
+
+def test_two_keyrings_are_two(tmp_path: Path) -> None:
+    one, other = (
+        config.load_keyring(tmp_path / name, create=True).index("phone", "+33612345678")
+        for name in ("one.json", "other.json")
+    )
+
+    assert one != other
+
+
+def test_a_keyring_is_readable_by_its_owner_alone(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+
+    assert 0o600 == stat.S_IMODE(ring.stat().st_mode)
+
+
+def test_a_keyring_is_readable_by_its_owner_alone_whatever_a_crash_left_behind(ring: Path) -> None:
+    left = ring.with_suffix(".new")
+    left.touch(mode=0o666)
+    left.chmod(0o666)
+    config.load_keyring(ring, create=True)
+
+    assert 0o600 == stat.S_IMODE(ring.stat().st_mode)
+
+
+def test_making_a_keyring_leaves_nothing_beside_it(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+
+    assert [ring] == list(ring.parent.iterdir())
+
+
+def test_without_leave_no_keyring_is_made(ring: Path) -> None:
+    assert refusal(ring).startswith("there is no keyring")
+
+
+def test_a_keyring_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "keyring.json"
+    with pytest.raises(SettingsError) as refused:
+        config.load_keyring(file, create=True)
+
+    assert [str(file)] == list(refused.value.mistakes)
+
+
+def test_a_keyring_that_is_a_folder_is_named(ring: Path) -> None:
+    ring.mkdir()
+
+    assert "cannot be read or written: Is a directory" == refusal(ring)
+
+
+KEY = base64.b64encode(b"k" * KEY_BYTES).decode()
+SHORT = base64.b64encode(b"k" * 5).decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "[]",
+        "17",
+        "{}",
+        '"keyring"',
+        json.dumps({"current": "k1", "keys": {"k1": KEY}}),
+        json.dumps({"current": "k1", "keys": {"k1": KEY}, "index_key": None}),
+        json.dumps({"current": "k1", "keys": {"k1": KEY}, "index_key": SHORT}),
+        json.dumps({"current": "k2", "keys": {"k1": KEY}, "index_key": KEY}),
+        json.dumps({"current": ["k1"], "keys": {"k1": KEY}, "index_key": KEY}),
+        json.dumps({"current": "k1", "keys": {"k1": SHORT}, "index_key": KEY}),
+        json.dumps({"current": "k1", "keys": {"k1": "not base64!"}, "index_key": KEY}),
+        json.dumps({"current": "k1", "keys": {"k1": 17}, "index_key": KEY}),
+        json.dumps({"current": "k1", "keys": [KEY], "index_key": KEY}),
+        json.dumps({"current": "k1", "keys": {}, "index_key": KEY}),
+    ],
+)
+def test_a_broken_keyring_is_named(ring: Path, body: str) -> None:
+    """And never replaced: it may hold the only key to what is stored."""
+    ring.write_text(body, encoding="utf-8")
+
+    assert refusal(ring).startswith("is not a keyring: ")
+
+
+def test_a_broken_keyring_is_not_made_anew(ring: Path) -> None:
+    ring.write_text("{", encoding="utf-8")
+    with pytest.raises(SettingsError):
+        config.load_keyring(ring, create=True)
+
+    assert "{" == ring.read_text(encoding="utf-8")
+
+
+def test_a_broken_keyring_does_not_show_its_keys(ring: Path) -> None:
+    ring.write_text(
+        json.dumps({"current": "k2", "keys": {"k1": KEY}, "index_key": KEY}), encoding="utf-8"
+    )
+
+    assert KEY not in refusal(ring)
+
+
+def test_a_rotation_makes_a_new_key_the_current_one(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+    names = [config.rotate_keyring(ring), config.rotate_keyring(ring)]
+    now = config.load_keyring(ring)
+
+    assert (["k2", "k3"], "k3", ("k1", "k2", "k3")) == (names, now.current, now.names)
+
+
+def test_a_rotation_keeps_what_was_sealed_before_readable(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    sealed = before.seal("k1", b"+33612345678", owner=b"row", nonce=b"n" * 12)
+    config.rotate_keyring(ring)
+
+    assert b"+33612345678" == config.load_keyring(ring).open("k1", sealed, owner=b"row")
+
+
+def test_a_rotation_leaves_the_index_key(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    config.rotate_keyring(ring)
+
+    assert before.index("phone", "1") == config.load_keyring(ring).index("phone", "1")
+
+
+def test_a_rotation_counts_on_from_the_highest_name(ring: Path) -> None:
+    body = {"current": "own", "keys": {"own": KEY, "k9": KEY, "k10": KEY}, "index_key": KEY}
+    ring.write_text(json.dumps(body), encoding="utf-8")
+
+    assert "k11" == config.rotate_keyring(ring)
+
+
+@pytest.mark.parametrize("body", [None, "{", "{}"])
+def test_a_keyring_that_is_none_cannot_be_rotated(ring: Path, body: str | None) -> None:
+    if body is not None:
+        ring.write_text(body, encoding="utf-8")
+
+    with pytest.raises(SettingsError):
+        config.rotate_keyring(ring)
+
+
+def test_another_index_key_takes_the_place_of_the_old_one_and_of_nothing_else(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    config.rotate_keyring(ring)
+    config.replace_index_key(ring, b"x" * KEY_BYTES)
+    now = config.load_keyring(ring)
+
+    assert before.index("phone", "1") != now.index("phone", "1")
+    assert (before.code("k1", *ROW), "k2") == (now.code("k1", *ROW), now.current)
+
+
+# Another index key, in three steps.
+
+
+def test_a_proposed_index_key_leaves_the_keyring_as_it_is(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+
+    assert before.index("phone", "1") == config.load_keyring(ring).index("phone", "1")
+
+
+def test_a_proposed_index_key_lies_beside_with_the_same_keys(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+    proposed = config.load_keyring(config.proposed_keyring(ring))
+
+    assert before.index("phone", "1") != proposed.index("phone", "1")
+    assert before.code("k1", *ROW) == proposed.code("k1", *ROW)
+
+
+def test_a_proposed_index_key_is_readable_by_its_owner_alone(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+
+    assert 0o600 == stat.S_IMODE(config.proposed_keyring(ring).stat().st_mode)
+
+
+def test_an_adopted_index_key_is_the_proposed_one(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+    proposed = config.load_keyring(config.proposed_keyring(ring))
+    config.adopt_index_key(ring)
+
+    assert proposed.index("phone", "1") == config.load_keyring(ring).index("phone", "1")
+    assert [ring] == list(ring.parent.iterdir())
+
+
+def test_keys_rotated_in_meanwhile_are_kept(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+    config.rotate_keyring(ring)
+    config.adopt_index_key(ring)
+
+    assert ("k1", "k2") == config.load_keyring(ring).names
+
+
+def test_a_forgotten_index_key_leaves_no_trace(ring: Path) -> None:
+    before = config.load_keyring(ring, create=True)
+    config.propose_index_key(ring)
+    config.forget_index_key(ring)
+
+    assert before.index("phone", "1") == config.load_keyring(ring).index("phone", "1")
+    assert [ring] == list(ring.parent.iterdir())
+
+
+def test_nothing_proposed_is_nothing_to_forget(ring: Path) -> None:
+    config.load_keyring(ring, create=True)
+    config.forget_index_key(ring)
+
+    assert [ring] == list(ring.parent.iterdir())
+
+
+def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_BRAND", "From outside")
+
+    assert "From outside" == config.load(config.environment()).brand
