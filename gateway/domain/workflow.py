@@ -221,16 +221,21 @@ def satisfied(plan: Plan, attempt: Attempt) -> bool:
 
 
 def _asked_for(attempts: Sequence[Attempt]) -> bool:
-    """Somebody asked for the last attempt and it still waits for a slot: it is sent even so."""
+    """Somebody asked for the last message and it has not left: what arrived before is no reason."""
     if not attempts:
         return False
     last = attempts[-1]
-    return last.waiting and last.cause in {Cause.RESEND, Cause.NEXT}
+    asked = _opening(attempts, last)[0].cause in {Cause.RESEND, Cause.NEXT}
+    return asked and (last.waiting or last.refused)
 
 
 def starts(plan: Plan) -> list[int]:
     """The second, counted from accept, at which each step starts when all before are silent."""
-    return [sum(step.patience for step in plan.steps[:at]) for at in range(len(plan.steps))]
+    spans = [
+        step.patience + (POLL_SECONDS if any(route.polls for route in step.routes) else 0)
+        for step in plan.steps
+    ]
+    return [sum(spans[:at]) for at in range(len(spans))]
 
 
 def too_late(plan: Plan, ttl: int) -> int | None:

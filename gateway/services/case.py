@@ -108,7 +108,8 @@ class Case:
         self.plan = plan
         self.now = now
         self.attempts: list[Attempt] = tx.attempts(current.id)
-        self._log = current.log
+        self.after: list[object] = []  # what to do once it is committed
+        self._logged: list[Logged] = []
         self._changed: set[int] = set()  # ordinals
         self._wake_at: datetime | None = None  # as decided, until something changes after that
 
@@ -217,7 +218,7 @@ class Case:
                 case Poll(attempt_id):
                     asked_of = self.attempt(attempt_id)._replace(polled_at=self.now)
                     self.change(asked_of)
-                    self.tx.after.append(Inquiry(asked_of))
+                    self.after.append(Inquiry(asked_of))
                 case Send():
                     self._send(action)
             asked = None
@@ -236,17 +237,23 @@ class Case:
         status = self.verification.status
         self._record(None, Status.PENDING, status, source)
         self._withdraw()
-        self.tx.after.append(Ended(self.verification.id))
+        self.after.append(Ended(self.verification.id))
         facts = {"verification_id": str(self.verification.id), "status": status, "source": source}
-        self.tx.after.append(Note("verification_ended", facts))
+        self.after.append(Note("verification_ended", facts))
 
     def close(self) -> Verification:
-        """Put everything back into the working copy; `wake_at` says when to look again."""
+        """Put everything back into the working copy, once and last: an error before it leaves
+        nothing behind. `wake_at` says when to look again.
+        """
         current = self.verification
         wake_at = self._wake_at
         if wake_at is None and current.status is Status.PENDING:
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
-        self.verification = current._replace(wake_at=wake_at, log=self._log)
+        length = current.log + len(self._logged)
+        self.verification = current._replace(wake_at=wake_at, log=length)
+        for row in self._logged:
+            self.tx.log(row)
+        self.tx.after.extend(self.after)
         changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
         self.tx.put(self.verification, changed)
         return self.verification
@@ -286,7 +293,7 @@ class Case:
         lease = self.context.leases.get(attempt.route)
         if lease is None or not self.tx.take_slot(attempt.route):
             pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
-            self.tx.after.append(Crowded(self.verification.id, attempt.route))
+            self.after.append(Crowded(self.verification.id, attempt.route))
             return attempt._replace(retry_at=self.now + timedelta(seconds=pause))
         claimed = attempt._replace(
             tries=attempt.tries + 1,
@@ -294,7 +301,7 @@ class Case:
             retry_at=None,
         )
         last_step = attempt.step == len(self.plan.steps) - 1
-        self.tx.after.append(Handover(self.verification, claimed, sender, last_step))
+        self.after.append(Handover(self.verification, claimed, sender, last_step))
         return claimed
 
     def _withdraw(self, before: Attempt | None = None) -> None:
@@ -329,10 +336,10 @@ class Case:
         word: str | None = None,
         provider_time: str | None = None,
     ) -> None:
-        self.tx.log(
+        self._logged.append(
             Logged(
                 verification_id=self.verification.id,
-                number=self._log,
+                number=self.verification.log + len(self._logged),
                 attempt=ordinal,
                 before=before,
                 after=after,
@@ -343,7 +350,6 @@ class Case:
                 recorded_at=self.now,
             )
         )
-        self._log += 1
 
     def _note_moved(
         self, attempt: Attempt, moved: delivery.Transition, source: str, word: str | None
@@ -360,7 +366,7 @@ class Case:
             "word": word,
             "reason": attempt.reason,
         }
-        self.tx.after.append(Note("attempt_heard", facts))
+        self.after.append(Note("attempt_heard", facts))
 
 
 def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:

@@ -298,14 +298,17 @@ class Dispatcher:
         route = self._routes.get(attempt.route)
         if route is None or not isinstance(route.provider, Polls):
             return
-        request = route.provider.build_poll(str(attempt.id), attempt.reference)
-        if request is None:
-            return
         try:
+            request = route.provider.build_poll(str(attempt.id), attempt.reference)
+            if request is None:
+                return
             response = await route.transport.send(request, within=3.0, auth=route.provider.auth())
             heard = route.provider.parse_poll(response)
         except (NotSent, Lost) as error:
             self._log.warning("poll_failed", route=route.name, reason=error.reason)
+            return
+        except Exception as error:  # noqa: BLE001  no answer: the step falls back
+            self._log.error("poll_failed", route=route.name, problem=type(error).__name__)
             return
         if heard is not None:
             operation = Receive(route.name, attempt.account, attempt.id, (heard,), Source.POLL)
@@ -382,7 +385,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
         taken = case.tx.referenced(attempt.account, reference)
         if attempt.reference is not None or taken not in {None, attempt.id}:
             facts = {"attempt_id": str(attempt.id), "route": attempt.route}
-            case.tx.after.append(Note("reference_taken", facts, level="warning"))
+            case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
     attempt = case.hear(
         attempt,

@@ -169,7 +169,7 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
         return
     if item.state is None:
         facts = {"attempt_id": str(attempt.id), "route": attempt.route, "word": item.word}
-        tx.after.append(Note("receipt_without_state", facts, level="warning"))
+        case.after.append(Note("receipt_without_state", facts, level="warning"))
     case.receive(attempt, item, operation.source)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from gateway.domain.verification import Status
 from gateway.services import receive
-from gateway.services.case import GRACE, Case, Context, Gap
+from gateway.services.case import GRACE, Case, Context, Gap, Note
 from gateway.services.receive import Sweep
 from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
@@ -45,17 +45,25 @@ def apply(tx: Transaction, context: Context, operation: Wake, now: datetime) -> 
     looked = 0
     due = tx.due if operation.limit else ()
     for named in dict.fromkeys((*due, *operation.named)):
-        case = Case.open(tx, context, named, now)
-        if case is None or case.verification.status is not Status.PENDING:
-            continue
-        looked += 1
-        if named in operation.named:
-            _hurry(case)
-        case.decide()
-        case.close()
+        try:
+            looked += _look(tx, context, operation, named, now)
+        except Exception as error:  # noqa: BLE001  one odd row must not stop a hundred others
+            facts = {"verification_id": str(named), "problem": type(error).__name__}
+            tx.after.append(Note("look_failed", facts, level="error"))
     if operation.mark:
         tx.put_mark(Mark(PASS, now))
     return looked
+
+
+def _look(tx: Transaction, context: Context, operation: Wake, named: UUID, now: datetime) -> int:
+    case = Case.open(tx, context, named, now)
+    if case is None or case.verification.status is not Status.PENDING:
+        return 0
+    if named in operation.named:
+        _hurry(case)
+    case.decide()
+    case.close()
+    return 1
 
 
 def _hurry(case: Case) -> None:

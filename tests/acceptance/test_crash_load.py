@@ -45,7 +45,7 @@ async def test_f9_a_kill_under_load_loses_nothing_and_sends_nothing_twice(
     tmp_path: Path, migrated: Path
 ) -> None:
     async with gateway(tmp_path, migrated) as process:
-        process.providers.delay = 0.05
+        process.providers.delay = 0.2
         await process.start()
         acknowledged, _ = await storm(process)
         process.check()  # 0 submissions without a row, right after the kill

@@ -296,9 +296,7 @@ async def test_asking_again_never_ends_what_would_go_on(rig: Rig) -> None:
     answer = await again(rig, 60.5, workflow="sms")
 
     assert (429, "too_late") == (answer.status_code, answer.json()["code"])
-    assert sent["verification_id"] == answer.json().get(
-        "verification_id", sent["verification_id"]
-    )
+    assert sent["verification_id"] == answer.json().get("verification_id", sent["verification_id"])
 
 
 # F12: a code that was submitted verifies until it expires.
