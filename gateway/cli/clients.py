@@ -66,9 +66,10 @@ def add(
 @app.command("list")
 def list_(*, config: Config = None, as_json: Json = False) -> None:
     """List the clients and their keys' ids."""
-    from gateway.cli import upkeep
+    from gateway import app as wiring
+    from gateway.store import upkeep
 
-    with upkeep.opened(settings(config)) as engine:
+    with wiring.opened(settings(config)) as engine:
         found = upkeep.clients(engine)
     if as_json:
         dump([_shown(client, keys) for client, keys in found])
@@ -93,11 +94,11 @@ def revoke(
 ) -> None:
     """Revoke a key. A running gateway refuses it within five seconds."""
     from gateway import app as wiring
-    from gateway.cli import upkeep
     from gateway.domain import identity
+    from gateway.store import upkeep
 
     named = identity.parse(key_id)
-    with upkeep.opened(settings(config)) as engine:
+    with wiring.opened(settings(config)) as engine:
         key = next((k for _, keys in upkeep.clients(engine) for k in keys if k.id == named), None)
         if key is None:
             raise Failure(f"there is no key {key_id!r}; see: gateway client list", Code.NOT_FOUND)
@@ -138,7 +139,6 @@ async def new(loaded: "Settings", name: str, scopes: str) -> tuple[UUID, UUID, s
     import secrets
 
     from gateway import app as wiring
-    from gateway.cli import upkeep
     from gateway.domain.identity import uuid7
     from gateway.store import writes
     from gateway.store.engine import Conflict
@@ -149,7 +149,7 @@ async def new(loaded: "Settings", name: str, scopes: str) -> tuple[UUID, UUID, s
     client = Client(uuid7(now, secrets.token_bytes(10)), name, now)
     key_id = uuid7(now, secrets.token_bytes(10))
     row = ApiKey(key_id, client.id, auth.digest(key), scopes, now, None, None)
-    with upkeep.opened(loaded) as engine:
+    with wiring.opened(loaded) as engine:
         await engine.begin()
         try:
             writes.insert_client(engine, client, row)

@@ -8,8 +8,8 @@ import typer
 from gateway.cli.output import Config, Json, dump, say, settings
 
 if TYPE_CHECKING:
-    from gateway.cli.upkeep import Reindexed
     from gateway.config import Settings
+    from gateway.store.upkeep import Reindexed
 
 app = typer.Typer(
     help="The keyring, under which numbers are kept and codes are made.",
@@ -68,9 +68,10 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
     Whichever of the last two a crash kept from happening, a row tells which key it was made with.
     None: the rows were done already.
     """
+    from gateway import app as wiring
     from gateway import config as configuration
-    from gateway.cli import upkeep
     from gateway.domain.keyring import KeyringError
+    from gateway.store import upkeep
     from gateway.store.engine import StoreError
 
     file = loaded.keyring_file
@@ -80,7 +81,7 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
         configuration.propose_index_key(file)
     renewed = configuration.load_keyring(configuration.proposed_keyring(file))
     done = None
-    with upkeep.opened(loaded) as engine:
+    with wiring.opened(loaded) as engine:
         if not interrupted or not upkeep.indexed_by(engine, renewed):
             try:
                 done = asyncio.run(upkeep.reindex(engine, keyring, renewed))

@@ -34,12 +34,13 @@ def show(
     Of a number or reference the latest. Reads the database beside a running `serve` and changes
     nothing. Numbers are shown masked, codes never.
     """
+    from gateway import app as wiring
     from gateway import config as configuration
-    from gateway.cli import timeline, upkeep
+    from gateway.cli import timeline
     from gateway.store.reads import Reads
 
     loaded = settings(config)
-    with upkeep.opened(loaded) as engine:
+    with wiring.opened(loaded) as engine:
         keyring = configuration.load_keyring(loaded.keyring_file)
         reads = Reads(engine)
         found = _find(reads, keyring, loaded, named, 1 + history)

@@ -33,7 +33,8 @@ import pytest
 from rich.console import Console
 
 from gateway import app, config
-from gateway.cli import output, upkeep
+from gateway.cli import output
+from gateway.store import upkeep
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = [sys.executable, "-m", "gateway"]
@@ -53,7 +54,7 @@ steps = [{ channel = "sms", routes = ["octopush"] }]
 
 FORKS = """
 import atexit, json, os, sys, time, traceback
-import gateway.cli.upkeep, gateway.cli.timeline, gateway.web.schemas, alembic.command
+import gateway.store.upkeep, gateway.cli.timeline, gateway.web.schemas, alembic.command
 
 def child(asked):
     os.chdir(asked["cwd"])
@@ -687,7 +688,7 @@ def _die_after_the_commit(home: Home) -> None:
     loaded = _loaded(home)
     config.propose_index_key(loaded.keyring_file)
     renewed = config.load_keyring(config.proposed_keyring(loaded.keyring_file))
-    with upkeep.opened(loaded) as engine:
+    with app.opened(loaded) as engine:
         keyring = config.load_keyring(loaded.keyring_file)
         asyncio.run(upkeep.reindex(engine, keyring, renewed))
 

@@ -45,8 +45,8 @@ def outcomes(answers: list[httpx.Response]) -> dict[str, int]:
 
 
 async def test_f24_of_fifty_right_codes_at_once_one_is_right(rig: Rig) -> None:
-    """(Seen to fail without the look at the status in `domain.verification.check`, and without the
-    working copy that the decisions of a batch share.)"""
+    """(Seen to fail without the look at the status in `domain.verification.check`. Without the
+    working copy that the decisions of a batch share, the log's key still holds.)"""
     verification_id, code = await sent_with_code(rig)
     answers = await all_at_once(rig, verification_id, *[code] * 50)
     ends = [row for row in rig.record(verification_id).log if row.attempt is None]
@@ -222,7 +222,7 @@ async def test_f25_a_budget_is_a_numbers_and_a_clients_own(rig: Rig) -> None:
 
 async def test_f25_two_hundred_wrong_checks_at_once_do_not_overrun_the_budget(rig: Rig) -> None:
     """Two are left, and each of the batch sees what those before it spent (seen to fail without
-    the working copy that the decisions of a batch share)."""
+    the counter in the working copy, and without the look at it in `verify.apply_check`)."""
     await spend(rig, FAILURE_BUDGET - 2)
     verification_id, code = await sent_with_code(rig)
     answers = await all_at_once(rig, verification_id, *[wrong(code)] * 200)

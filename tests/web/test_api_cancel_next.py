@@ -142,7 +142,7 @@ async def accept(submission: Submission) -> httpx.Response:
 
 async def test_fifty_cancels_and_the_right_code_at_once_end_it_once(rig: Rig) -> None:
     """One of them comes first; nobody is told both (seen to fail without the look at the status in
-    `domain.verification.check`)."""
+    `verify.apply_cancel`)."""
     sent = await rig.send(workflow="sms")
     verification_id = sent["verification_id"]
     code = rig.transport.submissions[0].code

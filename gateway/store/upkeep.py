@@ -2,27 +2,20 @@
 indexes made anew. Cold paths, each a transaction of its own.
 """
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import asc, bindparam, delete, func, select, update
 
-from gateway import app
-from gateway.config import Settings
 from gateway.domain.keyring import Keyring
 from gateway.store import tables
-from gateway.store.engine import Read, SqliteEngine, StoreError, Write, columns_of, value
+from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client
 from gateway.store.writes import VERIFICATION, table
 
 CHUNK = 500  # rows in hand at once
-_TRIES = 10
-_PAUSE = 0.05  # seconds between two tries
 
 _API_KEY = table(tables.ApiKey)
 _COUNTER = table(tables.Counter)
@@ -81,36 +74,6 @@ _PUT_INDEX = Write(
 )
 _COUNTERS: Read[_Named] = Read(select(_COUNTER.c.key), _Named)
 _DROP_COUNTER = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
-
-
-@contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[SqliteEngine]:
-    """The database, its schema current. Raises SettingsError when it is not."""
-    engine = _patiently(lambda: _open(settings))
-    try:
-        yield engine
-    finally:
-        engine.close()
-
-
-def _open(settings: Settings) -> SqliteEngine:
-    app.check_schema(settings.database)
-    engine = SqliteEngine(settings.database)
-    try:
-        Reads(engine).clients()
-    except StoreError:
-        engine.close()
-        raise
-    return engine
-
-
-def _patiently(act: Callable[[], SqliteEngine]) -> SqliteEngine:
-    """Again while the file is locked: the last to leave it clears its WAL away."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(StoreError):
-            return act()
-        time.sleep(_PAUSE)
-    return act()
 
 
 def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:

@@ -1,0 +1,49 @@
+"""Putting it together: the wiring, the sandbox beside it, the data folder, the process."""
+
+from gateway.app.folder import (
+    alone,
+    check_schema,
+    keyring_problem,
+    make_folders,
+    opened,
+    prepare,
+)
+from gateway.app.process import (
+    bind,
+    port_of,
+    run,
+    serve,
+    serve_sandbox,
+    served,
+    server,
+    stop_signal,
+)
+from gateway.app.sandboxed import no_keyring, sandbox, sandbox_settings, with_sandbox
+from gateway.app.wiring import GRACE, Gateway, build, clock, doings, plans
+
+__all__ = [
+    "GRACE",
+    "Gateway",
+    "alone",
+    "bind",
+    "build",
+    "check_schema",
+    "clock",
+    "doings",
+    "keyring_problem",
+    "make_folders",
+    "no_keyring",
+    "opened",
+    "plans",
+    "port_of",
+    "prepare",
+    "run",
+    "sandbox",
+    "sandbox_settings",
+    "serve",
+    "serve_sandbox",
+    "served",
+    "server",
+    "stop_signal",
+    "with_sandbox",
+]

@@ -1,0 +1,115 @@
+"""The data folder: what must be in place on disk before a process may serve."""
+
+import contextlib
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from gateway import config
+from gateway.config import InUse, Settings, SettingsError
+from gateway.domain.keyring import Keyring, KeyringError
+from gateway.services.case import recipient_of
+from gateway.store import schema
+from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.reads import Reads
+
+
+def prepare(settings: Settings) -> Keyring:
+    """Data folder, keyring and schema, made on the first start of the embedded default.
+
+    Raises SettingsError when one of them is not usable, and for a schema that is not current.
+    """
+    make_folders(settings)
+    check_schema(settings.database, migrate_new=True)
+    problem = keyring_problem(settings)
+    if problem is not None:
+        raise SettingsError({str(settings.keyring_file): problem})
+    return config.load_keyring(settings.keyring_file, create=True)
+
+
+def keyring_problem(settings: Settings) -> str | None:
+    """Why the keyring must not be used with the database, asked of its newest verification.
+
+    Raises SettingsError when it cannot be read.
+    """
+    file = settings.keyring_file
+    if config.proposed_keyring(file).exists():
+        return "an index key was being replaced. Finish it: gateway keys reindex"
+    engine = SqliteEngine(settings.database)
+    try:
+        reads = Reads(engine)
+        newest = [record.verification for record in reads.records(reads.latest(1), log=False)]
+    finally:
+        engine.close()
+    if not file.exists():
+        lost = "is missing, and the database holds verifications that need it. Put it back"
+        return lost if newest else None
+    keyring = config.load_keyring(file)
+    for current in newest:
+        try:
+            number = recipient_of(keyring, current)
+        except KeyringError as error:
+            return f"is not the one of this database: {error}"
+        if number is not None and keyring.index("phone", number) != current.recipient_index:
+            return "is not the one of this database: its index key is another"
+    return None
+
+
+def make_folders(settings: Settings) -> None:
+    """The folders of the data and of the database. Raises SettingsError for an unusable one."""
+    for folder in dict.fromkeys((settings.data_dir, settings.database.parent)):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            problem = f"{folder} cannot be written to: {error.strerror}"
+            raise SettingsError({"data_dir": problem}) from None
+
+
+def check_schema(database: Path, *, migrate_new: bool = False) -> None:
+    """Raise SettingsError unless the schema is current; a new database is migrated on request."""
+    try:
+        found, wanted = schema.current(database), schema.head()
+        if found is None and migrate_new:
+            schema.upgrade(database)
+            return
+    except StoreError as error:
+        raise SettingsError({"database_url": str(error)}) from None
+    if found != wanted:
+        state = "has no schema" if found is None else f"is at migration {found}, not {wanted}"
+        problem = f"{database} {state}. Run: gateway migrate"
+        raise SettingsError({"database_url": problem})
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[IO[str]]:
+    """The lock of a data folder: one process serves, or replaces the index key.
+
+    Raises SettingsError when another process has it.
+    """
+    try:
+        lock = (folder / "gateway.lock").open("w")
+    except OSError as error:
+        problem = f"{folder} cannot be written to: {error.strerror}"
+        raise SettingsError({"data_dir": problem}) from None
+    with lock as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            problem = f"{folder} is in use by a running `gateway serve`. Stop it, or use another"
+            raise InUse({"data_dir": problem}) from None
+        yield opened
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[SqliteEngine]:
+    """The database for a command, its schema current. Raises SettingsError when it is not."""
+    check_schema(settings.database)
+    engine = SqliteEngine(settings.database)
+    try:
+        yield engine
+    finally:
+        engine.close()

@@ -1,0 +1,141 @@
+"""One process: its sockets, servers, signals, and a stop that loses nothing."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
+
+import uvicorn
+import uvloop
+
+from gateway.app.sandboxed import sandbox, sandbox_settings
+from gateway.app.wiring import GRACE, Gateway, build
+from gateway.config import Settings, SettingsError
+from gateway.domain.keyring import Keyring
+from gateway.sandbox import Sandbox, SandboxSettings
+
+T = TypeVar("T")
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: two of them run in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:
+    """A uvicorn server for an application, to be served on a socket that is bound already."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,  # addresses come from settings and callers, never from headers
+            timeout_graceful_shutdown=grace,
+            lifespan="auto",
+        )
+    )
+
+
+def bind(host: str, port: int, key: str = "--port") -> socket.socket:
+    """A listening socket. Raises SettingsError when the port is taken or not ours to take."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+    except OSError as error:
+        opened.close()
+        about_port = error.errno in {errno.EADDRINUSE, errno.EACCES}
+        hint = "Choose another port" if about_port else "Check the host"
+        problem = f"cannot listen on {host}:{port}: {error.strerror}. {hint}"
+        raise SettingsError({key: problem}) from None
+    opened.listen(2048)
+    return opened
+
+
+def port_of(opened: socket.socket) -> int:
+    """The port a socket is bound to."""
+    return int(opened.getsockname()[1])
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end on the loop that production runs on."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+async def serve(
+    settings: Settings,
+    keyring: Keyring,
+    listening: socket.socket,
+    world: socket.socket | None,
+    *,
+    started: Callable[[Gateway, Sandbox | None], None] | None = None,
+    timing: Mapping[str, Any] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox.
+
+    The sandbox ends last, so that submissions under way are answered.
+    """
+    stop = stop_signal()
+    async with contextlib.AsyncExitStack() as stack:
+        simulated = None
+        if world is not None:
+            given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
+            simulated = await stack.enter_async_context(sandbox(given))
+            await stack.enter_async_context(served(simulated.app, world, grace=1))
+        gateway = build(settings, keyring)
+        async with served(gateway.web, listening):
+            if started is not None:
+                started(gateway, simulated)
+            await stop.wait()
+
+
+async def serve_sandbox(
+    settings: SandboxSettings, listening: socket.socket, started: Callable[[], None]
+) -> None:
+    """Serve a sandbox alone, until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    async with sandbox(settings) as world, served(world.app, listening, grace=1):
+        started()
+        await stop.wait()
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    # What is loaded now stays; the collector need not walk it every few hundred objects.
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextlib.asynccontextmanager
+async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> AsyncGenerator[None]:
+    """An application served on a socket for as long as the block lasts."""
+    running = server(app, grace=grace)
+    task = asyncio.get_running_loop().create_task(running.serve(sockets=[listening]))
+    while not running.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    if task.done():
+        await task
+        raise SettingsError({"serve": "the application did not start; see the log above"})
+    try:
+        yield
+    finally:
+        running.should_exit = True
+        await task

@@ -1,0 +1,243 @@
+"""Wiring: Settings → Runtime → web application. The only module that knows all others."""
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from gateway.config import Settings
+from gateway.domain.keyring import Keyring
+from gateway.domain.workflow import Plan
+from gateway.ports import Transport
+from gateway.services import dispatch, receive, reconcile, send, verify
+from gateway.services.case import LEASE_MARGIN, Context, Outage
+from gateway.services.dispatch import Dispatcher
+from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
+from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.ledger import Doing, Ledger, Operation
+from gateway.store.reads import Reads
+from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.web.api import Api
+from gateway.web.auth import Keys
+from gateway.web.callbacks import Callbacks
+from gateway.web.edge import Edge
+from gateway.web.errors import http_error
+from gateway.web.probes import Probes
+from gateway.worker import Worker
+
+GRACE = 15  # seconds a clean stop gives requests and submissions under way
+LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
+
+
+def clock() -> datetime:
+    """Now, to the millisecond: what is stored is what was meant."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
+    """What each operation means. Facts come before deadlines; outcomes are never turned away."""
+
+    def doing(order: int, share: float, module_wants: Any, apply: Any) -> Doing:
+        def applied(tx: Any, operation: Any, now: datetime) -> Any:
+            return apply(tx, context, operation, now)
+
+        return Doing(order, share, module_wants, applied)
+
+    return {
+        dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
+        receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
+        receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
+        verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
+        verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
+        verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
+        send.Accept: doing(5, 0.75, send.wants, send.apply),
+        reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
+    }
+
+
+@dataclass
+class Gateway:
+    """One process's worth of gateway, put together and not yet started."""
+
+    settings: Settings
+    engine: SqliteEngine
+    ledger: Ledger
+    dispatcher: Dispatcher
+    runtime: Runtime
+    worker: Worker
+    transports: tuple[Transport, ...]
+    log: Any
+    web: ASGIApp = field(init=False)
+
+    async def start(self) -> None:
+        """Begin to write and to pass."""
+        self.ledger.start()
+        self.worker.start()
+
+    async def stop(self) -> None:
+        """Start nothing new, bring home what is on the wire, write what waits, let go."""
+        await self.worker.stop()
+        await self.dispatcher.drain(GRACE)
+        await self.ledger.close()
+        for transport in self.transports:
+            if isinstance(transport, HttpTransport):
+                await transport.aclose()
+        self.engine.close()
+        tally = self.ledger.tally
+        self.log.info(
+            "ledger_closed",
+            operations=tally.operations,
+            commits=tally.commits,
+            reruns=tally.reruns,
+        )
+
+
+def build(
+    settings: Settings,
+    keyring: Keyring,
+    *,
+    transport: Transport | None = None,
+    now: Callable[[], datetime] = clock,
+    monotonic: Callable[[], float] = time.monotonic,
+    after: Callable[[object], None] | None = None,
+) -> Gateway:
+    """Put a gateway together. `after` sees each item a committed batch left behind, before it is
+    followed: a seam for tests that stop the process at a marked point."""
+    log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
+    routes = _routes(settings, transport)
+    engine = SqliteEngine(settings.database)
+    reads = Reads(engine)
+    dispatcher = Dispatcher(
+        routes=routes,
+        keyring=keyring,
+        public_url=settings.public_url,
+        brand=settings.brand,
+        now=now,
+        monotonic=monotonic,
+        log=log,
+    )
+    outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
+    context = Context(
+        keyring=keyring,
+        leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
+        unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
+        entropy=os.urandom,
+        outage=outage,
+    )
+
+    def follow(items: Any) -> None:
+        if after is not None:
+            for item in items:
+                after(item)
+        dispatcher.follow(items)
+
+    ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
+    dispatcher.attach(ledger)
+    runtime = Runtime(
+        engine=engine,
+        ledger=ledger,
+        reads=reads,
+        keyring=keyring,
+        routes=routes,
+        workflows=_workflows(settings),
+        public_url=settings.public_url,
+        brand=settings.brand,
+        default_region=settings.default_region,
+        now=now,
+        outage=outage,
+    )
+    worker = Worker(runtime, log)
+    gateway = Gateway(
+        settings=settings,
+        engine=engine,
+        ledger=ledger,
+        dispatcher=dispatcher,
+        runtime=runtime,
+        worker=worker,
+        transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
+        log=log,
+    )
+    gateway.web = _web(gateway, monotonic)
+    return gateway
+
+
+def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
+    """The application: its lifespan starts and stops the gateway."""
+    runtime = gateway.runtime
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        await gateway.start()
+        yield
+        await gateway.stop()
+
+    api = Api(runtime, Keys(runtime.reads, runtime.now, monotonic))
+    callbacks = Callbacks(runtime)
+    ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
+    rest = Starlette(
+        routes=Probes(ready).routes(),
+        exception_handlers={HTTPException: http_error},
+        lifespan=lifespan,
+    )
+    rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
+    return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
+
+
+def _routes(settings: Settings, transport: Transport | None) -> dict[str, Route]:
+    made: dict[str, Route] = {}
+    for provider in settings.providers:
+        carrier = transport or HttpTransport(AiohttpTransport(limit=provider.concurrency))
+        made[provider.name] = Route(provider.name, provider, carrier)
+    return made
+
+
+def _workflows(settings: Settings) -> dict[str, Workflow]:
+    return {
+        name: Workflow(
+            name,
+            tuple(
+                Step(
+                    step.channel,
+                    step.routes,
+                    step.patience,
+                    step.until,
+                    step.on_failed,
+                    step.on_unknown,
+                )
+                for step in steps
+            ),
+        )
+        for name, steps in settings.workflows.items()
+    }
+
+
+def plans(settings: Settings) -> dict[str, Plan]:
+    """Every workflow as a plan, with the senders of no country in particular."""
+    routes = _routes(settings, None)
+    return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
+
+
+def _problems(
+    settings: Settings, reads: Reads, worker: Worker, now: Callable[[], datetime]
+) -> dict[str, str]:
+    """What keeps this process from being ready."""
+    problems = {}
+    try:
+        reads.soonest()
+    except StoreError as error:
+        problems["database"] = str(error)
+    if worker.last_pass is None:
+        problems["reconciler"] = "has not passed yet"
+    elif (now() - worker.last_pass).total_seconds() > LATE_PASS:
+        problems["reconciler"] = f"last passed at {worker.last_pass.isoformat()}"
+    return problems
