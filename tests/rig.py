@@ -44,6 +44,7 @@ from gateway.web import auth
 NUMBER = "+33612345678"
 CALLBACK_KEY = "callback-key-of-octopush"
 MESSENGER_SECRET = "messenger-callback-secret"
+PATIENCE = 20  # real seconds after which what is waited for will not come
 
 
 def template_database(folder: Path) -> Path:
@@ -232,8 +233,9 @@ class Rig:
     async def settle(self) -> None:
         """Until every submission under way has brought its outcome to disk."""
 
-        while self.gateway.dispatcher.under_way or self.gateway.ledger.depth:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while self.gateway.dispatcher.under_way or self.gateway.ledger.depth:  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
     async def reconcile(self, seconds: float = 0) -> int:
         """Let time pass, then the worker."""
@@ -293,10 +295,11 @@ class Rig:
 
     async def until(self, reached: Callable[[], bool], *working: "asyncio.Task[Any]") -> None:
         """Give the loop's other tasks their turns until it is so. A task that ends before fails."""
-        await asyncio.sleep(0)
-        while not reached():
-            assert not any(task.done() for task in working)
+        async with asyncio.timeout(PATIENCE):
             await asyncio.sleep(0)
+            while not reached():
+                assert not any(task.done() for task in working)
+                await asyncio.sleep(0)
 
     # The providers.
 

@@ -501,7 +501,7 @@ def test_a_route_with_a_mistake_is_not_unknown_besides(mistakes: Mistakes) -> No
     [
         (OCTOPUSH, "workflows.default"),
         (with_step('{ channel = "sms", routes = ["octopush"] }', "other"), "workflows.default"),
-        ("[workflows.default]\nsteps = []", "workflows.default.steps"),
+        (OCTOPUSH + "[workflows.default]\nsteps = []", "workflows.default.steps"),
     ],
 )
 def test_routes_need_a_default_workflow(mistakes: Mistakes, text: str, key: str) -> None:

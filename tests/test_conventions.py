@@ -41,7 +41,7 @@ CLOCKS = {
     "time.time_ns",
 }
 # Who may look at a clock, and why.
-CLOCKED = {"gateway/app.py": "the one place from which `now` comes"}
+CLOCKED = {"gateway/app/wiring.py": "the one place from which `now` comes"}
 
 
 def shown(path: Path) -> str:

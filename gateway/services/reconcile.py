@@ -22,6 +22,7 @@ PASS = "reconcile"  # the name of the mark  # noqa: S105 (no password)
 LIMIT = 100  # verifications a pass takes; with ten passes a second the bound after an outage
 MARK_EVERY = timedelta(seconds=2)  # how often the pass leaves its mark
 OUTAGE = timedelta(seconds=10)  # a gap between marks that counts as nobody having passed
+PUT_OFF = timedelta(seconds=60)  # until a row whose look failed is looked at again
 PARKED_FOR = timedelta(hours=72)  # how long a receipt waits for its reference
 PARKED_MOST = 10_000  # receipts kept aside per account
 
@@ -50,6 +51,7 @@ def apply(tx: Transaction, context: Context, operation: Wake, now: datetime) -> 
         except Exception as error:  # noqa: BLE001  one odd row must not stop a hundred others
             facts = {"verification_id": str(named), "problem": type(error).__name__}
             tx.after.append(Note("look_failed", facts, level="error"))
+            _put_off(tx, named, now)
     if operation.mark:
         tx.put_mark(Mark(PASS, now))
     return looked
@@ -64,6 +66,13 @@ def _look(tx: Transaction, context: Context, operation: Wake, named: UUID, now: 
     case.decide()
     case.close()
     return 1
+
+
+def _put_off(tx: Transaction, named: UUID, now: datetime) -> None:
+    """A row that cannot be decided goes to the end of the queue, or nobody behind it is seen."""
+    odd = tx.verification(named)
+    if odd is not None and odd.status is Status.PENDING:
+        tx.put(odd._replace(wake_at=now + PUT_OFF))
 
 
 def _hurry(case: Case) -> None:

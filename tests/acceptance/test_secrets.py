@@ -316,12 +316,15 @@ async def test_f44_equal_numbers_look_unlike_but_for_the_index(world: Rig) -> No
     assert one.salt != other.salt
 
 
-async def test_f44_the_files_of_a_running_gateway_are_its_owners_alone(world: Rig) -> None:
-    """The database holds no number in the clear; who asked for a code and when, it does."""
-    sent = await world.send(workflow="sms")
+@pytest.mark.parametrize(
+    "text",
+    ["+33612345678", "33612345678", "612345678", "6 12 34 56 78", "+33 6-12-34-56-78", OWN_CODE,
+     "8, 3, 0, 5, 1, 7, 4, 6, 2, 9", "830-517-462-9", "83 05 17 46 29"],
+)  # fmt: skip
+def test_f47_the_search_finds_a_number_and_a_code_in_any_spelling(text: str) -> None:
+    places = {"here": b"\x00word" + text.encode() + b"word\xff", "there": b"+33 6\xe2\x80\xa2 78"}
 
-    assert world.record(sent["verification_id"]).verification.recipient_sealed is not None
-    assert [] == found({NUMBERS[0]}, files(world))
+    assert {"here"} == {place for place, _ in found({NUMBERS[0], OWN_CODE}, places)}
 
 
 # --- F46 ----------------------------------------------------------------------------------------

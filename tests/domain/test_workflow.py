@@ -178,6 +178,24 @@ def test_what_the_person_asked_for_is_sent_though_the_message_before_arrived(
     )
 
 
+def test_a_refused_resend_is_repeated_though_the_message_before_arrived() -> None:
+    attempts = [
+        make_attempt(state=State.DELIVERED),
+        refused_attempt(resend=1, cause=Cause.RESEND, queued_at=after(40), retry_at=after(41)),
+    ]
+
+    assert Send(0, SMS, Cause.REFUSED, resend=1) == decided(attempts, 41)
+
+
+def test_a_resend_that_left_is_not_followed_when_the_message_before_arrived() -> None:
+    attempts = [
+        make_attempt(state=State.DELIVERED),
+        make_attempt(resend=1, cause=Cause.RESEND, queued_at=after(40)),
+    ]
+
+    assert EXPIRY == decided(attempts, 110)
+
+
 def test_a_message_that_still_waits_is_not_sent_once_the_one_before_arrived() -> None:
     """A fallback nobody asked for, made before the receipt came."""
     attempts = [
@@ -840,6 +858,12 @@ def test_each_step_starts_when_the_patience_of_all_before_it_is_over() -> None:
     assert [0, 120, 180] == starts(plan)
 
 
+def test_a_step_that_is_asked_after_starts_the_next_one_later() -> None:
+    plan = make_plan(make_step(patience=120), make_step(POLLED), make_step(VOICE))
+
+    assert [0, 120, 180 + POLL_SECONDS] == starts(plan)
+
+
 @pytest.mark.parametrize(("ttl", "expected"), [(600, None), (210, None), (209, 2), (149, 1)])
 def test_a_step_that_could_not_start_in_time_is_found(ttl: int, expected: int | None) -> None:
     plan = make_plan(make_step(patience=120), make_step(patience=60), make_step(patience=5))
@@ -1195,7 +1219,6 @@ def test_silence_in_every_step_falls_back_through_all_of_them_in_order(
                 attempts.append(
                     make_attempt(step=step, route=route.name, queued_at=now, overdue_at=overdue_at)
                 )
-    pause = POLL_SECONDS if polls else 0
-    expected = [after(start + at * pause) for at, start in enumerate(starts(plan))]
+    expected = [after(second) for second in starts(plan)]
 
     assert expected == [attempt.queued_at for attempt in attempts]

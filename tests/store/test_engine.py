@@ -17,9 +17,9 @@ from gateway.store import tables, writes
 from gateway.store.engine import (
     BATCH,
     ByKeys,
-    CommitRefused,
     Conflict,
     Read,
+    Refused,
     SqliteEngine,
     StoreError,
     Write,
@@ -448,7 +448,7 @@ async def test_a_refused_commit_is_told_from_other_errors(engine: SqliteEngine) 
     await engine.begin()
     engine._writer.execute("PRAGMA defer_foreign_keys = ON")
     writes.insert_verifications(engine, [make_verification()])
-    with pytest.raises(CommitRefused, match="FOREIGN KEY"):
+    with pytest.raises(Refused, match="FOREIGN KEY"):
         await engine.commit()
 
     engine.rollback()
@@ -461,7 +461,7 @@ async def test_after_a_refused_commit_there_is_nothing_and_work_goes_on(
     engine._writer.execute("PRAGMA defer_foreign_keys = ON")
     engine.run(INSERT, [A])
     writes.insert_verifications(engine, [make_verification()])
-    with pytest.raises(CommitRefused):
+    with pytest.raises(Refused):
         await engine.commit()
     engine.rollback()
     await stored(engine, B)
