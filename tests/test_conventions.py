@@ -57,58 +57,63 @@ def nodes(path: Path, kind: type[Node]) -> Iterator[Node]:
     return (node for node in ast.walk(tree_of(path)) if isinstance(node, kind))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_every_module_says_what_is_in_it(path: Path) -> None:
-    assert ast.get_docstring(tree_of(path))
+def test_every_module_says_what_is_in_it() -> None:
+    assert [] == [shown(path) for path in MODULES if not ast.get_docstring(tree_of(path))]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_a_long_module_gives_its_reason_at_the_top(path: Path) -> None:
+def test_a_long_module_gives_its_reason_at_the_top() -> None:
     """In its docstring, with the word `lines`."""
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    docstring = ast.get_docstring(tree_of(path)) or ""
+    long = [
+        path for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST
+    ]
 
-    assert lines <= LONGEST or "lines" in docstring
-
-
-@pytest.mark.parametrize("path", EVERYWHERE, ids=shown)
-def test_every_module_has_a_name_that_tells_something(path: Path) -> None:
-    parts = {path.stem, *path.relative_to(ROOT).parts[:-1]}
-
-    assert set() == parts & NAMELESS
+    assert [] == [
+        shown(path) for path in long if "lines" not in (ast.get_docstring(tree_of(path)) or "")
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_nobody_but_the_wiring_looks_at_a_clock(path: Path) -> None:
+def test_every_module_has_a_name_that_tells_something() -> None:
+    assert [] == [
+        shown(path)
+        for path in EVERYWHERE
+        if {path.stem, *path.relative_to(ROOT).parts[:-1]} & NAMELESS
+    ]
+
+
+def test_nobody_but_the_wiring_looks_at_a_clock() -> None:
     """The linter bans two spellings; this looks for all of them, and for the ban being lifted."""
-    looked = {
-        named
+    looking = {
+        shown(path)
+        for path in MODULES
         for node in nodes(path, ast.Attribute)
-        if (named := ".".join(ast.unparse(node).split(".")[-2:])) in CLOCKS
+        if ".".join(ast.unparse(node).split(".")[-2:]) in CLOCKS
     } | {
-        alias.name
+        shown(path)
+        for path in MODULES
         for node in nodes(path, ast.ImportFrom)
         for alias in node.names
         if node.module == "time" and alias.name.startswith("time")
     }
 
-    assert not looked or shown(path) in CLOCKED
+    assert set(CLOCKED) == looking
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_only_writes_changes_attempts(path: Path) -> None:
-    """A state changes in `store/writes.move` alone: nowhere else is the table updated, by a Core
-    statement or in SQL."""
+def changes_to_attempts(path: Path) -> list[str]:
+    """Updates of the table by a Core statement, and anything written into it in SQL."""
     updates = [
         ast.unparse(call)
         for call in nodes(path, ast.Call)
         if ast.unparse(call.func).split(".")[-1] == "update"
         and any("attempt" in ast.unparse(argument).lower() for argument in call.args)
     ]
-    in_sql = CHANGES_ATTEMPTS.findall(path.read_text(encoding="utf-8"))
-    expected = ["update(ATTEMPT)"] * 2 if shown(path) == "gateway/store/writes.py" else []
+    return updates + CHANGES_ATTEMPTS.findall(path.read_text(encoding="utf-8"))
 
-    assert expected == updates + in_sql
+
+def test_only_writes_changes_attempts() -> None:
+    """A state changes in `store/writes.move` alone."""
+    found = {shown(path): changes for path in MODULES if (changes := changes_to_attempts(path))}
+
+    assert {"gateway/store/writes.py": ["update(ATTEMPT)"] * 2} == found
 
 
 def test_the_statements_that_change_a_state_are_run_by_move_alone() -> None:
@@ -132,10 +137,10 @@ def test_the_statements_that_change_a_state_are_run_by_move_alone() -> None:
     assert updating
 
 
-@pytest.mark.parametrize("path", MODULES, ids=shown)
-def test_nobody_takes_a_private_statement_from_writes(path: Path) -> None:
+def test_nobody_takes_a_private_statement_from_writes() -> None:
     taken = [
-        alias.name
+        (shown(path), alias.name)
+        for path in MODULES
         for node in nodes(path, ast.ImportFrom)
         for alias in node.names
         if node.module == "gateway.store.writes" and alias.name.startswith("_")

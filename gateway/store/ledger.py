@@ -74,11 +74,66 @@ class _Row:
     touched: set[int] = field(default_factory=set)  # places in `attempts`
 
 
+class Recent:
+    """What this process wrote last: the next step of a verification, mostly moments later, need not
+    read it again. `version` guards it: where somebody else has written since, the batch conflicts,
+    all of this is forgotten, and it is decided again on what is really there.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._rows: dict[UUID, tuple[Verification, list[Attempt]]] = {}
+        self._owners: dict[UUID, UUID] = {}
+        self._references: dict[tuple[str, str], UUID] = {}
+
+    def row(self, named: UUID) -> "_Row | None":
+        found = self._rows.get(named)
+        if found is None:
+            return None
+        verification, attempts = found
+        return _Row(verification, list(attempts), True, [one.state for one in attempts])
+
+    def owner(self, attempt_id: UUID) -> UUID | None:
+        return self._owners.get(attempt_id)
+
+    def referenced(self, pair: tuple[str, str]) -> UUID | None:
+        """The verification whose attempt carries that (account, reference)."""
+        return self._references.get(pair)
+
+    def put(self, row: "_Row") -> None:
+        """A row as it has just been committed."""
+        current = row.verification
+        if row.stored and row.changed:  # the statement has counted its version up
+            current = current._replace(version=current.version + 1)
+        self._rows.pop(current.id, None)
+        self._rows[current.id] = current, row.attempts
+        for attempt in row.attempts:
+            self._owners[attempt.id] = current.id
+            if attempt.reference is not None:
+                self._references[attempt.account, attempt.reference] = current.id
+        if len(self._rows) > self._most:
+            self._forget(next(iter(self._rows)))
+
+    def _forget(self, oldest: UUID) -> None:
+        for attempt in self._rows.pop(oldest)[1]:
+            self._owners.pop(attempt.id, None)
+            if attempt.reference is not None:
+                self._references.pop((attempt.account, attempt.reference), None)
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._owners.clear()
+        self._references.clear()
+
+
 class Transaction:
     """The working copy of one batch: every decision sees those before it."""
 
-    def __init__(self, slots: dict[str, int], plans: dict[bytes, Plan]) -> None:
+    def __init__(
+        self, slots: dict[str, int], plans: dict[bytes, Plan], recent: Recent | None = None
+    ) -> None:
         self.slots = slots
+        self._recent = recent or Recent()
         self.plans = plans
         self.after: list[object] = []  # what to do once it is committed
         self.due: list[UUID] = []
@@ -203,44 +258,68 @@ class Transaction:
         running = {index: None for want in wanted for index in want.running}
         due = sum(want.due for want in wanted)
         if attempts:
-            ids |= dict.fromkeys(engine.load(reads.OWNERS, list(attempts)))
+            ids |= self._owners_of(engine, list(attempts))
         if references:
-            texts = list(dict.fromkeys(reference for _, reference in references))
-            pairs = engine.load(reads.OWNERS_BY_REFERENCE, texts)
-            ids |= {owner: None for account, text, owner in pairs if (account, text) in references}
-            for kept in engine.load(reads.KEPT_BY_REFERENCE, texts):
-                if kept.reference is not None:
-                    self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+            ids |= self._owners_by(engine, list(references))
         if due:
             self.due = engine.load_one(reads.DUE, now, due)
             ids |= dict.fromkeys(self.due)
-        found = engine.load(reads.VERIFICATIONS, list(ids))
+        unread = []
+        for named in ids:
+            row = self._recent.row(named)
+            if row is None:
+                unread.append(named)
+            else:
+                self._hold(row)
+        found = engine.load(reads.VERIFICATIONS, unread)
         if running:
             found += engine.load(reads.RUNNING, list(running))
-        if found:
-            self._take(engine, found)
+        self._take(engine, found)
         keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
         self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
 
+    def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
+        known = {named: self._recent.owner(named) for named in attempts}
+        unread = [named for named, owner in known.items() if owner is None]
+        owners = [owner for owner in known.values() if owner is not None]
+        return dict.fromkeys([*owners, *engine.load(reads.OWNERS, unread)])
+
+    def _owners_by(
+        self, engine: SqliteEngine, references: Sequence[tuple[str, str]]
+    ) -> dict[UUID, None]:
+        """The verifications that these name, and what is kept aside under them."""
+        texts = list(dict.fromkeys(reference for _, reference in references))
+        for kept in engine.load(reads.KEPT_BY_REFERENCE, texts):
+            if kept.reference is not None:
+                self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+        known = {pair: self._recent.referenced(pair) for pair in references}
+        unread = [reference for (_, reference), owner in known.items() if owner is None]
+        owners = [owner for owner in known.values() if owner is not None]
+        for account, text, owner in engine.load(reads.OWNERS_BY_REFERENCE, unread):
+            if (account, text) in known:
+                owners.append(owner)
+        return dict.fromkeys(owners)
+
     def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
-        for verification in found:
-            if verification.id not in self._rows:
-                self._hold(_Row(verification, [], stored=True, states=[]))
-        attempts = engine.load(reads.ATTEMPTS, list(self._rows))
-        attempts.sort(key=_ordinal)
-        for attempt in attempts:
+        fresh = {one.id: one for one in found if one.id not in self._rows}
+        for verification in fresh.values():
+            self._rows[verification.id] = _Row(verification, [], stored=True, states=[])
+        for attempt in sorted(engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
             row = self._rows[attempt.verification_id]
             row.attempts.append(attempt)
             row.states.append(attempt.state)
-            self._owner[attempt.id] = attempt.verification_id
-            if attempt.reference is not None:
-                self._by_reference[attempt.account, attempt.reference] = attempt.id
+        for named in fresh:
+            self._hold(self._rows[named])
         missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
         for digest, plan in engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
 
     def _hold(self, row: _Row) -> None:
         self._rows[row.verification.id] = row
+        for attempt in row.attempts:
+            self._owner[attempt.id] = attempt.verification_id
+            if attempt.reference is not None:
+                self._by_reference[attempt.account, attempt.reference] = attempt.id
         if row.verification.status is Status.PENDING:
             self._running.setdefault(row.verification.recipient_index, []).append(row)
 
@@ -263,6 +342,12 @@ class Transaction:
             writes.put_counters(engine, list(self._new_counters.values()))
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
+
+    def remember(self) -> None:
+        """Keep what was written for the next batches. Called once it is committed."""
+        for row in self._rows.values():
+            if row.changed or row.touched:
+                self._recent.put(row)
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []
@@ -325,6 +410,7 @@ class Ledger:
         self._queue: deque[_Entry] = deque()
         self._filled = asyncio.Event()
         self._plans: dict[bytes, Plan] = {}
+        self._recent = Recent()
         self._now: datetime | None = None
         self._closing = False
         self._running: asyncio.Task[None] | None = None
@@ -387,10 +473,12 @@ class Ledger:
                 after = await self._attempt(batch)
             except Refused as error:
                 self._engine.rollback()
+                self._recent.clear()
                 _refuse(batch, error)
                 return
             except Exception as error:  # noqa: BLE001  no defect in one operation stops the ledger
                 self._engine.rollback()
+                self._recent.clear()
                 self.tally.reruns += 1
                 failure = error
             else:
@@ -407,7 +495,7 @@ class Ledger:
         """One transaction: load, decide, write, commit."""
         await self._engine.begin()
         now = self._tick()
-        tx = Transaction(self._slots(), dict(self._plans))
+        tx = Transaction(self._slots(), dict(self._plans), self._recent)
         tx.load(self._engine, [entry.doing.wants(entry.operation) for entry in batch], now)
         for entry in batch:
             entry.result = entry.failure = None
@@ -418,6 +506,7 @@ class Ledger:
         tx.write(self._engine)
         await self._engine.commit()
         self._plans = tx.plans
+        tx.remember()
         self.tally.operations += len(batch)
         self.tally.commits += 1
         return tx.after

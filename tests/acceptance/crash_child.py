@@ -79,7 +79,7 @@ def settings(folder: Path, port: int, provider_port: int) -> Settings:
         "calm": (step("sms", "octopush", 120), voice),
         "patient": (step("sms", "octopush", LONG_PATIENCE), voice),
         "chat": (
-            step("messenger", "messenger", PATIENCE, Until.READ),
+            step("messenger", "messenger", LONG_PATIENCE, Until.READ),
             step("sms", "octopush", LONG_PATIENCE),
         ),
     }

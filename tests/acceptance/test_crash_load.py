@@ -16,7 +16,7 @@ SENDS = 300
 SEEN = 60  # submissions the provider has seen when the process is killed
 RECOVERED = TIMEOUT + LEASE_MARGIN + POLL_SECONDS + 15  # seconds until the last is on its way
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def numbers() -> list[str]:

@@ -123,18 +123,15 @@ def test_each_cause_has_its_words(cause: Cause, expected: str) -> None:
     assert sentence.endswith(expected)
 
 
-@pytest.mark.parametrize(
-    ("state", "outcome", "cause", "channel"),
-    list(itertools.product(State, [None, *Outcome], Cause, ["sms", "email", "pigeon"])),
-)
-def test_every_attempt_there_can_be_has_a_sentence(
-    state: State, outcome: Outcome | None, cause: Cause, channel: str
-) -> None:
-    sentence = first_sentence(
-        make_attempt(state=state, outcome=outcome, cause=cause, channel=channel)
-    )
+@pytest.mark.parametrize("state", State)
+def test_every_attempt_there_can_be_has_a_sentence(state: State) -> None:
+    kinds = itertools.product([None, *Outcome], Cause, ["sms", "email", "pigeon"])
+    sentences = [
+        first_sentence(make_attempt(state=state, outcome=outcome, cause=cause, channel=channel))
+        for outcome, cause, channel in kinds
+    ]
 
-    assert SENTENCE.fullmatch(sentence)
+    assert [] == [sentence for sentence in sentences if not SENTENCE.fullmatch(sentence)]
 
 
 @pytest.mark.parametrize("status", ENDS)

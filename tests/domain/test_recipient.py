@@ -147,18 +147,14 @@ def test_a_country_code_shared_by_several_gives_the_one_of_the_number(
     assert Phone(text, region) == parse(text)
 
 
-@pytest.mark.parametrize(
-    "example", EVERY_KIND, ids=lambda example: f"{example.region}{example.e164}"
-)
-def test_every_example_of_every_numbering_plan_is_read_alike_however_it_is_spaced(
-    example: Example,
-) -> None:
-    assert answer(example.international) == answer(example.e164)
+def test_every_example_of_every_numbering_plan_is_read_alike_however_it_is_spaced() -> None:
+    assert [] == [
+        example for example in EVERY_KIND if answer(example.international) != answer(example.e164)
+    ]
 
 
-@pytest.mark.parametrize("example", MOBILES, ids=lambda example: example.region)
-def test_the_mobile_numbers_of_every_country_are_read_as_they_are(example: Example) -> None:
-    assert example.e164 == parse(example.e164).e164
+def test_the_mobile_numbers_of_every_country_are_read_as_they_are() -> None:
+    assert [] == [example for example in MOBILES if parse(example.e164).e164 != example.e164]
 
 
 @given(numbers(), st.lists(st.sampled_from(["", " ", "-"]), min_size=20, max_size=20))

@@ -884,7 +884,7 @@ def test_a_route_the_plan_does_not_have_is_said_so() -> None:
 # part from Hypothesis a question costs fifty times as much, and these laws want many of them.
 
 seeds = st.integers(0, 2**48)
-MANY = settings(max_examples=1000)
+MANY = settings(max_examples=500)
 
 _STANDINGS = [
     (State.QUEUED, None),

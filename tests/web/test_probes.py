@@ -7,7 +7,7 @@ import pytest
 from rig import Rig
 
 from gateway import __version__
-from gateway.app import LATE_PASS
+from gateway.app.wiring import LATE_PASS
 
 Passed = Callable[[], Awaitable[None]]
 
