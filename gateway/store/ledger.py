@@ -22,7 +22,7 @@ from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
-from gateway.store.engine import BATCH, Refused, SqliteEngine, StoreError
+from gateway.store.engine import BATCH, Conflict, Refused, SqliteEngine, StoreError
 from gateway.store.records import Kept, Logged, Mark, StoredPlan
 
 R = TypeVar("R")
@@ -207,6 +207,8 @@ class Transaction:
         if at == len(row.attempts):
             row.attempts.append(attempt)
             self._owner[attempt.id] = attempt.verification_id
+        elif row.attempts[at].id != attempt.id:
+            raise Conflict(f"ordinal {attempt.ordinal} is another attempt's")
         else:
             row.attempts[at] = attempt
         row.touched.add(at)
@@ -501,6 +503,8 @@ class Ledger:
             entry.result = entry.failure = None
             try:
                 entry.result = entry.doing.apply(tx, entry.operation, now)
+            except Conflict:
+                raise  # the batch is decided again
             except Exception as error:  # noqa: BLE001  its own sender gets it, nobody else
                 entry.failure = error
         tx.write(self._engine)

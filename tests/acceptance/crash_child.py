@@ -77,7 +77,7 @@ def settings(folder: Path, port: int, provider_port: int) -> Settings:
         "default": (step("sms", "octopush", PATIENCE), voice),
         "quick": (step("sms", "octopush", PATIENCE), voice),
         "calm": (step("sms", "octopush", 120), voice),
-        "patient": (step("sms", "octopush", LONG_PATIENCE), voice),
+        "patient": (step("sms", "octopush", 60), voice),
         "chat": (
             step("messenger", "messenger", LONG_PATIENCE, Until.READ),
             step("sms", "octopush", LONG_PATIENCE),

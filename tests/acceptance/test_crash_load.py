@@ -44,6 +44,7 @@ async def storm(process: Process) -> tuple[dict[str, str], int]:
 async def test_f9_a_kill_under_load_loses_nothing_and_sends_nothing_twice(
     tmp_path: Path, migrated: Path
 ) -> None:
+    """(Seen to fail with `idempotent = True` at a provider that takes no idempotency key.)"""
     async with gateway(tmp_path, migrated) as process:
         process.providers.delay = 0.2
         await process.start()

@@ -35,7 +35,7 @@ def ids(process: Process) -> list[str]:
 
 async def test_a_clean_stop_under_load_keeps_every_promise(tmp_path: Path, migrated: Path) -> None:
     """Acknowledged is stored; what was on the wire has its outcome; what was not yet is sent by the
-    next process, and all of it exactly once.
+    next process, and all of it exactly once (seen to fail without `dispatcher.drain`).
     """
     async with gateway(tmp_path, migrated) as process:
         process.providers.delay = 0.3

@@ -185,6 +185,13 @@ def test_a_token_with_any_one_character_changed_is_nobody_s() -> None:
     assert [] == [one for one in altered if RING.attempt_of(one) is not None]
 
 
+@pytest.mark.parametrize("at", [0, 21, 42])
+def test_a_token_with_a_character_of_no_token_is_nobody_s(at: int) -> None:
+    token = RING.token(NAMED)
+
+    assert RING.attempt_of(f"{token[:at]}!{token[at + 1 :]}") is None
+
+
 @pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t + "A", lambda t: t + "="])
 def test_a_token_of_another_length_is_nobody_s(change: object) -> None:
     assert callable(change)

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 from rig import CALLBACK_KEY, Rig
 
-from gateway.domain.delivery import RANKS, State
+from gateway.domain.delivery import Outcome, State
 from gateway.domain.verification import MAX_CHECKS, MIN_LIFE
 from gateway.domain.workflow import MAX_ATTEMPTS, MAX_TRIES
 from gateway.ports import Lost, NotSent, Response
@@ -77,6 +77,8 @@ class Machine(RuleBasedStateMachine):
         self.verified: Counter[str] = Counter()
         self.checked: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()  # resends and nexts that were answered 202
+        self.heard: set[str] = set()  # attempts a receipt told of while their call was under way
+        self.arrived: dict[str, tuple[int, int]] = {}  # asked and attempts when a step was satisfied
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it, and let what it led to come to rest."""
@@ -216,6 +218,8 @@ class Machine(RuleBasedStateMachine):
             answer = self.do(post())
             assert answer.status_code == (401 if forged else 200)
             self.posted[submission.attempt_id] += not forged
+        if not forged and any(submission is hung for hung, _ in self.hanging):
+            self.heard.add(submission.attempt_id)
 
     def octopush(
         self, submission: Submission, word: str, *, forged: bool
@@ -310,6 +314,31 @@ class Machine(RuleBasedStateMachine):
             assert len(sent) <= wanted + min(lost, 1 + self.asked[named])
 
     @invariant()
+    def what_has_arrived_is_not_followed_by_more(self) -> None:
+        """Save by what the person or the client asks for."""
+        for record in self.records():
+            named = str(record.verification.id)
+            last = record.attempts[-1]
+            wanted = {"delivered": State.DELIVERED, "read": State.READ}
+            if any(
+                attempt.state.reaches(wanted[record.plan.steps[attempt.step].until])
+                for attempt in record.attempts
+            ):
+                now = (self.asked[named], len(record.attempts))
+                before = self.arrived.get(named)
+                if before is not None and before[0] == now[0]:
+                    assert before == now
+                elif not last.waiting and not last.refused:
+                    self.arrived[named] = now
+
+    @invariant()
+    def nothing_is_taken_for_refused_that_somebody_has_heard_of(self) -> None:
+        for record in self.records():
+            for attempt in record.attempts:
+                if str(attempt.id) in self.heard:
+                    assert attempt.outcome in {None, Outcome.ACCEPTED, Outcome.UNKNOWN}
+
+    @invariant()
     def checks_are_counted_and_never_exceed_their_budget(self) -> None:
         for record in self.records():
             named = str(record.verification.id)
@@ -330,7 +359,7 @@ class Machine(RuleBasedStateMachine):
         for record in self.records():
             for attempt in record.attempts:
                 before = self.states.get(str(attempt.id), State.QUEUED)
-                assert RANKS[attempt.state] >= RANKS[before]
+                assert attempt.state.rank >= before.rank
                 self.states[str(attempt.id)] = attempt.state
 
     @invariant()

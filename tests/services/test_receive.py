@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import CALLBACK_KEY, MESSENGER_SECRET, Rig, make_settings
 
-from gateway.domain.delivery import RANKS, State
+from gateway.domain.delivery import State
 from gateway.ports import Lost, NotSent
 from gateway.services import reconcile
 from gateway.services.case import Note
@@ -251,8 +251,8 @@ async def test_f3_any_order_and_repetition_of_receipts_ends_the_same(
         recorded = heard(rig.record(sent["verification_id"]))
         assert len(order) == len(recorded) + attempt.repeats
         ends.append((attempt.state, sorted(attempt.words.split("\n"))))
-    best = max((WORDS[word] for word in words), key=RANKS.__getitem__)
-    wanted = best if RANKS[best] > RANKS[State.SENT] else State.SENT
+    best = max((WORDS[word] for word in words), key=lambda state: state.rank)
+    wanted = best if best.rank > State.SENT.rank else State.SENT
 
     assert ends[0] == ends[1]
     assert wanted is ends[0][0]

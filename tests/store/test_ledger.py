@@ -31,14 +31,14 @@ from factories import (
 )
 from fakes import START, Clock
 
-from gateway.domain.delivery import State
+from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Unavailable
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import writes
 from gateway.store.engine import BATCH, SqliteEngine, StoreError
-from gateway.store.ledger import Doing, Ledger, Operation, Transaction, Wants
-from gateway.store.reads import COUNTERS, VERIFICATIONS, Reads
+from gateway.store.ledger import Doing, Ledger, Operation, Recent, Transaction, Wants, _Row
+from gateway.store.reads import ATTEMPTS, COUNTERS, VERIFICATIONS, Reads
 from gateway.store.records import Mark
 
 CAPACITY = 8
@@ -137,6 +137,10 @@ class Desk:
         self.engine._writer.execute("PRAGMA defer_foreign_keys = ON")
         orphan(tx, now)
 
+    def refuse_rows(self, tx: Transaction, now: datetime) -> None:
+        """A row whose missing client is looked for at once."""
+        orphan(tx, now)
+
     def counted(self, key: bytes = KEY) -> int:
         """What the counter is in the database."""
         return sum(one.count for one in self.engine.fetch_by(COUNTERS, [key]))
@@ -209,6 +213,13 @@ def following(item: object) -> Act:
 def putting(verification: Verification) -> Act:
     def act(tx: Transaction, now: datetime) -> None:
         tx.put(verification)
+
+    return act
+
+
+def putting_attempt(attempt: Attempt) -> Act:
+    def act(tx: Transaction, now: datetime) -> None:
+        tx.put_attempt(attempt)
 
     return act
 
@@ -845,6 +856,22 @@ async def test_an_attempt_just_made_is_known_by_id_and_reference(loaded: Loaded)
     assert (loaded.verification.id, made.id) == seen
 
 
+async def test_an_ordinal_is_given_once_within_a_batch_too(loaded: Loaded) -> None:
+    """F6: two decisions that saw the same number of attempts. One wins, the other is refused; its
+    attempt does not take the place of the first, whose message is on its way."""
+    one = loaded.verification
+    rivals = [make_attempt(verification_id=one.id, ordinal=3) for _ in range(2)]
+    needs = Wants(verifications=(one.id,))
+    await asyncio.gather(
+        *(loaded.desk.ledger.submit(Send(putting_attempt(rival), needs)) for rival in rivals),
+        return_exceptions=True,
+    )
+    record = loaded.desk.reads.record(one.id)
+
+    assert record is not None
+    assert [FIRST.id, SECOND.id, rivals[0].id] == [attempt.id for attempt in record.attempts]
+
+
 async def test_attempts_and_their_log_are_written_with_them(loaded: Loaded) -> None:
     one = loaded.verification
     read = FIRST._replace(verification_id=one.id, state=State.READ)
@@ -914,3 +941,148 @@ async def test_a_mark_is_made_with_the_batch(desk: Desk) -> None:
     await desk.batch(Send(lambda tx, now: tx.put_mark(Mark("reconcile", now))))
 
     assert START == desk.reads.mark("reconcile")
+
+
+# What is remembered of the batches before.
+
+
+def in_memory_and_on_disk(desk: Desk, of: Verification) -> Act:
+    """What a decision sees of a verification, and what is really there."""
+
+    def look(tx: Transaction, now: datetime) -> tuple[object, object]:
+        stored = desk.engine.load(VERIFICATIONS, [of.id])
+        attempts = sorted(desk.engine.load(ATTEMPTS, [of.id]), key=lambda one: one.ordinal)
+        return (tx.verification(of.id), tx.attempts(of.id)), (stored[0], attempts)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        lambda one: Wants(verifications=(one.id,)),
+        lambda one: Wants(attempts=(FIRST.id,)),
+        lambda one: Wants(references=(("octopush", "sms_1"),)),
+        lambda one: Wants(running=(one.recipient_index,)),
+        lambda one: Wants(due=9),
+    ],
+    ids=["id", "attempt", "reference", "number", "due"],
+)
+async def test_what_is_remembered_is_what_is_stored(
+    desk: Desk, needs: Callable[[Verification], Wants]
+) -> None:
+    """Through three writes: made, changed, and told news of."""
+    made = make_verification(wake_at=START)
+    first, second = (one._replace(verification_id=made.id) for one in (FIRST, SECOND))
+    wanted = needs(made)
+    desk.ledger.start()
+
+    def change(tx: Transaction, now: datetime) -> None:
+        held = tx.verification(made.id)
+        assert held is not None
+        tx.put(held._replace(checks_used=1), [second])
+
+    await desk.ledger.submit(Send(lambda tx, now: tx.put(made, [first])))
+    await desk.ledger.submit(Send(change, wanted))
+    await desk.ledger.submit(Send(putting_attempt(first._replace(state=State.READ)), wanted))
+    remembered, stored = await desk.ledger.submit(Send(in_memory_and_on_disk(desk, made), wanted))
+
+    assert stored == remembered
+    assert 0 == desk.ledger.tally.reruns
+
+
+async def test_what_somebody_else_has_written_since_is_decided_again(
+    desk: Desk, database: Path
+) -> None:
+    """F21: what is remembered is guarded by its version, and forgotten when it was wrong."""
+    made = make_verification()
+    needs = Wants(verifications=(made.id,))
+
+    def check(tx: Transaction, now: datetime) -> int:
+        held = tx.verification(made.id)
+        assert held is not None
+        tx.put(held._replace(checks_used=held.checks_used + 1))
+        return held.checks_used + 1
+
+    desk.ledger.start()
+    await desk.ledger.submit(Send(putting(made)))
+    with closing(sqlite3.connect(database)) as stranger:
+        stranger.execute("UPDATE verification SET checks_used = 3, version = version + 1")
+        stranger.commit()
+
+    assert 4 == await desk.ledger.submit(Send(check, needs))
+
+
+async def test_what_somebody_else_has_deleted_is_not_there(desk: Desk, database: Path) -> None:
+    made = make_verification()
+    needs = Wants(verifications=(made.id,))
+
+    def end(tx: Transaction, now: datetime) -> bool:
+        held = tx.verification(made.id)
+        if held is not None:
+            tx.put(held._replace(status=Status.CANCELED))
+        return held is not None
+
+    desk.ledger.start()
+    await desk.ledger.submit(Send(putting(made)))
+    with closing(sqlite3.connect(database)) as stranger:
+        stranger.execute("DELETE FROM verification")
+        stranger.commit()
+
+    assert await desk.ledger.submit(Send(end, needs)) is False
+
+
+@pytest.mark.parametrize("failing", [Desk.refuse_commit, Desk.refuse_rows], ids=["commit", "rows"])
+async def test_what_was_not_stored_is_not_remembered(
+    desk: Desk, failing: Callable[[Desk, Transaction, datetime], None]
+) -> None:
+    made = make_verification()
+    needs = Wants(verifications=(made.id,))
+
+    def put_in_vain(tx: Transaction, now: datetime) -> None:
+        tx.put(made._replace(checks_used=4))
+        failing(desk, tx, now)
+
+    desk.ledger.start()
+    await desk.ledger.submit(Send(putting(made)))
+    with pytest.raises(Unavailable):
+        await desk.ledger.submit(Send(put_in_vain, needs))
+    remembered, stored = await desk.ledger.submit(Send(in_memory_and_on_disk(desk, made), needs))
+
+    assert (stored, made) == (remembered, remembered[0])
+
+
+def remembered_row(**changes: Any) -> Any:
+    """A row as it is after its commit, with one attempt."""
+    verification = make_verification(**changes)
+    attempt = make_attempt(verification_id=verification.id, reference=str(verification.id))
+    return _Row(verification, [attempt], stored=False, states=[], changed=True)
+
+
+def test_only_so_many_are_remembered_the_latest_ones() -> None:
+    """F27: no memory grows with the traffic."""
+    recent, rows = Recent(2), [remembered_row() for _ in range(3)]
+    for row in rows:
+        recent.put(row)
+
+    assert [False, True, True] == [recent.row(row.verification.id) is not None for row in rows]
+
+
+def test_whoever_is_forgotten_is_forgotten_by_every_name() -> None:
+    recent, rows = Recent(1), [remembered_row() for _ in range(2)]
+    for row in rows:
+        recent.put(row)
+    (attempt,) = rows[0].attempts
+
+    assert (None, None) == (
+        recent.owner(attempt.id),
+        recent.referenced((attempt.account, attempt.reference)),
+    )
+
+
+def test_one_written_again_is_the_latest() -> None:
+    recent, rows = Recent(2), [remembered_row() for _ in range(3)]
+    for at in (0, 1, 0, 2):
+        recent.put(rows[at])
+
+    assert [True, False, True] == [recent.row(row.verification.id) is not None for row in rows]
