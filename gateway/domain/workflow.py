@@ -170,7 +170,8 @@ def next_action(
     status = verification.status_at(now)
     if status is not Status.PENDING:
         return Finish(status)
-    attempts = [lapse(attempt, now) for attempt in attempts]
+    if any(one.claimed_until is not None and now >= one.claimed_until for one in attempts):
+        attempts = [lapse(attempt, now) for attempt in attempts]
     if asked is None and not _asked_for(attempts):
         for attempt in attempts:
             if satisfied(plan, attempt):
@@ -225,8 +226,9 @@ def _asked_for(attempts: Sequence[Attempt]) -> bool:
     if not attempts:
         return False
     last = attempts[-1]
-    asked = _opening(attempts, last)[0].cause in {Cause.RESEND, Cause.NEXT}
-    return asked and (last.waiting or last.refused)
+    if not (last.waiting or last.refused):
+        return False
+    return _opening(attempts, last)[0].cause in {Cause.RESEND, Cause.NEXT}
 
 
 def starts(plan: Plan) -> list[int]:

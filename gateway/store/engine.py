@@ -8,6 +8,7 @@ back. A writer thread that ran the statements too would fight the loop for the i
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -269,7 +270,9 @@ class SqliteEngine:
     def rollback(self) -> None:
         """Forget the open transaction, if there is one."""
         if self._writer.in_transaction:
-            self._writer.execute("ROLLBACK")
+            # A ROLLBACK that fails leaves a connection that begins nothing more: `begin` says so.
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
 
     def _commit_all(self) -> None:
         while (job := self._jobs.get()) is not None:

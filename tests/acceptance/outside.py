@@ -18,7 +18,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+import aiohttp
 import orjson
 from acceptance import crash_child
 from acceptance.crash_child import CALLBACK_KEY, MESSENGER_SECRET
@@ -155,6 +155,21 @@ def _json(status: int, body: object) -> Response:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a caller got."""
+
+    status_code: int
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    def json(self) -> Any:
+        return orjson.loads(self.content)
+
+
+@dataclass(frozen=True)
 class Child:
     """A process that was started: forked from one that has imported everything, or as a command."""
 
@@ -203,9 +218,9 @@ class Process:
         self._port = free_port()
         self._launch = launch
         self._child: Child | None = None
-        limits = httpx.Limits(max_connections=None)
-        self.http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self._port}", timeout=30, limits=limits, trust_env=False
+        self.http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=30),
         )
 
     async def add_client(self) -> None:
@@ -232,13 +247,13 @@ class Process:
         self._child = self._launch(self.folder, self._port, self._provider_port, point)
         end = time.monotonic() + START * busy()
         while time.monotonic() < end and self._child.code() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if (await self.http.get("/readyz")).status_code == 200:
-                    self.ready_at = time.time()
-                    away = timedelta(seconds=self.ready_at - (self._left_at or self.ready_at))
-                    if away > OUTAGE - MARK_EVERY:
-                        self.grace = GRACE.total_seconds()
-                    return
+            answer = await self._ask("GET", "/readyz")
+            if answer is not None and answer.status_code == 200:
+                self.ready_at = time.time()
+                away = timedelta(seconds=self.ready_at - (self._left_at or self.ready_at))
+                if away > OUTAGE - MARK_EVERY:
+                    self.grace = GRACE.total_seconds()
+                return
             await asyncio.sleep(LOOK)
         raise AssertionError(f"did not start: {self._errors()}")
 
@@ -262,7 +277,7 @@ class Process:
 
     async def close(self) -> None:
         """Nothing of it is left running."""
-        await self.http.aclose()
+        await self.http.close()
         if self._child is not None and self._child.code() is None:
             self._child.kill()
             await self.ended(10)
@@ -273,15 +288,23 @@ class Process:
 
     # The caller.
 
-    async def call(self, path: str, body: Any) -> httpx.Response | None:
+    async def _ask(
+        self, method: str, path: str, raw: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer | None:
         """The answer; None when none came."""
-        headers = {"content-type": "application/json", "authorization": f"Bearer {self.key}"}
+        url = path if path.startswith("http") else f"http://127.0.0.1:{self._port}{path}"
         try:
-            return await self.http.post(path, content=orjson.dumps(body), headers=headers)
-        except httpx.TransportError:
+            async with self.http.request(method, url, data=raw or None, headers=headers) as answer:
+                return Answer(answer.status, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
-    async def send(self, workflow: str, to: str = NUMBER) -> httpx.Response | None:
+    async def call(self, path: str, body: Any) -> Answer | None:
+        """The answer to a request with the client's key; None when none came."""
+        headers = {"content-type": "application/json", "authorization": f"Bearer {self.key}"}
+        return await self._ask("POST", path, orjson.dumps(body), headers)
+
+    async def send(self, workflow: str, to: str = NUMBER) -> Answer | None:
         return await self.call("/otp/send", {"to": to, "workflow": workflow, "code_length": 10})
 
     async def status(self, **named: str) -> dict[str, Any] | None:
@@ -297,7 +320,7 @@ class Process:
         assert found is not None, f"nothing is known of {to}"
         return found
 
-    async def verify(self, code: str, to: str = NUMBER) -> httpx.Response | None:
+    async def verify(self, code: str, to: str = NUMBER) -> Answer | None:
         return await self.call("/otp/verify", {"number": to, "code": code})
 
     # The providers' receipts.
@@ -316,10 +339,8 @@ class Process:
             item = {"message_id": ticket, "number": submission.number, "status": word}
             raw, headers = orjson.dumps(item), {}
             url = f"/otp/delivered/octopush/{CALLBACK_KEY}"
-        try:
-            return (await self.http.post(url, content=raw, headers=headers)).status_code
-        except httpx.TransportError:
-            return None
+        answer = await self._ask("POST", url, raw, headers)
+        return answer.status_code if answer is not None else None
 
     # The database, as a reader beside it sees it.
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from fakes import Answer, Gate, Submission, answering, json_response, raising
+from fakes import Answer, Gate, Submission, answering, raising
 from rig import NUMBER, Rig, make_settings
 
 from gateway.domain import recipient
@@ -390,7 +390,7 @@ async def test_f9_an_accepted_last_step_that_stays_silent_is_not_sent_again(rig:
 # F20, F22, F23: claims, leases, zombies.
 
 
-@pytest.mark.parametrize("timeout", [10.0, 42.0])
+@pytest.mark.parametrize("seconds", [10.0, 42.0])
 @pytest.mark.parametrize(
     ("route", "workflow", "word"),
     [
@@ -402,11 +402,11 @@ async def test_f9_an_accepted_last_step_that_stays_silent_is_not_sent_again(rig:
     ],
 )
 async def test_f23_a_lease_outlives_its_routes_time_limit_by_the_margin(
-    rig: Rig, route: str, workflow: str, word: str, timeout: float
+    rig: Rig, route: str, workflow: str, word: str, seconds: float
 ) -> None:
     """Of every route of `app.build`, whatever its time limit. (Seen to fail without LEASE_MARGIN
     in `app.build`.)"""
-    await tuned(rig, route, timeout=timeout)
+    await tuned(rig, route, timeout=seconds)
     gate = Gate(TIMEOUT)
     before = [] if word == "messages" or workflow in {"sms_only", "low_cost"} else [
         answering(400, {"code": 110}) if workflow == "sms" else UNREACHED
@@ -421,9 +421,8 @@ async def test_f23_a_lease_outlives_its_routes_time_limit_by_the_margin(
 
     assert route == claimed.route
     assert claimed.claimed_until is not None
-    assert timeout + LEASE_MARGIN <= (claimed.claimed_until - claimed.queued_at).total_seconds()
+    assert seconds + LEASE_MARGIN <= (claimed.claimed_until - claimed.queued_at).total_seconds()
     assert 5 <= LEASE_MARGIN
-    assert {route} == set(rig.runtime.routes) & {route}
 
 
 async def test_f20_claims_of_a_dead_process_are_reclaimed_after_the_lease_and_none_before(
@@ -534,23 +533,31 @@ async def test_f22_a_claim_too_old_to_be_finished_is_given_back_and_not_used(rig
 
 
 async def test_f22_a_process_that_lost_its_claim_submits_nothing(rig: Rig) -> None:
-    """It was stopped between commit and call until another process had seen the lease lapse."""
+    """It was stopped between commit and call until its lease was over. (Seen to fail without the
+    look at `claimed_until` in `Dispatcher._submit`.)"""
     twin = await rig.beside()
 
-    async def both() -> None:
-        await begin(rig, workflow="messenger_only")
+    def stop(item: object) -> None:
+        if isinstance(item, Handover):
+            rig.after = None
+            rig.clock.advance(15)
 
-    rig.after = lambda item: isinstance(item, Handover) and rig.clock.advance(15) and None  # type: ignore[func-returns-value]
-    await both()
-    rig.after = None
+    rig.after = stop
+    with rig.locked() as lock:
+        task = asyncio.create_task(begin(rig, workflow="messenger_only"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        lock.execute("ROLLBACK")
+        named = await task
+    await rig.until(lambda: not rig.gateway.dispatcher.under_way)
     await twin.reconcile()
-    await rig.settle()
-    await twin.settle()
-    (found,) = rig.reads.records(rig.reads.latest(1))
-
-    assert [] == rig.transport.submissions
-    assert Outcome.UNKNOWN is found.attempts[0].outcome or found.attempts[0].waiting
+    (attempt,) = rig.attempts(named)
+    calls = len(rig.transport.submissions)
     await twin.stop()
+
+    assert 1 >= calls
+    assert attempt.tries >= calls
+    assert {State.SENT} == {attempt.state}
 
 
 # Slots.
@@ -885,7 +892,6 @@ async def test_a_message_may_not_surface_after_its_step_has_passed(rig: Rig) -> 
     await rig.send("+33622222222", workflow="messenger_only", ttl=600)
 
     assert [120, 600] == [one.body["ttl"] for one in rig.transport.submissions]
-    assert timedelta(seconds=120) < timedelta(seconds=600)
 
 
 async def test_an_answer_with_an_overlong_body_or_header_is_still_an_outcome(rig: Rig) -> None:
@@ -895,4 +901,3 @@ async def test_an_answer_with_an_overlong_body_or_header_is_still_an_outcome(rig
 
     assert Outcome.UNKNOWN is attempt.outcome
     assert 255 >= len(attempt.error or "")
-    assert 500 == json_response(500, {}).status_code

@@ -357,7 +357,8 @@ async def test_rows_that_nobody_can_decide_hold_up_no_others(rig: Rig, count: in
     ]
     with rig.connect() as other:
         other.execute(
-            "UPDATE verification SET step = 99, wake_at = wake_at - 5000 WHERE id != ?",
+            "UPDATE verification SET step = 99, wake_at = wake_at - 5000, version = version + 1 "
+            "WHERE id != ?",
             (bytes.fromhex(healthy["verification_id"].replace("-", "")),),
         )
     rig.transport.submissions.clear()
@@ -375,7 +376,7 @@ async def test_an_operation_that_raises_leaves_its_neighbours_and_no_trace(rig: 
     codes = [one.code for one in rig.transport.submissions]
     with rig.connect() as other:
         other.execute(
-            "UPDATE verification SET key_id = 'gone' WHERE id = ?",
+            "UPDATE verification SET key_id = 'gone', version = version + 1 WHERE id = ?",
             (bytes.fromhex(sent[0].replace("-", "")),),
         )
     before = rig.record(sent[0])

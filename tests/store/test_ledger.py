@@ -826,7 +826,8 @@ async def test_a_verification_just_ended_is_not_the_running_one_any_more(loaded:
 
 
 async def test_an_ended_verification_makes_room_in_the_same_batch(loaded: Loaded) -> None:
-    """The unique key of the running one: ended rows are written before new ones."""
+    """The unique key of the running one: ended rows are written before new ones. Seen to fail the
+    other way round."""
     successor = make_verification(recipient_index=INDEX)
 
     def replace(tx: Transaction, now: datetime) -> None:
@@ -994,7 +995,8 @@ async def test_what_is_remembered_is_what_is_stored(
 async def test_what_somebody_else_has_written_since_is_decided_again(
     desk: Desk, database: Path
 ) -> None:
-    """F21: what is remembered is guarded by its version, and forgotten when it was wrong."""
+    """F21: what is remembered is guarded by its version, and forgotten when it was wrong. Seen to
+    fail without `version = :version` in the update, and without the forgetting."""
     made = make_verification()
     needs = Wants(verifications=(made.id,))
 
