@@ -209,8 +209,10 @@ class Dispatcher:
         start.
         """
         self._closing = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        while self._tasks and loop.time() < ends:  # what is followed meanwhile comes on top
+            await asyncio.wait(set(self._tasks), timeout=ends - loop.time())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -580,7 +580,7 @@ async def test_a_freed_slot_wakes_the_one_that_waits_longest(rig: Rig) -> None:
 
 
 async def test_a_route_never_has_more_calls_under_way_than_its_concurrency(rig: Rig) -> None:
-    """(Seen to fail when `Transaction.take_slot` always gives one.)"""
+    """(Guard: `Transaction.take_slot`. Not yet run without it.)"""
     await tuned(rig, "octopush", concurrency=7)
     flying = most = 0
 
@@ -606,8 +606,8 @@ async def test_a_route_never_has_more_calls_under_way_than_its_concurrency(rig: 
 
 
 async def test_a_route_never_gets_more_calls_in_a_second_than_its_rate(rig: Rig) -> None:
-    """In any second, for that is how providers count. (Seen to fail without `_Lane.take`
-    counting.)"""
+    """In any second, for that is how providers count. (Guard: `_Lane.take`. Not yet
+    run without it.)"""
     await tuned(rig, "octopush", rate=5.0)
     calls: list[datetime] = []
 
@@ -781,8 +781,8 @@ async def test_a_clean_stop_keeps_what_waits_for_the_next_start(rig: Rig) -> Non
 async def test_nothing_more_is_sent_when_it_ends_while_a_submission_is_under_way(
     rig: Rig, ending: str, outcome: Answer
 ) -> None:
-    """The outcome is recorded and leads to nothing: no next route, no repeat, no fallback. (Seen
-    to fail without the status check that opens `workflow.next_action`.)"""
+    """The outcome is recorded and leads to nothing: no next route, no repeat, no fallback. (Guard:
+    the status check that opens `workflow.next_action`. Not yet run without it.)"""
     gate = Gate(outcome)
     rig.transport.script("sms-campaign", gate)
     named = await begin(rig, workflow="two_routes")
@@ -813,8 +813,8 @@ async def test_a_fallback_claimed_in_the_batch_that_ends_it_is_withdrawn_before_
     rig: Rig, ending: str
 ) -> None:
     """Outcomes and receipts go before checks and cancels in a batch, so the fallback is claimed
-    first. The dispatcher looks once more. (Seen to fail without `_ended` in
-    `Dispatcher._submit`.)"""
+    first. The dispatcher looks once more. (Guard: `_ended` in
+    `Dispatcher._submit`. Not yet run without it.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     (sms,) = rig.transport.submissions
     end = (

@@ -312,7 +312,9 @@ class Machine(RuleBasedStateMachine):
             named = str(record.verification.id)
             sent = [attempt for attempt in record.attempts if not attempt.refused]
             wanted = len(record.plan.steps) + self.asked[named]
-            lost = sum(attempt.outcome == "unknown" for attempt in sent)
+            # A claim that lapsed was unknown when it was decided on, whatever was heard of it later.
+            lapsed = {row.attempt for row in record.log if row.source == "engine"}
+            lost = sum(one.outcome == "unknown" or one.ordinal in lapsed for one in sent)
             assert len(sent) <= wanted + min(lost, 1 + self.asked[named])
 
     @invariant()
@@ -420,8 +422,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_whatever_happens_the_rules_hold(migrated: Path) -> None:
-    """(Seen to fail without the claim, without the idempotency key, without the look at the status,
-    without the maximum of states, without `repeats`, with a lost wake_at.)"""
+    """(Not yet seen to fail. Two guards removed, `satisfied` and the look at `words`, were not
+    noticed; the invariants added since have not been run without those guards.)"""
     machine = type("Model", (Machine,), {"template": migrated})
     run_state_machine_as_test(
         machine,

@@ -72,8 +72,8 @@ def read_only(rig: Rig) -> Iterator[None]:
 
 
 async def test_a_full_queue_refuses_sends_before_anything_was_stored(rig: Rig) -> None:
-    """At three quarters; receipts until the end, for Octopush does not repeat them. (Seen to fail
-    without the look at `share` in `Ledger.submit`.)"""
+    """At three quarters; receipts until the end, for Octopush does not repeat them. (Guard: the
+    look at `share` in `Ledger.submit`. Not yet run without it.)"""
     sent = await rig.send("+33699999999", workflow="sms")
     (sms,) = rig.transport.submissions
     ledger = rig.gateway.ledger
@@ -215,8 +215,8 @@ async def test_a_full_disk_is_answered_503_and_reading_goes_on(rig: Rig) -> None
 
 
 async def test_one_statement_that_fails_is_one_operations_503(rig: Rig) -> None:
-    """Its neighbours in the batch are stored. (Seen to fail without the halving in
-    `Ledger._settle`.)"""
+    """Its neighbours in the batch are stored. (Guard: the halving in
+    `Ledger._settle`. Not yet run without it.)"""
     with rig.connect() as other:
         other.execute(
             "CREATE TRIGGER odd BEFORE INSERT ON verification WHEN NEW.reference = 'odd' "
@@ -235,8 +235,8 @@ async def test_one_statement_that_fails_is_one_operations_503(rig: Rig) -> None:
 
 
 async def test_a_refused_commit_is_everybodys_503_and_nothing_is_handed_over(rig: Rig) -> None:
-    """A deferred constraint, which SQLite checks at COMMIT. (Seen to fail when what a batch left
-    behind is followed before its commit.)"""
+    """A deferred constraint, which SQLite checks at COMMIT. (Guard: what a batch left
+    behind is followed after its commit. Not yet run without it.)"""
     with rig.connect() as other:
         other.execute("CREATE TABLE probe (x REFERENCES client(id) DEFERRABLE INITIALLY DEFERRED)")
         other.execute(
@@ -262,8 +262,8 @@ async def test_a_refused_commit_is_everybodys_503_and_nothing_is_handed_over(rig
 
 
 async def test_an_outcome_is_offered_again_until_it_is_stored(rig: Rig) -> None:
-    """The provider took the message and gave its only name for it. (Seen to fail without the loop
-    in `Dispatcher._offer`.)"""
+    """The provider took the message and gave its only name for it. (Guard: the loop in
+    `Dispatcher._offer`. Not yet run without it.)"""
     gate = Gate(ACCEPTED)
     rig.transport.script("sms-campaign", gate)
     named = (await begin(rig)).json()["verification_id"]

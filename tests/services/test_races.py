@@ -90,8 +90,8 @@ async def test_f5_a_receipt_in_the_batch_of_the_deadline_stops_the_fallback(
 async def test_f5_a_receipt_stored_after_the_pass_has_seen_the_row_due_stops_the_fallback(
     rig: Rig,
 ) -> None:
-    """Two batches: the pass saw it due, then the receipt was stored, then the pass acted. (Seen to
-    fail when `reconcile.apply` decides on rows that were loaded before.)"""
+    """Two batches: the pass saw it due, then the receipt was stored, then the pass acted. (Guard:
+    rows are loaded by the batch that decides. Not yet run without it.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     rig.clock.advance(60)
     receipt = rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
@@ -213,8 +213,8 @@ async def test_f6_failed_receipts_ticks_and_passes_at_once_make_one_fallback(rig
 
 
 async def test_f6_two_processes_make_one_fallback(rig: Rig) -> None:
-    """Each with its own ledger. (Seen to fail with a plain BEGIN in `engine.begin` and without
-    `version` in the UPDATE and the unique ordinal.)"""
+    """Each with its own ledger. (Not seen to fail: it survives a plain BEGIN in
+    `engine.begin`; `version` and the unique ordinal were not removed beside it.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     twin = await rig.beside()
     rig.clock.advance(60)
@@ -381,8 +381,8 @@ async def test_f21_concurrent_passes_submit_each_of_a_thousand_due_rows_once(rig
 
 
 async def test_f21_two_processes_submit_each_of_500_due_rows_once(rig: Rig) -> None:
-    """(Seen to fail with a plain BEGIN in `engine.begin` and without `version` in the UPDATE and
-    the unique ordinal.)"""
+    """(Not seen to fail: it survives a plain BEGIN in `engine.begin`; `version` and the unique
+    ordinal were not removed beside it.)"""
     await thousand_due(rig, 500)
     twin = await rig.beside()
 

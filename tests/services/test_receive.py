@@ -240,8 +240,8 @@ async def test_f2_a_late_outcome_still_brings_the_reference(rig: Rig) -> None:
 async def test_f3_any_order_and_repetition_of_receipts_ends_the_same(
     rig: Rig, data: st.DataObject
 ) -> None:
-    """Through HTTP, the same statements to two attempts. (Seen to fail without the maximum in
-    `delivery.advance`.)"""
+    """Through HTTP, the same statements to two attempts. (Guard: the maximum in
+    `delivery.advance`. Not yet run without it.)"""
     words = data.draw(st.lists(st.sampled_from(sorted(WORDS)), min_size=1, max_size=6))
     again = data.draw(st.lists(st.sampled_from(words), max_size=4))
     orders = [words, data.draw(st.permutations(words + again))]
@@ -410,7 +410,7 @@ UNSOUND: list[Any] = [None, "", " ", [], {}, 0, True, "x" * 10_240, "%", "\u0000
 @pytest.mark.parametrize("shape", ["object", "list", "form"])
 @pytest.mark.usefixtures("mixed")
 async def test_f15_a_missing_or_unusable_reference_touches_nothing(rig: Rig, shape: str) -> None:
-    """(Seen to fail when a receipt without reference is taken for one of an attempt without.)"""
+    """(Several layers refuse it; with any single one removed this still holds.)"""
     before = {name: rows for name, rows in rig.dump().items() if name != "receipt"}
     bodies = [{"message_id": unsound, "status": "DELIVERED"} for unsound in UNSOUND]
     bodies += [{"status": "DELIVERED"}, {"message_id": "sms_0"}, {}]

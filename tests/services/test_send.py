@@ -94,7 +94,7 @@ async def test_a_caller_that_hangs_up_is_served_all_the_same(rig: Rig) -> None:
 async def test_twenty_sends_to_one_number_at_once_are_one_verification_and_one_message(
     rig: Rig,
 ) -> None:
-    """(Seen to fail without `tx.running` and the unique key behind it.)"""
+    """(Guards: `tx.running`, the unique key. Not yet run without them.)"""
     calls = [rig.call("/otp/send", {"to": NUMBER, "workflow": "sms"}) for _ in range(20)]
     answers = await rig.together(*calls)
     await rig.settle()
