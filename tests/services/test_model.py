@@ -312,7 +312,7 @@ class Machine(RuleBasedStateMachine):
             named = str(record.verification.id)
             sent = [attempt for attempt in record.attempts if not attempt.refused]
             wanted = len(record.plan.steps) + self.asked[named]
-            # A claim that lapsed was unknown when it was decided on, whatever was heard of it later.
+            # A claim that lapsed was unknown when it was decided on, whatever came later.
             lapsed = {row.attempt for row in record.log if row.source == "engine"}
             lost = sum(one.outcome == "unknown" or one.ordinal in lapsed for one in sent)
             assert len(sent) <= wanted + min(lost, 1 + self.asked[named])
