@@ -491,7 +491,7 @@ def test_several_mistakes_are_listed_at_once(home: Home) -> None:
     done = home.run("serve", "--config", "gateway.toml", "--port", "0")
 
     _one_message(done, 2, "these settings are wrong:")
-    assert ["  brand: ", "  default_region: "] == [
+    assert ["  brand: ", "  default_region: ", "  routes.octopush.api_key: "] == [
         line[: line.index(": ") + 2] for line in done.stderr.splitlines() if line[:2] == "  "
     ]
 

@@ -37,9 +37,10 @@ from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import writes
 from gateway.store.engine import BATCH, SqliteEngine, StoreError
-from gateway.store.ledger import Doing, Ledger, Operation, Recent, Transaction, Wants, _Row
+from gateway.store.ledger import Doing, Ledger, Operation, Recent, Transaction, Wants
 from gateway.store.reads import ATTEMPTS, COUNTERS, VERIFICATIONS, Reads
 from gateway.store.records import Mark
+from gateway.store.transaction import Row
 
 CAPACITY = 8
 KEY = b"key"
@@ -1058,7 +1059,7 @@ def remembered_row(**changes: Any) -> Any:
     """A row as it is after its commit, with one attempt."""
     verification = make_verification(**changes)
     attempt = make_attempt(verification_id=verification.id, reference=str(verification.id))
-    return _Row(verification, [attempt], stored=False, states=[], changed=True)
+    return Row(verification, [attempt], stored=False, states=[], changed=True)
 
 
 def test_only_so_many_are_remembered_the_latest_ones() -> None:

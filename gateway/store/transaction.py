@@ -1,0 +1,338 @@
+"""The working copy of one batch, and what the ledger remembers between batches.
+
+A decision reads and puts values here; nothing else of a service touches the store. The ledger alone
+loads it and writes it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from gateway.domain.delivery import Attempt, State
+from gateway.domain.limits import Counter
+from gateway.domain.verification import Status, Verification
+from gateway.domain.workflow import Plan
+from gateway.store import reads, writes
+from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.records import Kept, Logged, Mark, StoredPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """The rows an operation must see: by id, by reference, by index, or whatever is due."""
+
+    verifications: tuple[UUID, ...] = ()
+    attempts: tuple[UUID, ...] = ()
+    references: tuple[tuple[str, str], ...] = ()  # (account, reference)
+    running: tuple[bytes, ...] = ()  # recipient indexes
+    counters: tuple[bytes, ...] = ()
+    due: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """A verification of the working copy with its attempts by ordinal, and what became of them."""
+
+    verification: Verification
+    attempts: list[Attempt]
+    stored: bool  # it was there before this batch
+    states: list[State]  # of the attempts as loaded: those beyond are new
+    changed: bool = False
+    touched: set[int] = field(default_factory=set)  # places in `attempts`
+
+
+class Recent:
+    """What this process wrote last: the next step of a verification, mostly moments later, need not
+    read it again. `version` guards it: where somebody else has written since, the batch conflicts,
+    all of this is forgotten, and it is decided again on what is really there.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._rows: dict[UUID, tuple[Verification, list[Attempt]]] = {}
+        self._owners: dict[UUID, UUID] = {}
+        self._references: dict[tuple[str, str], UUID] = {}
+
+    def row(self, named: UUID) -> "Row | None":
+        found = self._rows.get(named)
+        if found is None:
+            return None
+        verification, attempts = found
+        return Row(verification, list(attempts), True, [one.state for one in attempts])
+
+    def owner(self, attempt_id: UUID) -> UUID | None:
+        return self._owners.get(attempt_id)
+
+    def referenced(self, pair: tuple[str, str]) -> UUID | None:
+        """The verification whose attempt carries that (account, reference)."""
+        return self._references.get(pair)
+
+    def put(self, row: "Row") -> None:
+        """A row as it has just been committed."""
+        current = row.verification
+        if row.stored and row.changed:  # the statement has counted its version up
+            current = current._replace(version=current.version + 1)
+        self._rows.pop(current.id, None)
+        self._rows[current.id] = current, row.attempts
+        for attempt in row.attempts:
+            self._owners[attempt.id] = current.id
+            if attempt.reference is not None:
+                self._references[attempt.account, attempt.reference] = current.id
+        if len(self._rows) > self._most:
+            self._forget(next(iter(self._rows)))
+
+    def _forget(self, oldest: UUID) -> None:
+        for attempt in self._rows.pop(oldest)[1]:
+            self._owners.pop(attempt.id, None)
+            if attempt.reference is not None:
+                self._references.pop((attempt.account, attempt.reference), None)
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._owners.clear()
+        self._references.clear()
+
+
+class Transaction:
+    """The working copy of one batch: every decision sees those before it."""
+
+    def __init__(
+        self, slots: dict[str, int], plans: dict[bytes, Plan], recent: Recent | None = None
+    ) -> None:
+        self.slots = slots
+        self._recent = recent or Recent()
+        self.plans = plans
+        self.after: list[object] = []  # what to do once it is committed
+        self.due: list[UUID] = []
+        self._rows: dict[UUID, Row] = {}
+        self._owner: dict[UUID, UUID] = {}
+        self._by_reference: dict[tuple[str, str], UUID] = {}
+        self._running: dict[bytes, list[Row]] = {}  # by recipient index
+        self._counters: dict[bytes, Counter] = {}
+        self._kept: dict[tuple[str, str], list[Kept]] = {}
+        self._logged: list[Logged] = []
+        self._new_kept: list[Kept] = []
+        self._dropped: list[Kept] = []
+        self._new_plans: dict[bytes, StoredPlan] = {}
+        self._new_counters: dict[bytes, Counter] = {}
+        self._marks: dict[str, Mark] = {}
+
+    # What a decision reads.
+
+    def verification(self, named: UUID) -> Verification | None:
+        row = self._rows.get(named)
+        return row.verification if row is not None else None
+
+    def attempts(self, verification_id: UUID) -> list[Attempt]:
+        """By ordinal; a list of the caller's own."""
+        row = self._rows.get(verification_id)
+        return list(row.attempts) if row is not None else []
+
+    def owner(self, attempt_id: UUID) -> UUID | None:
+        """The verification an attempt belongs to."""
+        return self._owner.get(attempt_id)
+
+    def referenced(self, account: str, reference: str) -> UUID | None:
+        """The attempt that a provider's id names."""
+        return self._by_reference.get((account, reference))
+
+    def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
+        """The one PENDING verification of that client, number and purpose."""
+        for row in self._running.get(recipient_index, ()):
+            found = row.verification
+            mine = found.client_id == client_id and found.purpose == purpose
+            if mine and found.status is Status.PENDING:
+                return found
+        return None
+
+    def counter(self, key: bytes) -> Counter | None:
+        return self._counters.get(key)
+
+    def kept(self, account: str, reference: str) -> list[Kept]:
+        """Receipts parked for a reference, oldest first."""
+        return self._kept.get((account, reference), [])
+
+    # What a decision writes.
+
+    def put(self, verification: Verification, attempts: Sequence[Attempt] = ()) -> None:
+        """A verification as it is now, new or changed, with those of its attempts that are."""
+        row = self._rows.get(verification.id)
+        if row is None:
+            row = Row(verification, [], stored=False, states=[])
+            self._hold(row)
+        row.verification = verification
+        row.changed = True
+        for attempt in attempts:
+            self._place(row, attempt)
+
+    def put_attempt(self, attempt: Attempt) -> None:
+        """An attempt as it is now, new or changed; its verification is held already."""
+        self._place(self._rows[attempt.verification_id], attempt)
+
+    def _place(self, row: Row, attempt: Attempt) -> None:
+        at = attempt.ordinal - 1
+        if at == len(row.attempts):
+            row.attempts.append(attempt)
+            self._owner[attempt.id] = attempt.verification_id
+        elif row.attempts[at].id != attempt.id:
+            raise Conflict(f"ordinal {attempt.ordinal} is another attempt's")
+        else:
+            row.attempts[at] = attempt
+        row.touched.add(at)
+        if attempt.reference is not None:
+            self._by_reference[attempt.account, attempt.reference] = attempt.id
+
+    def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
+        if digest not in self.plans:
+            self._new_plans[digest] = stored
+            self.plans[digest] = plan
+
+    def put_counter(self, counter: Counter) -> None:
+        self._counters[counter.key] = self._new_counters[counter.key] = counter
+
+    def put_mark(self, mark: Mark) -> None:
+        self._marks[mark.name] = mark
+
+    def log(self, logged: Logged) -> None:
+        self._logged.append(logged)
+
+    def keep(self, kept: Kept) -> None:
+        self._new_kept.append(kept)
+        if kept.reference is not None:
+            self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Forget a receipt kept aside, whether it came in this batch or before."""
+        if kept in self._new_kept:
+            self._new_kept.remove(kept)
+        else:
+            self._dropped.append(kept)
+        if kept.reference is not None:
+            mine = self._kept.get((kept.account, kept.reference), [])
+            self._kept[kept.account, kept.reference] = [k for k in mine if k.id != kept.id]
+
+    def take_slot(self, route: str) -> bool:
+        """A place on the wire for a claim; none left means the attempt is stored unclaimed."""
+        free = self.slots.get(route, 0)
+        self.slots[route] = free - 1
+        return free > 0
+
+    # What the ledger does with it.
+
+    def load(self, engine: SqliteEngine, wanted: Sequence[Wants], now: datetime) -> None:
+        """Lock and load the rows of the whole batch. The write lock is held already."""
+        ids = {named: None for want in wanted for named in want.verifications}
+        attempts = {named: None for want in wanted for named in want.attempts}
+        references = {pair: None for want in wanted for pair in want.references}
+        running = {index: None for want in wanted for index in want.running}
+        due = sum(want.due for want in wanted)
+        if attempts:
+            ids |= self._owners_of(engine, list(attempts))
+        if references:
+            ids |= self._owners_by(engine, list(references))
+        if due:
+            self.due = engine.load_one(reads.DUE, now, due)
+            ids |= dict.fromkeys(self.due)
+        unread = []
+        for named in ids:
+            row = self._recent.row(named)
+            if row is None:
+                unread.append(named)
+            else:
+                self._hold(row)
+        found = engine.load(reads.VERIFICATIONS, unread)
+        if running:
+            found += engine.load(reads.RUNNING, list(running))
+        self._take(engine, found)
+        keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
+        self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
+
+    def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
+        known = {named: self._recent.owner(named) for named in attempts}
+        unread = [named for named, owner in known.items() if owner is None]
+        owners = [owner for owner in known.values() if owner is not None]
+        return dict.fromkeys([*owners, *engine.load(reads.OWNERS, unread)])
+
+    def _owners_by(
+        self, engine: SqliteEngine, references: Sequence[tuple[str, str]]
+    ) -> dict[UUID, None]:
+        """The verifications that these name, and what is kept aside under them."""
+        texts = list(dict.fromkeys(reference for _, reference in references))
+        for kept in engine.load(reads.KEPT_BY_REFERENCE, texts):
+            if kept.reference is not None:
+                self._kept.setdefault((kept.account, kept.reference), []).append(kept)
+        known = {pair: self._recent.referenced(pair) for pair in references}
+        unread = [reference for (_, reference), owner in known.items() if owner is None]
+        owners = [owner for owner in known.values() if owner is not None]
+        for account, text, owner in engine.load(reads.OWNERS_BY_REFERENCE, unread):
+            if (account, text) in known:
+                owners.append(owner)
+        return dict.fromkeys(owners)
+
+    def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
+        fresh = {one.id: one for one in found if one.id not in self._rows}
+        for verification in fresh.values():
+            self._rows[verification.id] = Row(verification, [], stored=True, states=[])
+        for attempt in sorted(engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
+            row = self._rows[attempt.verification_id]
+            row.attempts.append(attempt)
+            row.states.append(attempt.state)
+        for named in fresh:
+            self._hold(self._rows[named])
+        missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
+        for digest, plan in engine.load(reads.PLANS, list(missing)):
+            self.plans[digest] = plan
+
+    def _hold(self, row: Row) -> None:
+        self._rows[row.verification.id] = row
+        for attempt in row.attempts:
+            self._owner[attempt.id] = attempt.verification_id
+            if attempt.reference is not None:
+                self._by_reference[attempt.account, attempt.reference] = attempt.id
+        if row.verification.status is Status.PENDING:
+            self._running.setdefault(row.verification.recipient_index, []).append(row)
+
+    def write(self, engine: SqliteEngine) -> None:
+        """Each changed row once, one statement a table."""
+        if self._new_plans:
+            writes.insert_plans(engine, list(self._new_plans.values()))
+        changed = [row for row in self._rows.values() if row.changed]
+        # Ended ones first: an expired verification makes room for its successor's unique key.
+        if old := [row.verification for row in changed if row.stored]:
+            writes.update_verifications(engine, old)
+        if new := [row.verification for row in changed if not row.stored]:
+            writes.insert_verifications(engine, new)
+        self._write_attempts(engine)
+        if self._new_kept:
+            writes.keep_receipts(engine, self._new_kept)
+        if self._dropped:
+            writes.drop_receipts(engine, self._dropped)
+        if self._new_counters:
+            writes.put_counters(engine, list(self._new_counters.values()))
+        if self._marks:
+            writes.put_marks(engine, list(self._marks.values()))
+
+    def remember(self) -> None:
+        """Keep what was written for the next batches. Called once it is committed."""
+        for row in self._rows.values():
+            if row.changed or row.touched:
+                self._recent.put(row)
+
+    def _write_attempts(self, engine: SqliteEngine) -> None:
+        new: list[Attempt] = []
+        moved: list[tuple[State, Attempt]] = []
+        for row in self._rows.values():
+            for at in sorted(row.touched):
+                if at < len(row.states):
+                    moved.append((row.states[at], row.attempts[at]))
+                else:
+                    new.append(row.attempts[at])
+        if new:
+            writes.insert_attempts(engine, new)
+        if moved or self._logged:
+            writes.move(engine, moved, self._logged)
+
+
+def _ordinal(attempt: Attempt) -> int:
+    return attempt.ordinal
