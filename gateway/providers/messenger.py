@@ -13,13 +13,14 @@ callback URL per message, batches of signed statuses, a state to ask for.
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote
 
 import orjson
 
+from gateway.domain import vendor
 from gateway.domain.delivery import State
 from gateway.ports import (
     Accepted,
@@ -42,12 +43,9 @@ from gateway.ports import (
 )
 
 TOLERANCE = 300  # seconds between a signature and its arrival, either way
-REFERENCE_LIMIT = 255
-LONGEST_PAUSE = 86_400.0  # seconds; what a Retry-After may ask for
 
 _URL = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?", re.ASCII)
 _SIGNATURE = re.compile(r"t=([0-9]{1,12})((?:,v1=[0-9a-f]{64})+)")
-_NUMBER = re.compile(r"\d(?:[\s.,()/-]{0,3}\d){3,}")  # codes and numbers, spelled or not
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,13 +132,13 @@ class Messenger:
 
     def parse(self, response: Response) -> Outcome:
         status = response.status_code
-        answer = _object(response.content)
+        answer = vendor.json_object(response.content)
         error = self._error(status, answer)
         if status == 202:
-            reference = _text(answer.get("message_id"))
+            reference = vendor.storable(answer.get("message_id"))
             return Accepted(reference) if reference else Unknown("no_message_id", error)
         if status == 429:
-            pause = _seconds(response.headers.get("retry-after"))
+            pause = vendor.retry_after(response.headers.get("retry-after"))
             return Refused("throttled", RefusalKind.THROTTLED, pause, error)
         if status in (401, 403):
             return Refused("unauthorized", RefusalKind.ACCOUNT, error=error)
@@ -156,10 +154,10 @@ class Messenger:
         return Request("GET", url, headers=self._headers)
 
     def parse_poll(self, response: Response) -> Receipt | None:
-        answer = _object(response.content)
+        answer = vendor.json_object(response.content)
         if response.status_code != 200:
             return None
-        receipt = self._receipt(answer, _text(answer.get("client_ref")), response.content)
+        receipt = self._receipt(answer, vendor.storable(answer.get("client_ref")), response.content)
         return receipt if isinstance(receipt, Receipt) else None
 
     def authenticate(self, callback: Callback) -> bool:
@@ -180,18 +178,18 @@ class Messenger:
         return None
 
     def receipts(self, callback: Callback) -> Sequence[Receipt | Malformed]:
-        statuses = _object(callback.body).get("statuses")
+        statuses = vendor.json_object(callback.body).get("statuses")
         if not isinstance(statuses, list):
             return [Malformed("no list of statuses", callback.body)]
-        return [self._receipt(item, callback.attempt_id, _raw(item)) for item in statuses]
+        return [self._receipt(item, callback.attempt_id, vendor.as_json(item)) for item in statuses]
 
     def _receipt(self, item: object, attempt_id: str | None, raw: bytes) -> Receipt | Malformed:
         if not isinstance(item, dict):
             return Malformed("not an object", raw)
         if item.get("client_ref") not in (None, attempt_id):
             return Malformed("client_ref differs", raw)
-        reference = _text(item.get("message_id"))
-        word = _text(item.get("status"))
+        reference = vendor.storable(item.get("message_id"))
+        word = vendor.storable(item.get("status"))
         if reference is None or word is None:
             missing = "message_id" if reference is None else "status"
             return Malformed(f"{missing} is missing or unusable", raw)
@@ -205,14 +203,14 @@ class Messenger:
             attempt_id=attempt_id,
             reason=meaning.reason,
             permanent=meaning.permanent,
-            provider_time=_text(item.get("time")),
+            provider_time=vendor.storable(item.get("time")),
             raw=raw,
         )
 
     def _error(self, status: int, answer: Mapping[str, object]) -> str:
         said = [answer.get("error"), answer.get("message")]
         text = ": ".join(part for part in said if isinstance(part, str) and part != "")
-        return _redact(text, self._secrets) or f"HTTP {status}"
+        return vendor.redact(text, self._secrets) or f"HTTP {status}"
 
 
 def _mistakes(settings: MessengerSettings) -> list[str]:
@@ -243,38 +241,3 @@ def _mistakes(settings: MessengerSettings) -> list[str]:
 
 def _fits_header(value: str) -> bool:
     return value != "" and value.isascii() and value.isprintable()
-
-
-def _object(body: bytes) -> Mapping[str, object]:
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    """The value where it is a string that can be stored and looked up by, never changed."""
-    if isinstance(value, str) and len(value) <= REFERENCE_LIMIT and value.strip():
-        return value if value.isprintable() else None
-    return None
-
-
-def _raw(item: object) -> bytes:
-    try:
-        return orjson.dumps(item)
-    except orjson.JSONEncodeError:
-        return b""  # nested deeper than orjson writes; such a thing is no receipt
-
-
-def _seconds(pause: str | None) -> float | None:
-    if pause is None or not re.fullmatch("[0-9]+", pause):
-        return None  # a date would need a clock; the plan has its own pauses
-    return min(float(pause), LONGEST_PAUSE)
-
-
-def _redact(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    text = _NUMBER.sub("…", " ".join(text.split()))
-    return "".join(char for char in text[:200] if char.isprintable())

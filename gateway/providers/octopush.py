@@ -16,13 +16,14 @@ limits; the tail of the list of statuses.
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
 import orjson
 
+from gateway.domain import vendor
 from gateway.domain.delivery import State
 from gateway.ports import (
     Accepted,
@@ -45,8 +46,6 @@ from gateway.ports import (
 )
 
 TEXT_LIMIT = 1224  # characters, SMS and voice alike
-REFERENCE_LIMIT = 255
-LONGEST_PAUSE = 86_400.0  # seconds; what a Retry-After may ask for
 ALREADY_SENT = 120  # the return code for a request_id seen before
 
 TYPES = ("sms_premium", "sms_low_cost")
@@ -78,7 +77,6 @@ _URL = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?",
 _PATH = re.compile(r"/[^\s?#]+")
 _SENDER = re.compile(r"[A-Za-z0-9]{3,11}")
 _WORD = re.compile(r"[A-Za-z0-9]+")
-_NUMBER = re.compile(r"\d(?:[\s.,()/-]{0,3}\d){3,}")  # codes and numbers, spelled or not
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,10 +217,10 @@ class Octopush:
 
     def parse(self, response: Response) -> Outcome:
         status = response.status_code
-        answer = _object(response.content)
+        answer = vendor.json_object(response.content)
         error = self._error(status, answer)
         if status == 429:
-            pause = _seconds(response.headers.get("retry-after"))
+            pause = vendor.retry_after(response.headers.get("retry-after"))
             return Refused("throttled", RefusalKind.THROTTLED, pause, error)
         if status in (401, 403):
             return Refused("unauthorized", RefusalKind.ACCOUNT, error=error)
@@ -254,7 +252,7 @@ class Octopush:
         except orjson.JSONDecodeError:
             content = _form(body)
         if isinstance(content, list):
-            items = [(item, _raw(item)) for item in content]
+            items = [(item, vendor.as_json(item)) for item in content]
         else:
             items = [(content, body)]
         read = [self._receipt(item, raw) for item, raw in items]
@@ -267,7 +265,7 @@ class Octopush:
     def parse_check(self, response: Response) -> str | None:
         """What is wrong, in a sentence; None when all is well."""
         status = response.status_code
-        answer = _object(response.content)
+        answer = vendor.json_object(response.content)
         reason, _ = self.errors.get(_code(answer), (None, None))
         if status in (401, 403) or reason == "unauthorized":
             return "Octopush refuses api_login or api_key."
@@ -281,8 +279,8 @@ class Octopush:
             return Malformed("not an object", raw)
         if "delivery_date" not in item and not NO_RECEIPT.isdisjoint(item):
             return None
-        reference = _text(item.get("message_id"))
-        word = _text(item.get("status"))
+        reference = vendor.storable(item.get("message_id"))
+        word = vendor.storable(item.get("status"))
         if reference is None or word is None:
             missing = "message_id" if reference is None else "status"
             return Malformed(f"{missing} is missing or unusable", raw)
@@ -293,8 +291,8 @@ class Octopush:
             reference=reference,
             reason=meaning.reason,
             permanent=meaning.permanent,
-            recipient=_text(item.get("number")),
-            provider_time=_text(item.get("delivery_date")),
+            recipient=vendor.storable(item.get("number")),
+            provider_time=vendor.storable(item.get("delivery_date")),
             raw=raw,
         )
 
@@ -310,7 +308,7 @@ class Octopush:
     def _error(self, status: int, answer: Mapping[str, object]) -> str:
         said = [answer.get("code"), answer.get("message")]
         text = ": ".join(str(part) for part in said if isinstance(part, int | str) and part != "")
-        return _redact(text, self._secrets) or f"HTTP {status}"
+        return vendor.redact(text, self._secrets) or f"HTTP {status}"
 
 
 def spoken(text: str, code: str) -> str:
@@ -401,20 +399,14 @@ def _constant(settings: OctopushSettings) -> dict[str, object]:
     return constant
 
 
-def _object(body: bytes) -> Mapping[str, object]:
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _ticket(answer: Mapping[str, object]) -> Accepted | None:
     for key, value in answer.items():
         # sms_ticket, vocal_ticket; the newer voice path's is unconfirmed
-        if key.endswith("_ticket") and (ticket := _text(value)):
+        if key.endswith("_ticket") and (ticket := vendor.storable(value)):
             cost = answer.get("total_cost")
-            return Accepted(ticket, str(cost) if type(cost) in (int, float) else _text(cost))
+            return Accepted(
+                ticket, str(cost) if type(cost) in (int, float) else vendor.storable(cost)
+            )
     return None
 
 
@@ -426,13 +418,6 @@ def _code(answer: Mapping[str, object]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _text(value: object) -> str | None:
-    """The value where it is a string that can be stored and looked up by, never changed."""
-    if isinstance(value, str) and len(value) <= REFERENCE_LIMIT and value.strip():
-        return value if value.isprintable() else None
-    return None
-
-
 def _form(body: bytes) -> dict[str, str] | None:
     try:
         pairs = parse_qsl(
@@ -442,23 +427,3 @@ def _form(body: bytes) -> dict[str, str] | None:
         return None
     # A plus sign that was not escaped has become a space.
     return {key: re.sub("^ ", "+", value) if key == "number" else value for key, value in pairs}
-
-
-def _raw(item: object) -> bytes:
-    try:
-        return orjson.dumps(item)
-    except orjson.JSONEncodeError:
-        return b""  # nested deeper than orjson writes; such a thing is no receipt
-
-
-def _seconds(pause: str | None) -> float | None:
-    if pause is None or not re.fullmatch("[0-9]+", pause):
-        return None  # a date would need a clock; the plan has its own pauses
-    return min(float(pause), LONGEST_PAUSE)
-
-
-def _redact(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    text = _NUMBER.sub("…", " ".join(text.split()))
-    return "".join(char for char in text[:200] if char.isprintable())

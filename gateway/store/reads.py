@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Column, asc, bindparam, desc, func, select
+from sqlalchemy import Column, ColumnElement, asc, bindparam, desc, func, select
 
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.limits import Counter
@@ -108,40 +108,21 @@ _SOONEST: Read[datetime | None] = Read(
     ),
     _itself,
 )
-_BY_REFERENCE: Read[UUID] = Read(
-    select(VERIFICATION.c.id)
-    .where(
-        VERIFICATION.c.reference == value("reference"),
-        VERIFICATION.c.client_id == _typed("client", VERIFICATION.c.client_id),
-    )
-    .order_by(desc(VERIFICATION.c.id))
-    .limit(value("limit")),
-    _itself,
-)
-_BY_REFERENCE_ALL: Read[UUID] = Read(
-    select(VERIFICATION.c.id)
-    .where(VERIFICATION.c.reference == value("reference"))
-    .order_by(desc(VERIFICATION.c.id))
-    .limit(value("limit")),
-    _itself,
-)
-_BY_NUMBER: Read[UUID] = Read(
-    select(VERIFICATION.c.id)
-    .where(
-        VERIFICATION.c.recipient_index == value("index"),
-        VERIFICATION.c.client_id == _typed("client", VERIFICATION.c.client_id),
-    )
-    .order_by(desc(VERIFICATION.c.id))
-    .limit(value("limit")),
-    _itself,
-)
-_BY_NUMBER_ALL: Read[UUID] = Read(
-    select(VERIFICATION.c.id)
-    .where(VERIFICATION.c.recipient_index == value("index"))
-    .order_by(desc(VERIFICATION.c.id))
-    .limit(value("limit")),
-    _itself,
-)
+
+
+def _newest(*conditions: ColumnElement[bool]) -> Read[UUID]:
+    """The newest verifications that meet the conditions, the last parameter of them."""
+    wanted = select(VERIFICATION.c.id).where(*conditions)
+    return Read(wanted.order_by(desc(VERIFICATION.c.id)).limit(value("limit")), _itself)
+
+
+_OF_CLIENT = VERIFICATION.c.client_id == _typed("client", VERIFICATION.c.client_id)
+_OF_REFERENCE = VERIFICATION.c.reference == value("reference")
+_OF_NUMBER = VERIFICATION.c.recipient_index == value("index")
+_BY_REFERENCE = _newest(_OF_REFERENCE, _OF_CLIENT)
+_BY_REFERENCE_ALL = _newest(_OF_REFERENCE)
+_BY_NUMBER = _newest(_OF_NUMBER, _OF_CLIENT)
+_BY_NUMBER_ALL = _newest(_OF_NUMBER)
 _KEPT: Read[Kept] = Read(
     select(*columns_of(_RECEIPT, Kept)).order_by(asc(_RECEIPT.c.id)).limit(value("limit")), Kept
 )
@@ -156,9 +137,7 @@ _CLIENTS: Read[Client] = Read(select(*columns_of(_CLIENT, Client)).order_by(_CLI
 _API_KEY_BY_DIGEST: Read[ApiKey] = Read(
     select(*columns_of(_API_KEY, ApiKey)).where(_API_KEY.c.digest == value("digest")), ApiKey
 )
-_LATEST: Read[UUID] = Read(
-    select(VERIFICATION.c.id).order_by(desc(VERIFICATION.c.id)).limit(value("limit")), _itself
-)
+_LATEST = _newest()
 
 
 @dataclass(frozen=True, slots=True)

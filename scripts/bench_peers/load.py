@@ -34,6 +34,7 @@ class Round:
         self._connections: list[wire.Connection] = []
         self._live = 0
         self._over = asyncio.Event()
+        self._timed_out = False
 
     async def connect(self, count: int) -> None:
         for _ in range(min(count, self._size)):
@@ -46,13 +47,14 @@ class Round:
         try:
             await asyncio.wait_for(self._over.wait(), seconds)
         except TimeoutError:
-            pass
+            self._timed_out = True  # what is missing shows in the counts that `report` gives
         finally:
             for connection in self._connections:
                 connection.close()
 
     def report(self) -> dict[str, Any]:
         return {
+            "timed_out": self._timed_out,
             "statuses": {str(key): count for key, count in Counter(self._statuses).items()},
             "unexpected": sum(status not in self._expected for status in self._statuses),
             "samples": self._samples(),
