@@ -77,7 +77,7 @@ class Settings:
     default_region: str | None
     log_level: str
     sandbox_port: int | None  # None: no sandbox beside the gateway
-    providers: tuple[Provider, ...] = ()
+    providers: tuple[Provider[Any, Any], ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
     source: Path | None = None
@@ -85,7 +85,7 @@ class Settings:
 
 def replace(
     settings: Settings,
-    providers: tuple[Provider, ...],
+    providers: tuple[Provider[Any, Any], ...],
     workflows: Mapping[str, tuple[StepSettings, ...]],
 ) -> Settings:
     """The settings with these routes and workflows."""
@@ -250,7 +250,7 @@ def _loopback(host: str) -> bool:
 
 def _routes(
     routes: Mapping[str, Mapping[str, Any]], environ: Mapping[str, str], mistakes: dict[str, str]
-) -> list[tuple[Provider, Any]]:
+) -> list[tuple[Provider[Any, Any], Any]]:
     """Each route's provider, and the settings it was made with."""
     made = []
     for name, table in routes.items():
@@ -275,7 +275,7 @@ def _route(
     given: dict[str, Any],
     environ: Mapping[str, str],
     mistakes: dict[str, str],
-) -> tuple[Provider, Any] | None:
+) -> tuple[Provider[Any, Any], Any] | None:
     """One route; None when something about it is wrong and listed."""
     chosen = PROVIDERS[kind]
     hints = typing.get_type_hints(chosen.Settings)
@@ -351,7 +351,7 @@ def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str
 
 
 def _workflows(
-    parsed: _File, providers: tuple[Provider, ...], mistakes: dict[str, str]
+    parsed: _File, providers: tuple[Provider[Any, Any], ...], mistakes: dict[str, str]
 ) -> dict[str, tuple[StepSettings, ...]]:
     channels = {provider.name: provider.channel for provider in providers}
     named = set(channels) | set(parsed.routes)

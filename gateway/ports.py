@@ -9,20 +9,23 @@ httpx's Request, Response and Auth are handed on from here, so that its successo
 files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from httpx import URL, Auth, ByteStream, Headers, Request, Response
+from typing_extensions import TypeVar
 
 from gateway.domain.delivery import State
 
 __all__ = [
     "Accepted",
+    "Asks",
     "Auth",
     "Callback",
+    "Confirms",
     "Correlation",
     "Lost",
     "Malformed",
@@ -37,11 +40,15 @@ __all__ = [
     "Reply",
     "Request",
     "Response",
+    "Revokes",
+    "RouteSettings",
     "Secret",
     "Sender",
+    "Sheet",
     "Transport",
     "TransportError",
     "Unknown",
+    "Wire",
     "post",
 ]
 
@@ -59,13 +66,43 @@ class Secret(str):
 Sender = str | Mapping[str, str] | None  # one sender, or one by ISO country with "default"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouteSettings:
+    """What every provider's settings begin with; a provider's own derive from it.
+
+    `timeout` is in seconds, total, for one call; `rate` in calls per second and `concurrency` in
+    calls under way at once, per process.
+    """
+
+    name: str
+    channel: str
+    account: str
+    sender: Sender = None
+    timeout: float = 10.0
+    rate: float | None = None
+    concurrency: int = 64
+
+    def mistakes(self, provider: str, channels: frozenset[str]) -> Iterator[str]:
+        """What is wrong with them, a sentence each that begins with the setting's name."""
+        if self.channel not in channels:
+            known = " and ".join(sorted(channels))
+            yield f"channel: {provider} has {known}, not {self.channel}"
+        if not 0 < self.timeout <= 600:
+            yield "timeout: 0 to 600 seconds are expected"
+        if self.rate is not None and self.rate <= 0:
+            yield "rate: more than 0 calls per second are expected"
+        if self.concurrency < 1:
+            yield "concurrency: at least 1 is expected"
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One message, ready to be put into a provider's words.
 
     `code` stands apart from `text` for providers that have templates or spell digits.
     `callback_url` is the receipt address of this attempt, "" unless the provider correlates by
-    TOKEN. `validity` is how many seconds the message may still be delivered.
+    TOKEN. `validity` is how many seconds the message may still be delivered. `template` names the
+    purpose (login, reset…) for vendors with approved templates, `subject` is an e-mail's.
     """
 
     attempt_id: str
@@ -77,6 +114,8 @@ class Outgoing:
     callback_url: str
     validity: int
     locale: str = "en"
+    template: str = "verify"
+    subject: str = ""
 
 
 class RefusalKind(StrEnum):
@@ -100,12 +139,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Surely not sent. `reason` is a stable code of ours, `error` the vendor's own."""
+    """Surely not sent. `reason` is a stable code of ours, `error` the vendor's own.
+
+    `avoid`: for so many seconds this number need not be tried again on this channel from this
+    sender (it has no WhatsApp, it opted out).
+    """
 
     reason: str
     kind: RefusalKind
     retry_after: float | None = None
     error: str | None = None
+    avoid: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +192,7 @@ class Receipt:
     `state` is None when the vendor's word is unknown or says nothing new. `word` is the vendor's
     own, verbatim. `recipient` is the number the receipt names, checked where the callback is
     unsigned. `provider_time` is the vendor's clock as it came, recorded and never compared.
+    `cost` is what the vendor says it took, such as "0.0075 USD". `avoid` is as in `Refused`.
     """
 
     word: str
@@ -158,6 +203,8 @@ class Receipt:
     permanent: bool = False
     recipient: str | None = None
     provider_time: str | None = None
+    cost: str | None = None
+    avoid: float | None = None
     raw: bytes = b""
 
 
@@ -195,10 +242,47 @@ class Correlation(StrEnum):
     REFERENCE = "reference"  # only the vendor's id, which the send call returns
 
 
-@runtime_checkable
-class Provider(Protocol):
-    """One vendor's API on one channel: values in, values out."""
+class Wire(StrEnum):
+    """Which transport carries a provider's requests; the wiring picks it by this word."""
 
+    HTTP = "http"
+    SMTP = "smtp"
+    SMPP = "smpp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What an operator must know of a provider: printed by `gateway routes` and docs/providers.md.
+
+    `proof` says how a callback is known to be the vendor's, `setup` what to set in its dashboard,
+    one sentence each, `callback` the URL to paste there, with {public_url}, {route} and {key};
+    "" where each message brings its own. `cost`: the currency its prices come in, if it tells any.
+    """
+
+    vendor: str
+    proof: str
+    setup: tuple[str, ...] = ()
+    callback: str = ""
+    cost: str = ""
+
+
+# What a provider builds and its transport sends, and what comes back.
+Q_co = TypeVar("Q_co", covariant=True, default=Request)
+Q_contra = TypeVar("Q_contra", contravariant=True, default=Request)
+A_co = TypeVar("A_co", covariant=True, default=Response)
+A_contra = TypeVar("A_contra", contravariant=True, default=Response)
+
+
+@runtime_checkable
+class Provider(Protocol[Q_co, A_contra]):
+    """One vendor's API on one channel: values in, values out.
+
+    Over HTTP (`Provider` without more) it builds a `Request` and reads a `Response`; over another
+    wire the values are that transport's.
+    """
+
+    wire: ClassVar[Wire]
+    sheet: ClassVar[Sheet]
     name: str
     channel: str
     account: str
@@ -206,12 +290,13 @@ class Provider(Protocol):
     correlates: Correlation
     idempotent: bool  # the same attempt id submitted twice is one message
     signed: bool  # receipts carry a signature; an unsigned one must also name the right number
+    validity: bool  # the vendor drops a message whose validity has passed
     timeout: float  # seconds, total, for one call
     concurrency: int  # calls under way at once, per process
     rate: float | None  # calls per second, per process
     sender: Sender
 
-    def build(self, outgoing: Outgoing) -> Request:
+    def build(self, outgoing: Outgoing) -> Q_co:
         """The request that sends the message."""
         ...
 
@@ -219,7 +304,7 @@ class Provider(Protocol):
         """A token fetched first, as a flow the transport drives; None where headers suffice."""
         ...
 
-    def parse(self, response: Response) -> Outcome:
+    def parse(self, response: A_contra) -> Outcome:
         """What the answer (its body already read) to `build`'s request means."""
         ...
 
@@ -249,6 +334,39 @@ class Polls(Protocol):
         ...
 
 
+@runtime_checkable
+class Revokes(Protocol):
+    """A provider that can take a message back (or its price) when it is no longer wanted."""
+
+    def build_revoke(self, attempt_id: str, reference: str | None) -> Request | None:
+        """The request that takes it back; None when there is nothing to name it by. What it is
+        answered is logged and changes nothing."""
+        ...
+
+
+@runtime_checkable
+class Asks(Protocol):
+    """A provider that must fetch something public (a certificate) to judge a callback."""
+
+    def build_question(self, callback: Callback) -> Request | None:
+        """What has to be fetched before `authenticate`, from a host known beforehand; None when
+        nothing is missing, or when the callback is not worth a question."""
+        ...
+
+    def learn(self, callback: Callback, response: Response) -> None:
+        """Keep what came back, bounded, for `authenticate`."""
+        ...
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """A provider whose callback address is confirmed by a call of ours (Amazon SNS)."""
+
+    def build_confirmation(self, callback: Callback) -> Request | None:
+        """The call that an authenticated callback asks for, to a host known beforehand."""
+        ...
+
+
 class TransportError(Exception):
     """A call that brought no response. `reason` is a stable code: connect_error, read_timeout…"""
 
@@ -269,15 +387,15 @@ class Lost(TransportError):
     """Cannot be told: the request was at least begun and no understandable answer came."""
 
 
-class Transport(Protocol):
+class Transport(Protocol[Q_contra, A_co]):
     """Sends a request within one total time limit and reads the answer within a size limit."""
 
     async def send(
         self,
-        request: Request,
+        request: Q_contra,
         *,
         within: float,
         auth: Auth | None = None,
-    ) -> Response:
+    ) -> A_co:
         """The response, its body read. `within`: seconds, total. Raises NotSent or Lost."""
         ...

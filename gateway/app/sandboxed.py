@@ -61,7 +61,7 @@ def _step(channel: str, route: str, patience: int, until: Until) -> config.StepS
     return config.StepSettings(channel=channel, routes=(route,), patience=patience, until=until)
 
 
-def _made(kind: str, **values: Any) -> Provider:
+def _made(kind: str, **values: Any) -> Provider[Any, Any]:
     chosen = PROVIDERS[kind]
     return chosen(chosen.Settings(**values))
 

@@ -124,7 +124,7 @@ def routes(*, config: Config = None, as_json: Json = False) -> None:
         say("These are the sandbox's: gateway.toml has no routes of its own.")
 
 
-def _route(loaded: "Settings", provider: "Provider") -> dict[str, Any]:
+def _route(loaded: "Settings", provider: "Provider[Any, Any]") -> dict[str, Any]:
     from gateway.ports import Correlation
     from gateway.providers import PROVIDERS
 

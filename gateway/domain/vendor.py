@@ -2,13 +2,26 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import orjson
+
+from gateway.domain.delivery import State
 
 REFERENCE_LIMIT = 255  # characters; a longer one is no reference
 LONGEST_PAUSE = 86_400.0  # seconds; what a Retry-After may ask for
 
+_ADDRESS = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?", re.ASCII)
 _NUMBER = re.compile(r"\d(?:[\s.,()/-]{0,3}\d){3,}")  # codes and numbers, spelled or not
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a vendor's status word says. `permanent`: this number will not work on this channel."""
+
+    state: State | None
+    reason: str | None = None
+    permanent: bool = False
 
 
 def json_object(body: bytes) -> Mapping[str, object]:
@@ -33,6 +46,16 @@ def as_json(item: object) -> bytes:
         return orjson.dumps(item)
     except orjson.JSONEncodeError:
         return b""  # nested deeper than orjson writes; such a thing is no receipt
+
+
+def fits_header(value: str) -> bool:
+    """Whether a credential can be written into a header."""
+    return value != "" and value.isascii() and value.isprintable()
+
+
+def is_address(base_url: str) -> bool:
+    """Whether it is an http or https address, perhaps with a path, without query and fragment."""
+    return _ADDRESS.fullmatch(base_url) is not None
 
 
 def retry_after(pause: str | None) -> float | None:

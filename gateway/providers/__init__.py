@@ -19,7 +19,7 @@ class ProviderClass(Protocol):
     @property
     def channels(self) -> frozenset[str]: ...
 
-    def __call__(self, settings: Any) -> Provider:
+    def __call__(self, settings: Any) -> Provider[Any, Any]:
         """Raises ValueError, every wrong setting by its name."""
         ...
 

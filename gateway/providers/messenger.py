@@ -22,6 +22,7 @@ import orjson
 
 from gateway.domain import vendor
 from gateway.domain.delivery import State
+from gateway.domain.vendor import Meaning
 from gateway.ports import (
     Accepted,
     Auth,
@@ -36,46 +37,39 @@ from gateway.ports import (
     Reply,
     Request,
     Response,
+    RouteSettings,
     Secret,
-    Sender,
+    Sheet,
     Unknown,
+    Wire,
     post,
 )
 
 TOLERANCE = 300  # seconds between a signature and its arrival, either way
 
-_URL = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?", re.ASCII)
 _SIGNATURE = re.compile(r"t=([0-9]{1,12})((?:,v1=[0-9a-f]{64})+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MessengerSettings:
-    name: str
-    channel: str
-    account: str
-    sender: Sender = None  # not part of this API: the app shows who it belongs to
+class MessengerSettings(RouteSettings):  # the sender is not part of this API: the app shows it
     base_url: str  # of the sandbox; there is no vendor whose address could be the default
-    timeout: float = 10.0
-    rate: float | None = None
-    concurrency: int = 64
     token: Secret
     callback_secret: tuple[Secret, ...] = ()  # two while one is replaced; none: no receipt gets in
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    state: State | None
-    reason: str | None = None
-    permanent: bool = False
-
-
 class Messenger:
     Settings = MessengerSettings
+    wire: ClassVar = Wire.HTTP
+    sheet: ClassVar = Sheet(
+        vendor="the sandbox's messenger",
+        proof="a signature over time and raw body, and the attempt's token in the URL",
+    )
     channels = frozenset({"messenger"})
     confirms = frozenset({State.ACK, State.DELIVERED, State.READ, State.FAILED})
     correlates = Correlation.TOKEN
     idempotent = False
     signed = True
+    validity = True
 
     def __init__(self, settings: MessengerSettings) -> None:
         if wrong := "; ".join(_mistakes(settings)):
@@ -217,27 +211,14 @@ def _mistakes(settings: MessengerSettings) -> list[str]:
     secrets = settings.callback_secret
     checks = [
         (
-            settings.channel in Messenger.channels,
-            f"channel: messenger has messenger, not {settings.channel}",
-        ),
-        (
-            _URL.fullmatch(settings.base_url),
+            vendor.is_address(settings.base_url),
             "base_url: an http(s) address without a query is expected",
         ),
-        (0 < settings.timeout <= 600, "timeout: 0 to 600 seconds are expected"),
-        (
-            settings.rate is None or settings.rate > 0,
-            "rate: more than 0 calls per second are expected",
-        ),
-        (settings.concurrency > 0, "concurrency: at least 1 is expected"),
-        (_fits_header(settings.token), "token: plain characters are expected"),
+        (vendor.fits_header(settings.token), "token: plain characters are expected"),
         (
             isinstance(secrets, tuple) and all(secrets),
             "callback_secret: one or two secrets that are not empty are expected",
         ),
     ]
-    return [message for fine, message in checks if not fine]
-
-
-def _fits_header(value: str) -> bool:
-    return value != "" and value.isascii() and value.isprintable()
+    common = settings.mistakes("messenger", Messenger.channels)
+    return [*common, *(message for fine, message in checks if not fine)]

@@ -25,6 +25,7 @@ import orjson
 
 from gateway.domain import vendor
 from gateway.domain.delivery import State
+from gateway.domain.vendor import Meaning
 from gateway.ports import (
     Accepted,
     Auth,
@@ -39,9 +40,12 @@ from gateway.ports import (
     Reply,
     Request,
     Response,
+    RouteSettings,
     Secret,
     Sender,
+    Sheet,
     Unknown,
+    Wire,
     post,
 )
 
@@ -73,22 +77,14 @@ VOICES = {
 # Keys that only an inbound reply (two generations of it), an opt-out and an e-mail receipt have.
 NO_RECEIPT = frozenset({"reception_date", "answer_date", "stop_date", "deliveries"})
 
-_URL = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?", re.ASCII)
 _PATH = re.compile(r"/[^\s?#]+")
 _SENDER = re.compile(r"[A-Za-z0-9]{3,11}")
 _WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OctopushSettings:
-    name: str
-    channel: str
-    account: str
-    sender: Sender = None
+class OctopushSettings(RouteSettings):
     base_url: str = "https://api.octopush.com/v1/public"
-    timeout: float = 10.0
-    rate: float | None = None
-    concurrency: int = 64
     api_login: str
     api_key: Secret
     callback_key: tuple[Secret, ...] = ()  # two while one is replaced; none: no receipt gets in
@@ -100,19 +96,21 @@ class OctopushSettings:
     simulation_mode: bool = False  # Octopush pretends; nothing is sent, no receipt comes
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    state: State | None
-    reason: str | None = None
-    permanent: bool = False
-
-
 class Octopush:
     Settings = OctopushSettings
+    wire: ClassVar = Wire.HTTP
+    sheet: ClassVar = Sheet(
+        vendor="Octopush",
+        proof="the callback key in the URL; the number is compared, since nothing is signed",
+        setup=("Enter the callback URL as the delivery report URL of the account.",),
+        callback="{public_url}/otp/delivered/{route}/{key}",
+        cost="EUR",
+    )
     channels = frozenset({"sms", "voice"})
     correlates = Correlation.REFERENCE
     idempotent = True  # request_id, for 24 hours
     signed = False
+    validity = False
 
     def __init__(self, settings: OctopushSettings) -> None:
         if wrong := "; ".join(_mistakes(settings)):
@@ -331,25 +329,15 @@ def _mistakes(settings: OctopushSettings) -> list[str]:
     keys = settings.callback_key
     checks = [
         (
-            settings.channel in Octopush.channels,
-            f"channel: octopush has sms and voice, not {settings.channel}",
-        ),
-        (
-            _URL.fullmatch(settings.base_url),
+            vendor.is_address(settings.base_url),
             "base_url: an http(s) address without a query is expected",
         ),
-        (0 < settings.timeout <= 600, "timeout: 0 to 600 seconds are expected"),
-        (
-            settings.rate is None or settings.rate > 0,
-            "rate: more than 0 calls per second are expected",
-        ),
-        (settings.concurrency > 0, "concurrency: at least 1 is expected"),
         (
             not sms or _senders_fit(settings.sender),
             "sender: 3 to 11 letters and digits are expected",
         ),
-        (_fits_header(settings.api_login), "api_login: plain characters are expected"),
-        (_fits_header(settings.api_key), "api_key: plain characters are expected"),
+        (vendor.fits_header(settings.api_login), "api_login: plain characters are expected"),
+        (vendor.fits_header(settings.api_key), "api_key: plain characters are expected"),
         (
             isinstance(keys, tuple) and all(keys),
             "callback_key: one or two keys that are not empty are expected",
@@ -362,16 +350,13 @@ def _mistakes(settings: OctopushSettings) -> list[str]:
             "voice_path: a path is expected, such as /voice-campaign/send",
         ),
     ]
-    return [message for fine, message in checks if not fine]
+    common = settings.mistakes("octopush", Octopush.channels)
+    return [*common, *(message for fine, message in checks if not fine)]
 
 
 def _senders_fit(sender: Sender) -> bool:
     senders = sender.values() if isinstance(sender, Mapping) else [sender]
     return all(_SENDER.fullmatch(one) for one in senders if one is not None)
-
-
-def _fits_header(value: str) -> bool:
-    return value != "" and value.isascii() and value.isprintable()
 
 
 def _confirms(settings: OctopushSettings) -> frozenset[State]:

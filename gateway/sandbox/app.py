@@ -1,6 +1,7 @@
 """The sandbox as one ASGI application: the providers' APIs, the phone page, and what tests read."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -20,6 +21,11 @@ from gateway.sandbox.carrier import Carrier
 from gateway.sandbox.phones import Message
 from gateway.sandbox.settings import Now, Post, SandboxSettings, Sleep
 
+# Each vendor's API. One without an account in the settings refuses every call.
+VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
+    octopush.routes,
+    messenger.routes,
+)
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once
 
@@ -44,8 +50,7 @@ class Sandbox:
         self._carrier = Carrier(settings, post, now, sleep)
         self.app: ASGIApp = Starlette(
             routes=[
-                *octopush.routes(self._carrier),
-                *messenger.routes(self._carrier),
+                *(route for vendor in VENDORS for route in vendor(self._carrier)),
                 *_Pages(self._carrier).routes(),
             ],
             middleware=[Middleware(_SecurityHeaders)],

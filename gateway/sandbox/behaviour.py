@@ -1,11 +1,13 @@
 """The magic numbers: what a number does to a message sent to it.
 
-+33600MMSSVV: MM is what the messenger does, SS the SMS, VV the voice call. Every other number,
++33600MMSSVV: MM is what the messenger (WhatsApp, Telegram, Viber, RCS) does, SS the SMS, VV the
+voice call. Every other number,
 and every pair of digits without a row, behaves like 00. The table below is the whole truth: the
 page prints it, the tests walk it.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +16,10 @@ class Channel(StrEnum):
     """Where a message travels."""
 
     MESSENGER = "messenger"
+    WHATSAPP = "whatsapp"
+    TELEGRAM = "telegram"
+    VIBER = "viber"
+    RCS = "rcs"
     SMS = "sms"
     VOICE = "voice"
 
@@ -128,6 +134,7 @@ TABLE: dict[Behaviour, Row] = {
     ),
 }
 
+# The words of the first two vendors; the others bring their own.
 WORDS: dict[Channel, dict[Stage, str]] = {
     Channel.MESSENGER: {
         Stage.UNDERWAY: "sent",
@@ -153,7 +160,7 @@ E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 THROTTLED_REQUESTS = 2
 
 _MAGIC = re.compile(r"\+33600([0-9]{2})([0-9]{2})([0-9]{2})")
-_PLACE = {Channel.MESSENGER: 1, Channel.SMS: 2, Channel.VOICE: 3}
+_PLACE = {Channel.SMS: 2, Channel.VOICE: 3}  # all others are chats: 1
 _KNOWN = frozenset(Behaviour)
 
 
@@ -170,7 +177,7 @@ class Step:
 def behaviour_of(number: str, channel: Channel) -> Behaviour:
     """What this number does on this channel."""
     magic = _MAGIC.fullmatch(number)
-    digits = magic[_PLACE[channel]] if magic else ""
+    digits = magic[_PLACE.get(channel, 1)] if magic else ""
     return Behaviour(digits) if digits in _KNOWN else Behaviour.DELIVERED
 
 
@@ -182,10 +189,13 @@ def answer_to(behaviour: Behaviour, earlier: int) -> Answer:
     return answer
 
 
-def plan(behaviour: Behaviour, channel: Channel, *, delay: float, late: float) -> tuple[Step, ...]:
-    """The receipts of an accepted message, in the order in which they are posted."""
+def plan(
+    behaviour: Behaviour, words: Mapping[Stage, str], *, delay: float, late: float
+) -> tuple[Step, ...]:
+    """The receipts of an accepted message, in the order in which they are posted. `words`: the
+    vendor's own, by stage; a stage it has no word for is left out.
+    """
     row = TABLE[behaviour]
-    words = WORDS[channel]
     pause = 0.0 if row.answer is Answer.AFTER_RECEIPTS else delay
     return tuple(
         Step(stage, words[stage], pause + (late if place == row.held_back else 0.0), row.copies)

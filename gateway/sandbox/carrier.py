@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.sandbox.answers import HalfAnswer
 from gateway.sandbox.behaviour import (
+    WORDS,
     Answer,
     Behaviour,
     Channel,
@@ -58,16 +59,21 @@ class Carrier:
         return behaviour, answer_to(behaviour, earlier)
 
     def play(
-        self, message: Message, write: Write | None, again: Sequence[float] = ()
+        self,
+        message: Message,
+        write: Write | None,
+        again: Sequence[float] = (),
+        *,
+        words: Mapping[Stage, str] | None = None,
     ) -> asyncio.Task[None]:
         """Let the story of an accepted message, already on the phones, run.
 
         Without `write` no receipts are posted. `again`: pauses before a receipt is repeated that
-        was not taken.
+        was not taken. `words`: the vendor's, by stage; by default those of `WORDS`.
         """
         steps = plan(
             message.behaviour,
-            message.channel,
+            WORDS[message.channel] if words is None else words,
             delay=self.settings.receipt_delay,
             late=self.settings.late,
         )

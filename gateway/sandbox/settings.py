@@ -26,6 +26,8 @@ class SandboxSettings:
     octopush_callback_url: str | None  # one URL per account, as with the real one; None: not set up
     messenger_token: str = field(repr=False)
     messenger_secret: str = field(repr=False)
+    # Of the other vendors, by its name: what our account with it is made of (keys, secrets, URLs).
+    accounts: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     receipt_delay: float = 0.3  # from acceptance to the first receipt, and from each to the next
     late: float = 8.0  # what "late" adds
     hang: float = 30.0  # how long "hang" holds a request

@@ -15,12 +15,12 @@ import orjson
 
 from gateway.domain import identity, recipient
 from gateway.domain.delivery import Attempt, State
-from gateway.domain.errors import NotFound, Unauthenticated
+from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, KeyringError
-from gateway.ports import Callback, Malformed, Receipt, Reply
+from gateway.ports import Asks, Callback, Confirms, Malformed, Receipt, Reply, TransportError
 from gateway.services.case import Case, Context, Note, recipient_of
-from gateway.services.runtime import Runtime
+from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Kept, Source
 
@@ -57,15 +57,45 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     reply = route.provider.handshake(callback)
     if reply is not None:
         return reply
+    if isinstance(route.provider, Asks):
+        await _ask(route, route.provider, callback)
     if not route.provider.authenticate(callback):
         raise Unauthenticated(
             "callback_refused", "The callback's key or signature is missing or wrong."
         )
+    if isinstance(route.provider, Confirms):
+        await _confirm(route, route.provider, callback)
     items = tuple(route.provider.receipts(callback))
     if items:
         named = UUID(callback.attempt_id) if callback.attempt_id is not None else None
         await runtime.ledger.submit(Receive(route.name, route.provider.account, named, items))
     return None
+
+
+async def _ask(route: Route, provider: Asks, callback: Callback) -> None:
+    """Fetch what the provider needs to judge the callback. Raises Unavailable: it cannot be judged
+    now, so that the vendor repeats it."""
+    question = provider.build_question(callback)
+    if question is None:
+        return
+    try:
+        answer = await route.transport.send(question, within=route.provider.timeout)
+    except TransportError as error:
+        raise Unavailable("callback_unproven", "The callback cannot be checked now.") from error
+    provider.learn(callback, answer)
+
+
+async def _confirm(route: Route, provider: Confirms, callback: Callback) -> None:
+    """Make the call by which the vendor learns that this address is ours. Raises Unavailable."""
+    request = provider.build_confirmation(callback)
+    if request is None:
+        return
+    try:
+        answer = await route.transport.send(request, within=route.provider.timeout)
+    except TransportError as error:
+        raise Unavailable("not_confirmed", "The address could not be confirmed.") from error
+    if answer.status_code >= 300:
+        raise Unavailable("not_confirmed", "The address could not be confirmed.")
 
 
 def token_of(runtime: Runtime, key: str | None) -> str | None:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from gateway.domain.errors import InvalidInput
 from gateway.domain.keyring import Keyring
@@ -23,8 +24,8 @@ class Route:
     """One channel of an account, ready to send."""
 
     name: str
-    provider: Provider
-    transport: Transport
+    provider: Provider[Any, Any]
+    transport: Transport[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def resolve(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Pla
     )
 
 
-def _planned(provider: Provider, region: str) -> PlannedRoute:
+def _planned(provider: Provider[Any, Any], region: str) -> PlannedRoute:
     return PlannedRoute(
         name=provider.name,
         account=provider.account,
