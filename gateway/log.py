@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from dataclasses import is_dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -23,9 +24,8 @@ FLUSH_EVERY = 0.1  # seconds a line may wait
 _MOST = 65_536  # bytes that are gathered
 _KEYS = re.compile(r"otp_(?:live|test)_[A-Za-z0-9_-]+|Bearer [^\s\"]+")
 # Subclasses of str and dataclasses may be or hold a Secret: they are shown by `_shown`.
-_STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
+_STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_UTC_Z
 _SUSPECT = re.compile(r"[0-9]|otp_|Bearer")
-_stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _SECRET_FIELDS = frozenset({"code", "key", "authorization", "secret", "token", "api_key", "text"})
 _FREE_FIELDS = ("detail", "error", "word", "problem", "exception")
 
@@ -76,7 +76,7 @@ def render(output: BufferedOutput, _: Any, level: str, event: MutableMapping[str
     """
     redact(event)
     event["level"] = level
-    _stamp(None, level, event)
+    event["timestamp"] = datetime.now(UTC)
     output.urgent = level not in {"debug", "info"}
     return orjson.dumps(event, default=_shown, option=_STRICT)
 

@@ -17,6 +17,7 @@ from gateway.app.wiring import GRACE, Gateway, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings
+from gateway.web.wire import OneWrite
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=OneWrite,
+            ws="none",
             access_log=False,
             log_config=None,
             log_level="warning",

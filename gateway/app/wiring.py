@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from gateway.config import Settings
+from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Transport
@@ -40,8 +41,7 @@ LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
 
 def clock() -> datetime:
     """Now, to the millisecond: what is stored is what was meant."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
 
 def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
@@ -127,11 +127,12 @@ def build(
         log=log,
     )
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
+    entropy = Entropy(os.urandom)
     context = Context(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
         unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
-        entropy=os.urandom,
+        entropy=entropy,
         outage=outage,
     )
 
@@ -154,6 +155,7 @@ def build(
         brand=settings.brand,
         default_region=settings.default_region,
         now=now,
+        entropy=entropy,
         outage=outage,
     )
     worker = Worker(runtime, log)

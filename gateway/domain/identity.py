@@ -1,16 +1,38 @@
 """Ids: UUIDv7 (RFC 9562 §5.7), made before the write, so that inserts stay at the right edge."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_PAGE = 4096
 _VERSION = 0x7 << 76
 _VARIANT = 0x2 << 62
 _RANDOM_A = ((1 << 12) - 1) << 64
 _RANDOM_B = (1 << 62) - 1
+
+
+class Entropy:
+    """Random bytes, drawn from `source` (os.urandom) a page at a time: a system call for each id
+    would cost as much as making it. No byte is given out twice. One for each process.
+    """
+
+    def __init__(self, source: Callable[[int], bytes]) -> None:
+        self._source = source
+        self._page = b""
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        """So many bytes."""
+        end = self._at + size
+        if end > len(self._page):
+            self._page, self._at, end = self._source(max(_PAGE, size)), 0, size
+        taken = self._page[self._at : end]
+        self._at = end
+        return taken
 
 
 def uuid7(now: datetime, entropy: bytes) -> UUID:

@@ -9,6 +9,7 @@ number would split limits, joins and searches.
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TypeVar
 from uuid import UUID
 
@@ -20,8 +21,30 @@ NONCE_BYTES = 12
 SALT_BYTES = 8
 INDEX_BYTES = 16
 _MAC_BYTES = 16
+_BLOCK_BYTES = 64  # of SHA-256; our keys are shorter
+_IPAD = bytes(byte ^ 0x36 for byte in range(256))
+_OPAD = bytes(byte ^ 0x5C for byte in range(256))
 
 T = TypeVar("T")
+
+
+class Mac:
+    """HMAC-SHA-256 (RFC 2104) under one key, its two key blocks hashed once: half of hmac.digest's
+    price, which is paid three times for every message."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = sha256(padded.translate(_IPAD))
+        self._outer = sha256(padded.translate(_OPAD))
+
+    def digest(self, message: bytes) -> bytes:
+        """32 bytes."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 class KeyringError(Exception):
@@ -38,16 +61,14 @@ class Keyring:
             raise KeyringError(f"every key must have {KEY_BYTES} bytes")
         self.current = current
         self.names = tuple(keys)
-        self._code = {name: _derive(key, b"code") for name, key in keys.items()}
+        self._code = {name: Mac(_derive(key, b"code")) for name, key in keys.items()}
         self._seal = {name: AESGCM(_derive(key, b"seal")) for name, key in keys.items()}
-        self._token = {name: _derive(key, b"token") for name, key in keys.items()}
-        self._index = index_key
+        self._token = {name: Mac(_derive(key, b"token")) for name, key in keys.items()}
+        self._index = Mac(index_key)
 
     def code(self, key_id: str, verification_id: UUID, salt: bytes, length: int) -> str:
         """The code of a verification: always the same digits, and nowhere stored."""
-        digest = hmac.digest(
-            self._named(self._code, key_id), verification_id.bytes + salt, "sha256"
-        )
+        digest = self._named(self._code, key_id).digest(verification_id.bytes + salt)
         return str(int.from_bytes(digest[:8], "big") % 10**length).zfill(length)
 
     def seal(self, key_id: str, plain: bytes, *, owner: bytes, nonce: bytes) -> bytes:
@@ -64,11 +85,11 @@ class Keyring:
 
     def index(self, kind: str, address: str) -> bytes:
         """The blind index of an address: equal addresses meet, and nobody reads them back."""
-        return hmac.digest(self._index, f"{kind}\0{address}".encode(), "sha256")[:INDEX_BYTES]
+        return self._index.digest(f"{kind}\0{address}".encode())[:INDEX_BYTES]
 
     def token(self, attempt_id: UUID) -> str:
         """The last segment of an attempt's own callback URL: names it and proves our hand."""
-        mac = hmac.digest(self._token[self.current], attempt_id.bytes, "sha256")[:_MAC_BYTES]
+        mac = self._token[self.current].digest(attempt_id.bytes)[:_MAC_BYTES]
         return urlsafe_b64encode(attempt_id.bytes + mac).rstrip(b"=").decode()
 
     def attempt_of(self, token: str) -> UUID | None:
@@ -83,7 +104,7 @@ class Keyring:
             return None
         named, mac = raw[:16], raw[16:]
         for key in self._token.values():
-            if hmac.compare_digest(hmac.digest(key, named, "sha256")[:_MAC_BYTES], mac):
+            if hmac.compare_digest(key.digest(named)[:_MAC_BYTES], mac):
                 return UUID(bytes=named)
         return None
 

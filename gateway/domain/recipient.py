@@ -4,14 +4,17 @@ Numbers are E.164 as `phonenumbers` understands it. What we send to is what the 
 of; what a provider echoes is never trusted to be spelled alike.
 """
 
+import functools
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import phonenumbers
-from phonenumbers import PhoneNumber, PhoneNumberType
+from phonenumbers import PhoneNumber, PhoneNumberDesc, PhoneNumberType
 
 from gateway.domain.errors import InvalidInput
 
+_COUNTRY_CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 # Kinds of numbers that no person receives a code on, or that cost a fortune: refused by name.
@@ -38,6 +41,10 @@ def parse(text: str, default_region: str | None = None) -> Phone:
     Raises InvalidInput `recipient_invalid` or `recipient_refused`; the text is not repeated.
     """
     number = _split(text) if _E164.fullmatch(text) else None
+    if number is not None:
+        region = phonenumbers.region_code_for_number(number)
+        if region is not None and _ordinary(region)(str(number.national_number)):
+            return Phone(text, region)
     kind = phonenumbers.number_type(number) if number is not None else PhoneNumberType.UNKNOWN
     if number is None or kind == PhoneNumberType.UNKNOWN:  # what the parser reads, it may mend
         number = _read(text, default_region)
@@ -54,6 +61,27 @@ def parse(text: str, default_region: str | None = None) -> Phone:
             "recipient_refused", f"Codes are not sent to {name} numbers.", facts={"kind": name}
         )
     return Phone(_e164(number), region)
+
+
+@functools.cache
+def _ordinary(region: str) -> Callable[[str], bool]:
+    """Whether a national number is surely a person's: mobile or fixed, and of no kind that is
+    refused. Most are, and two patterns cost a tenth of asking for the kind.
+    """
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    if metadata is None:
+        return lambda national: False
+    refused = (metadata.premium_rate, metadata.shared_cost, metadata.uan, metadata.pager)
+    is_plain = _any_of([metadata.mobile, metadata.fixed_line])
+    is_refused = _any_of([*refused, metadata.voicemail])
+    return lambda national: is_plain(national) and not is_refused(national)
+
+
+def _any_of(kinds: Sequence[PhoneNumberDesc | None]) -> Callable[[str], bool]:
+    patterns = [kind.national_number_pattern for kind in kinds if kind is not None]
+    known = [f"(?:{pattern})" for pattern in patterns if pattern and pattern != "NA"]
+    whole = re.compile("|".join(known) or "(?!)")
+    return lambda national: whole.fullmatch(national) is not None
 
 
 def _read(text: str, default_region: str | None) -> PhoneNumber:
@@ -78,7 +106,7 @@ def _split(text: str) -> PhoneNumber | None:
     """
     length = country_code_length(text)
     national = text[1 + length :]
-    if national.startswith("0"):
+    if national[0] == "0":
         return None
     return PhoneNumber(country_code=int(text[1 : 1 + length]), national_number=int(national))
 
@@ -90,10 +118,11 @@ def _e164(number: PhoneNumber) -> str:
 
 def country_code_length(e164: str) -> int:
     """How many digits of an E.164 number are its country code (1 to 3; 1 when unassigned)."""
-    for length in (1, 2, 3):
-        if int(e164[1 : 1 + length]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
-            return length
-    return 1
+    if e164[1] in _COUNTRY_CODES:
+        return 1
+    if e164[1:3] in _COUNTRY_CODES:
+        return 2
+    return 3 if e164[1:4] in _COUNTRY_CODES else 1
 
 
 def mask(e164: str) -> str:

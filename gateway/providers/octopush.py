@@ -216,6 +216,8 @@ class Octopush:
     def parse(self, response: Response) -> Outcome:
         status = response.status_code
         answer = vendor.json_object(response.content)
+        if 200 <= status < 300 and (accepted := _ticket(answer)) is not None:
+            return accepted
         error = self._error(status, answer)
         if status == 429:
             pause = vendor.retry_after(response.headers.get("retry-after"))
@@ -223,7 +225,7 @@ class Octopush:
         if status in (401, 403):
             return Refused("unauthorized", RefusalKind.ACCOUNT, error=error)
         if 200 <= status < 300:
-            return _ticket(answer) or self._refusal(answer, error) or Unknown("no_ticket", error)
+            return self._refusal(answer, error) or Unknown("no_ticket", error)
         if 400 <= status < 500:
             rejected = Refused("rejected", RefusalKind.PERMANENT, error=error)
             return self._refusal(answer, error) or rejected

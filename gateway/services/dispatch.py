@@ -24,7 +24,6 @@ from gateway.ports import (
     Lost,
     NotSent,
     Outgoing,
-    Polls,
     RefusalKind,
     Refused,
     Unknown,
@@ -298,14 +297,14 @@ class Dispatcher:
     async def _inquire(self, attempt: Attempt) -> None:
         """Ask the provider; what it says is a receipt like any other."""
         route = self._routes.get(attempt.route)
-        if route is None or not isinstance(route.provider, Polls):
+        if route is None or route.polls is None:
             return
         try:
-            request = route.provider.build_poll(str(attempt.id), attempt.reference)
+            request = route.polls.build_poll(str(attempt.id), attempt.reference)
             if request is None:
                 return
             response = await route.transport.send(request, within=3.0, auth=route.provider.auth())
-            heard = route.provider.parse_poll(response)
+            heard = route.polls.parse_poll(response)
         except (NotSent, Lost) as error:
             self._log.warning("poll_failed", route=route.name, reason=error.reason)
             return

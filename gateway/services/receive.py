@@ -57,14 +57,14 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     reply = route.provider.handshake(callback)
     if reply is not None:
         return reply
-    if isinstance(route.provider, Asks):
-        await _ask(route, route.provider, callback)
+    if route.asks is not None:
+        await _ask(route, route.asks, callback)
     if not route.provider.authenticate(callback):
         raise Unauthenticated(
             "callback_refused", "The callback's key or signature is missing or wrong."
         )
-    if isinstance(route.provider, Confirms):
-        await _confirm(route, route.provider, callback)
+    if route.confirms is not None:
+        await _confirm(route, route.confirms, callback)
     items = tuple(route.provider.receipts(callback))
     if items:
         named = UUID(callback.attempt_id) if callback.attempt_id is not None else None

@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from gateway.domain.errors import InvalidInput
+from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
-from gateway.ports import Polls, Provider, Sender, Transport
+from gateway.ports import Asks, Confirms, Polls, Provider, Sender, Transport
 from gateway.services.case import Outage
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
@@ -21,11 +22,22 @@ from gateway.store.reads import Reads, encode_plan
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One channel of an account, ready to send."""
+    """One channel of an account, ready to send. What its provider can do besides is looked up once:
+    asking a protocol costs more than most of what a receipt does.
+    """
 
     name: str
     provider: Provider[Any, Any]
     transport: Transport[Any, Any]
+    polls: Polls | None = field(init=False)
+    asks: Asks | None = field(init=False)
+    confirms: Confirms | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        skills = (("polls", Polls), ("asks", Asks), ("confirms", Confirms))
+        for name, skill in skills:
+            able = self.provider if isinstance(self.provider, skill) else None
+            object.__setattr__(self, name, able)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,9 @@ class Runtime:
     brand: str
     default_region: str | None
     now: Callable[[], datetime]
+    entropy: Callable[[int], bytes]
     outage: Outage
+    futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
 
     def choose(self, workflow: str | None, channel: str | None, region: str) -> Chosen:

@@ -5,14 +5,14 @@ written. The answer leaves after the commit, and only then is a provider called.
 """
 
 import hmac
-import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from gateway.domain import limits, verification, workflow
-from gateway.domain.delivery import Attempt
+from gateway.domain import explanation, limits, verification, workflow
+from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, InvalidInput, Limited
+from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
 from gateway.domain.recipient import Phone, mask
@@ -25,6 +25,8 @@ from gateway.store.records import StoredPlan
 
 PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
+_MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
+_FUTURES = 1000  # plans whose future is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,28 @@ async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
     return await runtime.ledger.submit(operation)
 
 
+def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
+    """What the gateway will do next of itself.
+
+    With its first attempt just on the wire, a verification of a plan has always the same future:
+    when the patience ends, unless too little life is left by then. It is worked out once.
+    """
+    current, first = sent.verification, sent.attempts[0]
+    if len(sent.attempts) > 1 or not (first.claimed(now) and first.state is State.QUEUED):
+        return explanation.coming(sent.plan, current, sent.attempts, now)
+    in_time = current.expires_at - first.overdue_at >= _MIN_LIFE
+    known = runtime.futures.get((current.plan, in_time))
+    if known is None:
+        known = explanation.coming(sent.plan, current, sent.attempts, now)
+        if known is None:
+            return None
+        if len(runtime.futures) >= _FUTURES:
+            runtime.futures.clear()
+        runtime.futures[current.plan, in_time] = known
+    at = current.expires_at if known.action == "expire" else first.overdue_at
+    return Coming(known.action, at, known.channel)
+
+
 def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     """The key of the counter of wrong checks for a client and a number."""
     return b"failures:" + client_id.bytes + recipient_index
@@ -99,12 +123,12 @@ def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
 def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> Verification:
     keyring = runtime.keyring
     key_id = keyring.current
-    random = os.urandom(_ENTROPY)  # one system call for id, nonce and salt
+    random = runtime.entropy(_ENTROPY)
     named = uuid7(now, random[:10])
     number = request.to.e164
     code_sealed = None
     if request.code is not None:
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = runtime.entropy(NONCE_BYTES)
         owner = b"code" + named.bytes
         code_sealed = keyring.seal(key_id, request.code.encode(), owner=owner, nonce=nonce)
     return Verification(

@@ -55,7 +55,8 @@ class Api:
             ),
             now,
         )
-        answer = schemas.summary(sent.plan, sent.verification, sent.attempts, now)
+        coming = send.coming(self._runtime, sent, now)
+        answer = schemas.summed(sent.verification, sent.attempts, coming, now)
         answer["joined"] = sent.joined
         return _json(answer, 202)
 

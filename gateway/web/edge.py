@@ -30,6 +30,7 @@ class Call:
     scope: Scope
     receive: Receive
     tail: str = ""
+    _headers: dict[bytes, bytes] | None = None
 
     @property
     def method(self) -> str:
@@ -40,11 +41,11 @@ class Call:
         return str(self.scope["path"])
 
     def header(self, name: bytes) -> str | None:
-        """A header by its lower-case name; None when it is missing."""
-        for key, text in self.scope["headers"]:
-            if key == name:
-                return str(text.decode("latin-1"))
-        return None
+        """A header by its lower-case name, the first of several; None when it is missing."""
+        if self._headers is None:
+            self._headers = dict(reversed(self.scope["headers"]))
+        text = self._headers.get(name)
+        return None if text is None else text.decode("latin-1")
 
     def query(self) -> list[tuple[str, str]]:
         """The query's parameters in their order."""
@@ -134,7 +135,7 @@ class Edge:
 
 
 async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
-    headers = [(b"content-length", str(len(answer.body)).encode())]
+    headers = [(b"content-length", b"%d" % len(answer.body))]
     if answer.media_type is not None:
         headers.append((b"content-type", answer.media_type))
     headers += answer.headers

@@ -114,7 +114,13 @@ def summary(
     plan: Plan, current: Verification, attempts: Sequence[Attempt], now: datetime
 ) -> dict[str, Any]:
     """What send, verify, cancel and next answer."""
-    coming = explanation.coming(plan, current, attempts, now)
+    return summed(current, attempts, explanation.coming(plan, current, attempts, now), now)
+
+
+def summed(
+    current: Verification, attempts: Sequence[Attempt], coming: Coming | None, now: datetime
+) -> dict[str, Any]:
+    """The same, where it is known what comes."""
     return {
         "verification_id": current.id,
         "reference": current.reference,

@@ -1,5 +1,6 @@
 """Codes, sealed values, callback tokens and blind indexes."""
 
+import hmac
 import string
 from collections import Counter
 from itertools import product
@@ -15,6 +16,7 @@ from gateway.domain.keyring import (
     NONCE_BYTES,
     Keyring,
     KeyringError,
+    Mac,
 )
 
 ONE, TWO, INDEX = b"1" * KEY_BYTES, b"2" * KEY_BYTES, b"i" * KEY_BYTES
@@ -271,4 +273,11 @@ def test_the_ring_does_not_show_its_keys() -> None:
 def test_code_seal_and_token_come_from_different_keys() -> None:
     """One derived key, not the key itself and not one for all: an oracle for one is none for
     another."""
-    assert 3 == len({bytes(RING._code["k1"]), bytes(RING._token["k1"]), ONE})
+    said = {RING._code["k1"].digest(b""), RING._token["k1"].digest(b""), Mac(ONE).digest(b"")}
+
+    assert 3 == len(said)
+
+
+@given(key=st.binary(min_size=1, max_size=64), message=st.binary(max_size=200))
+def test_our_mac_is_hmac_sha_256(key: bytes, message: bytes) -> None:
+    assert hmac.digest(key, message, "sha256") == Mac(key).digest(message)
