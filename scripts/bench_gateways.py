@@ -29,7 +29,7 @@ api_key = {{ env = "OCTOPUSH_API_KEY" }}
 callback_key = {{ env = "OCTOPUSH_CALLBACK_KEY" }}
 sender = "BENCH"
 base_url = "http://127.0.0.1:{provider}/v1/public"
-concurrency = 64
+concurrency = 128
 
 [workflows.default]
 steps = [{{ channel = "sms", routes = ["octopush"], patience = 60, until = "delivered" }}]

@@ -19,7 +19,6 @@ The order of the ranks is the theory:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
@@ -56,8 +55,7 @@ RANKS: dict[State, int] = {state: state.rank for state in State}
 BY_RANK: dict[int, State] = {rank: state for state, rank in RANKS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """What a statement did to an attempt: `applied` is false when it moved nothing."""
 
     before: State

@@ -7,7 +7,7 @@ of; what a provider echoes is never trusted to be spelled alike.
 import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import phonenumbers
 from phonenumbers import PhoneNumber, PhoneNumberDesc, PhoneNumberType
@@ -27,8 +27,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
+class Phone(NamedTuple):
     """A number we would send to: E.164, and the ISO region its numbering plan names."""
 
     e164: str

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
@@ -116,8 +117,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Submit: a new attempt of that step on that route, or (`attempt_id`) one already stored."""
 
     step: int
@@ -127,23 +127,20 @@ class Send:
     attempt_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
+class Poll(NamedTuple):
     """Ask the provider how this attempt is doing."""
 
     attempt_id: UUID
     route: PlannedRoute
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Nothing to do before that moment, unless something is heard."""
 
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The verification ends, or has ended, so."""
 
     status: Status

@@ -9,7 +9,7 @@ leaves behind as values.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from gateway.domain import delivery, verification, workflow
@@ -55,8 +55,7 @@ class Context:
     outage: Outage = field(default_factory=Outage)
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(NamedTuple):
     """A claimed attempt, to be put on the wire once its claim is committed."""
 
     verification: Verification
@@ -65,30 +64,26 @@ class Handover:
     last_step: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inquiry:
+class Inquiry(NamedTuple):
     """An attempt whose provider is to be asked how it is doing."""
 
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A verification that ended: what has not been written to a provider yet stays unwritten."""
 
     verification_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Crowded:
+class Crowded(NamedTuple):
     """A verification that found no free slot on a route."""
 
     verification_id: UUID
     route: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A line for the log."""
 
     event: str
@@ -238,7 +233,7 @@ class Case:
         self._record(None, Status.PENDING, status, source)
         self._withdraw()
         self.after.append(Ended(self.verification.id))
-        facts = {"verification_id": str(self.verification.id), "status": status, "source": source}
+        facts = {"verification_id": self.verification.id, "status": status, "source": source}
         self.after.append(Note("verification_ended", facts))
 
     def close(self) -> Verification:
@@ -355,8 +350,8 @@ class Case:
         self, attempt: Attempt, moved: delivery.Transition, source: str, word: str | None
     ) -> None:
         facts = {
-            "verification_id": str(self.verification.id),
-            "attempt_id": str(attempt.id),
+            "verification_id": self.verification.id,
+            "attempt_id": attempt.id,
             "route": attempt.route,
             "channel": attempt.channel,
             "cause": attempt.cause,

@@ -385,7 +385,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
     if reference is not None:
         taken = case.tx.referenced(attempt.account, reference)
         if attempt.reference is not None or taken not in {None, attempt.id}:
-            facts = {"attempt_id": str(attempt.id), "route": attempt.route}
+            facts = {"attempt_id": attempt.id, "route": attempt.route}
             case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
     attempt = case.hear(

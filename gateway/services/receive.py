@@ -163,7 +163,7 @@ def _apply_one(
         return
     if owner is None:
         # Purged long ago, or never ours: 2xx and a line, so that the provider stops repeating it.
-        facts = {"attempt_id": str(named), "route": operation.route, "word": item.word}
+        facts = {"attempt_id": named, "route": operation.route, "word": item.word}
         tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
         return
     case = cases.get(owner) or Case.open(tx, context, owner, now)
@@ -198,7 +198,7 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
         )
         return
     if item.state is None:
-        facts = {"attempt_id": str(attempt.id), "route": attempt.route, "word": item.word}
+        facts = {"attempt_id": attempt.id, "route": attempt.route, "word": item.word}
         case.after.append(Note("receipt_without_state", facts, level="warning"))
     case.receive(attempt, item, operation.source)
 

@@ -7,6 +7,7 @@ written. The answer leaves after the commit, and only then is a provider called.
 import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain import explanation, limits, verification, workflow
@@ -29,8 +30,7 @@ _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
 _FUTURES = 1000  # plans whose future is remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a client asks for, its form already checked."""
 
     client_id: UUID
@@ -43,8 +43,7 @@ class Request:
     reference: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """The verification as stored; `joined` when it was running before."""
 
     verification: Verification
@@ -199,7 +198,7 @@ def _join(case: Case, operation: Accept) -> Sent:
             "code_differs",
             "A verification with another code is running for this number. Cancel it first, or "
             "send without `code` to join it.",
-            facts={"verification_id": str(running.id)},
+            facts={"verification_id": running.id},
         )
     looked = workflow.next_action(case.plan, running, case.attempts, now, Asked.RESEND)
     if isinstance(looked, Wait):
@@ -229,8 +228,8 @@ def _same_code(case: Case, own: str) -> bool:
 def _note(case: Case, operation: Accept, *, joined: bool) -> None:
     current = case.verification
     facts = {
-        "verification_id": str(current.id),
-        "client_id": str(current.client_id),
+        "verification_id": current.id,
+        "client_id": current.client_id,
         "recipient": operation.shown,
         "workflow": case.plan.workflow,
         "reference": current.reference,

@@ -6,6 +6,7 @@ the driver without going through SQLAlchemy.
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -43,8 +44,7 @@ class Stored(TypeDecorator[Any]):
         return value if value is None or convert is None else convert(value)
 
 
-def _bytes_of(value: UUID) -> bytes:
-    return value.bytes
+_bytes_of: Callable[[UUID], bytes] = attrgetter("bytes")
 
 
 def _uuid_of(value: bytes) -> UUID:

@@ -125,8 +125,9 @@ class Ledger:
         if len(self._queue) >= self._capacity * doing.share and doing.share <= 1:
             raise Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
         entry = _Entry(operation, doing, asyncio.get_running_loop().create_future())
+        if not self._queue:
+            self._filled.set()
         self._queue.append(entry)
-        self._filled.set()
         result: R = await entry.done
         return result
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain.delivery import State
@@ -21,8 +22,7 @@ class Source(StrEnum):
     ENGINE = "engine"  # withdrawn before it was sent, or every attempt refused
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(NamedTuple):
     """One row of the append-only log of a verification."""
 
     verification_id: UUID
@@ -50,8 +50,7 @@ class Kept:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPlan:
+class StoredPlan(NamedTuple):
     """A plan's JSON by its digest."""
 
     digest: bytes

@@ -7,6 +7,7 @@ loads it and writes it.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain.delivery import Attempt, State
@@ -18,8 +19,7 @@ from gateway.store.engine import Conflict, SqliteEngine
 from gateway.store.records import Kept, Logged, Mark, StoredPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Wants:
+class Wants(NamedTuple):
     """The rows an operation must see: by id, by reference, by index, or whatever is due."""
 
     verifications: tuple[UUID, ...] = ()
