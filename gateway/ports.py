@@ -22,6 +22,7 @@ from gateway.domain.delivery import State
 
 __all__ = [
     "Accepted",
+    "Answered",
     "Asks",
     "Auth",
     "Callback",
@@ -301,7 +302,8 @@ class Provider(Protocol[Q_co, A_contra]):
         ...
 
     def auth(self) -> Auth | None:
-        """A token fetched first, as a flow the transport drives; None where headers suffice."""
+        """What goes before a request (a token, a question), as a flow the transport drives; None
+        where headers suffice."""
         ...
 
     def parse(self, response: A_contra) -> Outcome:
@@ -385,6 +387,16 @@ class NotSent(TransportError):
 
 class Lost(TransportError):
     """Cannot be told: the request was at least begun and no understandable answer came."""
+
+
+class Answered(Exception):
+    """Raised by an auth flow that has asked the vendor first and ends without sending the request:
+    `response` is then the answer, to be parsed like any other. Before the request, never after.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
 
 
 class Transport(Protocol[Q_contra, A_co]):

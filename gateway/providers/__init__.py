@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from gateway.ports import Provider
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
+from gateway.providers.telegram import Telegram
 
 
 class ProviderClass(Protocol):
@@ -27,4 +28,5 @@ class ProviderClass(Protocol):
 PROVIDERS: Mapping[str, ProviderClass] = {
     "messenger": Messenger,
     "octopush": Octopush,
+    "telegram": Telegram,
 }

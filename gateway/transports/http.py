@@ -25,7 +25,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.ports import Auth, Lost, NotSent, Request, Response, TransportError
+from gateway.ports import Answered, Auth, Lost, NotSent, Request, Response, TransportError
 
 __all__ = ["MAX_BODY", "STAGE", "AiohttpTransport", "HttpTransport", "Stage"]
 
@@ -98,7 +98,8 @@ class HttpTransport:
         `within`: seconds for all of it, the token that `auth` may fetch included; a server that
         keeps dripping does not extend them. The flow of `auth` yields `request` itself, changed as
         it likes. A request to another address is the fetching of a token: its failure is NotSent,
-        reason auth_….
+        reason auth_…. A flow that raises Answered before `request` was sent makes that answer the
+        response; after it, the outcome is Lost.
 
         Raises NotSent or Lost. An error of `inner` that is not httpx's passes through.
         """
@@ -136,6 +137,8 @@ class HttpTransport:
         async with aclosing(auth.async_auth_flow(request)) as flow:
             step = await _next_step(flow, None, request)
             while step is not None:
+                if isinstance(step, Response):
+                    return step  # of a question asked first: `request` stays here
                 if _fetches_token(step, request):
                     response = await self._token(step, request)
                 else:
@@ -146,7 +149,9 @@ class HttpTransport:
         return answer
 
     async def _submit(self, step: Request, request: Request) -> Response:
-        request.extensions.pop(STAGE, None)
+        marks = {**request.extensions, **step.extensions}
+        marks.pop(STAGE, None)
+        step.extensions = request.extensions = marks  # a copy leaves its mark where it is read
         response = await self._exchange(step)
         if response.status_code == 401:  # the vendor did not act on it
             request.extensions[STAGE] = Stage.AUTH
@@ -163,14 +168,18 @@ class HttpTransport:
 
 async def _next_step(
     flow: AsyncGenerator[Request, Response], response: Response | None, request: Request
-) -> Request | None:
-    """What the flow wants to send next, None at its end."""
+) -> Request | Response | None:
+    """What the flow wants to send next, None at its end; a response if it ends with one."""
     try:
         return await (anext(flow) if response is None else flow.asend(response))
     except StopAsyncIteration:
         return None
     except TransportError:
         raise
+    except Answered as instead:
+        if request.extensions.get(STAGE) is Stage.AUTH:
+            return instead.response
+        name = type(instead).__name__  # too late: `request` may have done something
     except Exception as error:  # noqa: BLE001 (an answer without a token breaks a flow in any way)
         name = type(error).__name__
     raise _auth_failure(request)("auth_error", f"{name} {_where(request)}")

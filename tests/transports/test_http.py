@@ -16,7 +16,16 @@ import respx
 from transports import faults
 from transports.faults import ANSWER, Fault, FaultyServer
 
-from gateway.ports import Auth, Lost, NotSent, Request, Response, Transport, TransportError
+from gateway.ports import (
+    Answered,
+    Auth,
+    Lost,
+    NotSent,
+    Request,
+    Response,
+    Transport,
+    TransportError,
+)
 from gateway.transports.http import AiohttpTransport, HttpTransport
 
 SECRET = "s3cret"
@@ -704,3 +713,96 @@ async def test_a_flow_that_is_broken_off_is_closed_at_once(respx_mock: respx.Moc
         await mocked(respx_mock).send(post(VENDOR), within=5, auth=auth)
 
     assert not auth.locked
+
+
+class AsksFirst(Auth):
+    """Asks whether the request may be sent, and sends a copy that carries the answer."""
+
+    def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
+        answer = yield Request("POST", TOKENS, content=b"may I?")
+        if answer.status_code == 403:
+            raise Answered(answer)
+        answer = yield Request("POST", request.url, content=answer.content + request.content)
+        if answer.status_code == 403:
+            raise Answered(answer)
+
+
+async def test_a_question_answered_with_no_is_the_answer_and_nothing_is_sent() -> None:
+    router = respx.MockRouter(assert_all_called=False)
+    router.post(TOKENS).respond(403, text="no")
+    send = router.post(VENDOR).respond(200)
+
+    answer = await mocked(router).send(Request("POST", VENDOR), within=5, auth=AsksFirst())
+
+    assert (403, "no") == (answer.status_code, answer.text)
+    assert not send.called
+
+
+async def test_a_question_answered_with_yes_is_followed_by_the_request(
+    respx_mock: respx.MockRouter,
+) -> None:
+    respx_mock.post(TOKENS).respond(200, text="yes ")
+    send = respx_mock.post(VENDOR).respond(200, text="sent")
+    request = Request("POST", VENDOR, content=b"please")
+
+    answer = await mocked(respx_mock).send(request, within=5, auth=AsksFirst())
+
+    assert "sent" == answer.text
+    assert b"yes please" == send.calls.last.request.content
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(httpx.ConnectError, "auth_connect_error"), (httpx.ReadTimeout, "auth_read_timeout")],
+)
+async def test_a_question_without_an_answer_is_not_sent(
+    error: type[Exception], reason: str
+) -> None:
+    router = respx.MockRouter(assert_all_called=False)
+    router.post(TOKENS).side_effect = error
+    send = router.post(VENDOR).respond(200)
+
+    with pytest.raises(NotSent) as caught:
+        await mocked(router).send(Request("POST", VENDOR), within=5, auth=AsksFirst())
+
+    assert reason == caught.value.reason
+    assert not send.called
+
+
+async def test_after_the_request_no_other_answer_counts(respx_mock: respx.MockRouter) -> None:
+    respx_mock.post(TOKENS).respond(200)
+    respx_mock.post(VENDOR).respond(403)
+
+    with pytest.raises(Lost) as caught:
+        await mocked(respx_mock).send(Request("POST", VENDOR), within=5, auth=AsksFirst())
+
+    assert "auth_error" == caught.value.reason
+    assert caught.value.__context__ is None
+
+
+async def test_a_copy_that_finds_no_connection_in_time_is_not_sent(
+    transport: HttpTransport,
+) -> None:
+    class Copies(Auth):
+        def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
+            yield Request("POST", request.url, content=b"copy")
+
+    async with FaultyServer(faults.never_answers) as server:
+        request = Request("POST", f"https://127.0.0.1:{server.port}")  # TCP stands, TLS hangs
+        with pytest.raises(TransportError) as caught:
+            await transport.send(request, within=0.1, auth=Copies())
+
+    assert (NotSent, "connect_timeout") == (type(caught.value), caught.value.reason)
+
+
+async def test_a_copy_that_is_never_answered_is_lost(transport: HttpTransport) -> None:
+    class Copies(Auth):
+        def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
+            yield Request("POST", request.url, content=b"copy")
+
+    async with FaultyServer(faults.never_answers) as server:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(post(server.url), within=0.2, auth=Copies())
+
+    assert (Lost, "timeout") == (type(caught.value), caught.value.reason)
+    assert [b"copy"] == server.requests
