@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from gateway.sandbox import messenger, octopush, page
+from gateway.sandbox import messenger, octopush, page, telegram
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier
@@ -25,6 +25,7 @@ from gateway.sandbox.settings import Now, Post, SandboxSettings, Sleep
 VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     octopush.routes,
     messenger.routes,
+    telegram.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once
