@@ -192,17 +192,16 @@ class Telegram:
             return Unknown("server_error", error)
         if answer.get("ok") is True and status == 200:
             return _accepted(answer.get("result")) or Unknown("no_request_id", error)
-        word = answer.get("error")
-        if answer.get("ok") is False and isinstance(word, str) and _explains(status):
-            return self._refusal(word, error)
+        if not _refuses(status, answer):
+            return Unknown("odd_answer", error)
+        if known := self._known_refusal(str(answer.get("error")), error):
+            return known
         if status == 429:
             pause = vendor.retry_after(response.headers.get("retry-after"))
             return Refused("throttled", RefusalKind.THROTTLED, pause, error)
         if status in (401, 403):
             return Refused("unauthorized", RefusalKind.ACCOUNT, error=error)
-        if 400 <= status < 500 and status != 408:  # a proxy that waited in vain says 408
-            return Refused("rejected", RefusalKind.PERMANENT, error=error)
-        return Unknown("odd_answer", error)
+        return Refused("rejected", RefusalKind.PERMANENT, error=error)
 
     def build_poll(self, attempt_id: str, reference: str | None) -> Request | None:
         return self._about(reference, "checkVerificationStatus")
@@ -249,14 +248,13 @@ class Telegram:
         body = orjson.loads(request.content)
         question = orjson.dumps({"phone_number": body["phone_number"]})
         answer = yield post(self._check_url, self._headers, question)
-        match self.parse(answer):
-            case Accepted(reference):
-                content = orjson.dumps({**body, "request_id": reference})
-                yield post(self._send_url, self._headers, content)
-            case Refused():
-                raise Answered(answer)
-            case Unknown(reason, error):
-                raise NotSent(f"check_{reason}", error or "")
+        outcome = self.parse(answer)
+        if isinstance(outcome, Refused):
+            raise Answered(answer)
+        if isinstance(outcome, Unknown):
+            raise NotSent(f"check_{outcome.reason}", outcome.error or "")
+        content = orjson.dumps({**body, "request_id": outcome.reference})
+        yield post(self._send_url, self._headers, content)
 
     def _receipt(
         self, item: object, attempt_id: str | None, raw: bytes
@@ -287,7 +285,7 @@ class Telegram:
             raw=raw,
         )
 
-    def _refusal(self, word: str, error: str) -> Outcome:
+    def _known_refusal(self, word: str, error: str) -> Refused | Unknown | None:
         if word in self._errors:
             reason, kind = self._errors[word]
             if kind == UNREACHABLE:
@@ -297,7 +295,7 @@ class Telegram:
             return Refused("throttled", RefusalKind.THROTTLED, vendor.retry_after(flood[1]), error)
         if word == "MESSAGE_ALREADY_SENT":  # under the id of this check: it may be ours
             return Unknown("already_sent", error)
-        return Refused("rejected", RefusalKind.PERMANENT, error=error)
+        return None
 
     def _about(self, reference: str | None, method: str) -> Request | None:
         if reference is None:
@@ -328,9 +326,13 @@ def _accepted(result: object) -> Accepted | None:
     return Accepted(reference, _cost(result)) if reference else None
 
 
-def _explains(status: int) -> bool:
-    """Whether an answer with this HTTP status may carry an error word that holds."""
-    return status == 200 or (400 <= status < 500 and status != 408)
+def _refuses(status: int, answer: Mapping[str, object]) -> bool:
+    """Whether nothing was sent: it says so, or it did not get as far as to say anything."""
+    if status == 200:
+        return answer.get("ok") is False and isinstance(answer.get("error"), str)
+    if status == 408 or answer.get("ok") is True:
+        return False  # a proxy that waited in vain; an answer that contradicts itself
+    return 400 <= status < 500
 
 
 def _cost(result: Mapping[str, object]) -> str | None:

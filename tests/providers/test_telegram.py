@@ -317,6 +317,25 @@ class TestTelegram(ProviderCases):
         ),
         *(
             ResponseCase(
+                label=f"{status} with a new word",
+                status=status,
+                body=refused("SOMETHING_NEW"),
+                expected=Refused(reason, kind, error="SOMETHING_NEW"),
+            )
+            for status, reason, kind in (
+                (401, "unauthorized", ACCOUNT),
+                (403, "unauthorized", ACCOUNT),
+                (429, "throttled", RefusalKind.THROTTLED),
+            )
+        ),
+        ResponseCase(
+            label="taken, with the status of a refusal",
+            status=400,
+            body=data("telegram/accepted.json"),
+            expected=Unknown("odd_answer", "HTTP 400"),
+        ),
+        *(
+            ResponseCase(
                 label=f"{status} without a word",
                 status=status,
                 body=b"<html>",
