@@ -7,6 +7,7 @@ from gateway.ports import Provider
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.telegram import Telegram
+from gateway.providers.twilio import Twilio
 
 
 class ProviderClass(Protocol):
@@ -29,4 +30,5 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "messenger": Messenger,
     "octopush": Octopush,
     "telegram": Telegram,
+    "twilio": Twilio,
 }
