@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from gateway.sandbox import messenger, octopush, page, telegram
+from gateway.sandbox import messenger, octopush, page, twilio
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier
@@ -26,6 +27,7 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     octopush.routes,
     messenger.routes,
     telegram.routes,
+    twilio.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once
