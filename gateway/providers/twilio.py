@@ -15,7 +15,8 @@ SMS and calls have no READ; WhatsApp has it where the recipient lets it be known
 
 Unconfirmed: signatures by shared key (`webhook_key`) in production; a Retry-After with 429; the
 error codes of calls, and those of messages that are not in the vendor's insights guide; `price`
-in callbacks; a 201 whose status is already a failure. Permanent or temporary is our reading.
+in callbacks; a 201 whose status is already a failure; that a message which was not scheduled can
+still be canceled. Permanent or temporary is our reading.
 
 More than 500 lines: three channels of one account, and the vendor's error codes, one a line.
 """
@@ -97,7 +98,6 @@ VOICES = {
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _SMS_SENDER = re.compile(r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &_+-]{1,11}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}-[A-Z]{2}")
-_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:/?#]*)(:[0-9]+)?(.*)", re.DOTALL)
 _AMOUNT = re.compile(r"-?([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _NAMED_KEY = re.compile(r"key=[^,\s]*,algorithm=HMAC_SHA256")
 _WORD = re.compile(r"[A-Za-z0-9]+")
@@ -153,7 +153,9 @@ CONFIRMS = {
 
 REJECTED = Fault("rejected", RefusalKind.PERMANENT)
 UNAUTHORIZED = Fault("unauthorized", RefusalKind.ACCOUNT)
+NOT_FOUND = Fault("not_found", RefusalKind.ACCOUNT)
 THROTTLED = Fault("throttled", RefusalKind.THROTTLED)
+BY_STATUS = {401: UNAUTHORIZED, 403: UNAUTHORIZED, 404: NOT_FOUND, 429: THROTTLED}
 NO_SUCH_NUMBER = Fault("bad_destination", RefusalKind.PERMANENT, number=True)
 NO_NUMBER = frozenset({404, 484, 604})  # SIP: not found, incomplete, exists nowhere
 
@@ -248,7 +250,7 @@ class Twilio:
     # makes a failed message a temporary failure.
     errors: ClassVar[Mapping[int, Fault]] = {
         20003: UNAUTHORIZED,  # credentials wrong, or not enough
-        20404: Fault("not_found", RefusalKind.ACCOUNT),  # wrong account
+        20404: NOT_FOUND,  # wrong account
         20429: THROTTLED,  # too many requests at once; nothing was done
         21210: Fault("bad_sender", RefusalKind.ACCOUNT),  # caller id not verified
         21211: NO_SUCH_NUMBER,  # To is no number
@@ -290,7 +292,7 @@ class Twilio:
         30034: Fault("sender_not_registered", RefusalKind.ACCOUNT),  # US, 10DLC
         30036: Fault("expired", RefusalKind.TEMPORARY),  # ValidityPeriod passed in the queue
         30042: Fault("bad_sender", RefusalKind.ACCOUNT),  # a generic sender id
-        63001: Fault("unauthorized", RefusalKind.ACCOUNT),  # at the channel
+        63001: UNAUTHORIZED,  # at the channel
         63003: Fault("not_a_user", RefusalKind.PERMANENT, number=True),  # not on WhatsApp
         63005: Fault("bad_template", RefusalKind.ACCOUNT),  # content not accepted
         63007: Fault("bad_sender", RefusalKind.ACCOUNT),  # From is no sender of this channel
@@ -327,7 +329,7 @@ class Twilio:
         if status == 201:
             return self._created(answer, error)
         if 400 <= status < 500:
-            fault = self.errors.get(_whole(answer.get("code")), _fault_of(status))
+            fault = self.errors.get(_whole(answer.get("code")), BY_STATUS.get(status, REJECTED))
             if status == 429 and fault.kind is not RefusalKind.THROTTLED:
                 fault = THROTTLED
             return self._refused(fault, error, response.headers.get("retry-after"))
@@ -564,10 +566,12 @@ def _signed(callback: Callback) -> Iterator[bytes]:
 
 def _spellings(url: str) -> tuple[str, str]:
     scheme, _, rest = url.partition("://")
-    found = _AUTHORITY.fullmatch(rest)
-    host, port, path = found.groups() if found else (rest, None, "")
-    usual = ":443" if scheme == "https" else ":80"
-    return f"{scheme}://{host}{path}", f"{scheme}://{host}{port or usual}{path}"
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    path = rest.removeprefix(authority)
+    host = re.sub(r":[0-9]+\Z", "", authority)
+    usual = f"{host}:{443 if scheme == 'https' else 80}"
+    named = usual if host == authority else authority
+    return f"{scheme}://{host}{path}", f"{scheme}://{named}{path}"
 
 
 def _fields(callback: Callback) -> Mapping[str, object]:
@@ -584,10 +588,6 @@ def _pairs(body: bytes) -> list[tuple[str, str]] | None:
         return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FORM_LIMIT)
     except ValueError:
         return None
-
-
-def _fault_of(status: int) -> Fault:
-    return UNAUTHORIZED if status in (401, 403) else REJECTED
 
 
 def _whole(value: object) -> int:

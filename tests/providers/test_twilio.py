@@ -184,6 +184,7 @@ DELIVERED = Receipt(
     attempt_id="0193-a1",
     provider_time="2501221146",
 )
+READ = replace(DELIVERED, word="read", state=State.READ, provider_time=None)
 UNDELIVERED = Receipt(
     word="undelivered",
     state=State.FAILED,
@@ -423,6 +424,12 @@ class TestTwilio(TwilioCases):
             )
             for status in (401, 403)
         ),
+        ResponseCase(
+            label="nothing there",
+            status=404,
+            body=b"<html>",
+            expected=Refused("not_found", ACCOUNT_KIND, error="HTTP 404"),
+        ),
         *(
             ResponseCase(
                 label=f"refused somehow: {body!r}",
@@ -485,7 +492,7 @@ class TestTwilio(TwilioCases):
         ReceiptCase(
             label="read, over WhatsApp",
             body=data("twilio/whatsapp_read.form"),
-            expected=[replace(DELIVERED, word="read", state=State.READ, provider_time=None)],
+            expected=[READ],
         ),
         *(
             ReceiptCase(
@@ -559,7 +566,7 @@ class TestTwilio(TwilioCases):
             label="in JSON",
             body={"MessageSid": SM, "MessageStatus": "read"},
             headers={"content-type": "application/json"},
-            expected=[replace(DELIVERED, word="read", state=State.READ, provider_time=None)],
+            expected=[READ],
         ),
         ReceiptCase(
             label="in JSON, with a code",
@@ -592,8 +599,36 @@ class TestTwilioWhatsApp(TwilioCases):
     settings: ClassVar[Mapping[str, Any]] = settings_of(
         "whatsapp", content={"login": {"fr": HX, "pt_BR": HX[:-1] + "2"}, "reset": {"default": HX}}
     )
-    responses = TestTwilio.responses[:1]
-    receipts = (*TestTwilio.receipts[:3], TestTwilio.receipts[-6])
+
+    responses: ClassVar[Sequence[ResponseCase]] = [
+        ResponseCase(
+            label="taken",
+            status=201,
+            body=data("twilio/created_message.json"),
+            expected=Accepted(SM),
+        ),
+        ResponseCase(
+            label="from a number without WhatsApp",
+            status=400,
+            body={"code": 63007, "message": "No"},
+            expected=refused(63007),
+        ),
+    ]
+
+    receipts: ClassVar[Sequence[ReceiptCase]] = [
+        ReceiptCase(label="read", body=data("twilio/whatsapp_read.form"), expected=[READ]),
+        ReceiptCase(
+            label="not on WhatsApp",
+            body=changed("whatsapp_read", MessageStatus="undelivered", ErrorCode="63003"),
+            expected=[failed(63003)],
+        ),
+        ReceiptCase(
+            label="in JSON",
+            body={"MessageSid": SM, "MessageStatus": "read"},
+            headers={"content-type": "application/json"},
+            expected=[READ],
+        ),
+    ]
 
     sends: ClassVar[Sequence[SendCase]] = [
         SendCase(
