@@ -8,6 +8,7 @@ from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
+from gateway.providers.whatsapp import Whatsapp
 
 
 class ProviderClass(Protocol):
@@ -31,4 +32,5 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "octopush": Octopush,
     "telegram": Telegram,
     "twilio": Twilio,
+    "whatsapp": Whatsapp,
 }
