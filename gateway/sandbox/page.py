@@ -16,7 +16,12 @@ PHONES_SHOWN = 24
 MESSAGES_SHOWN = 4  # of each phone, when there are many
 MESSAGES_OF_ONE = 200
 
-NAMES = {Channel.SMS: "SMS", Channel.VOICE: "Voice call", Channel.MESSENGER: "Messenger"}
+NAMES = {
+    Channel.SMS: "SMS",
+    Channel.VOICE: "Voice call",
+    Channel.MESSENGER: "Messenger",
+    Channel.WHATSAPP: "WhatsApp",
+}
 INSTEAD = {
     Answer.THROTTLED: "429: too many requests",
     Answer.ERROR: "500: server error",
