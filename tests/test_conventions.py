@@ -41,7 +41,10 @@ CLOCKS = {
     "time.time_ns",
 }
 # Who may look at a clock, and why.
-CLOCKED = {"gateway/app/wiring.py": "the one place from which `now` comes"}
+CLOCKED = {
+    "gateway/app/wiring.py": "the one place from which `now` comes",
+    "gateway/providers/aws.py": "a signature carries its time; until the wiring passes its clock",
+}
 
 
 def shown(path: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from gateway.ports import Provider
+from gateway.providers.aws import Aws
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.telegram import Telegram
@@ -28,6 +29,7 @@ class ProviderClass(Protocol):
 
 
 PROVIDERS: Mapping[str, ProviderClass] = {
+    "aws": Aws,
     "messenger": Messenger,
     "octopush": Octopush,
     "telegram": Telegram,
