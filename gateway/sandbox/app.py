@@ -15,6 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from gateway.sandbox import messenger, octopush, page, telegram, twilio, whatsapp
+from gateway.sandbox import messenger, octopush, page, telegram
+from gateway.sandbox import messenger, octopush, page, twilio
+from gateway.sandbox import messenger, octopush, page, whatsapp
+from gateway.sandbox import aws, messenger, octopush, page
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier
@@ -28,6 +32,7 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     telegram.routes,
     twilio.routes,
     whatsapp.routes,
+    aws.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once

@@ -92,6 +92,13 @@ class Carrier:
                 return HalfAnswer(response)
         return response
 
+    async def post(self, letter: Letter) -> int | None:
+        """The HTTP status a letter is answered with, None when nobody took it."""
+        try:
+            return await self._post(letter.url, content=letter.content, headers=letter.headers)
+        except Exception:  # noqa: BLE001 (the client is app's; whatever it raises, nobody took it)
+            return None
+
     def clear(self) -> None:
         """Forget messages and counts; receipts under way still go out."""
         self.phones.clear()
@@ -140,10 +147,7 @@ class Carrier:
                 return
 
     async def _try(self, key: int, word: str, letter: Letter) -> bool:
-        try:
-            http = await self._post(letter.url, content=letter.content, headers=letter.headers)
-        except Exception:  # noqa: BLE001 (the client is app's; whatever it raises, nobody took it)
-            http = None
+        http = await self.post(letter)
         posted = Posted(word, self.now(), http)
         self.phones.change(
             key, lambda message: replace(message, receipts=(*message.receipts, posted))
