@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import orjson
 from cryptography import x509
@@ -29,6 +29,7 @@ CERTIFICATES = 8  # remembered; there is one per region, for years
 ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 
 _PATH = re.compile(r"/SimpleNotificationService-[A-Za-z0-9-]{1,64}\.pem")
+_QUERY = re.compile(r"[!-~]{1,2048}")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z", re.ASCII
 )
@@ -47,6 +48,15 @@ _NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Ty
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 
 _HASHES: Mapping[str, hashes.HashAlgorithm] = {"1": hashes.SHA1(), "2": hashes.SHA256()}  # noqa: S303 (the vendor's)
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """What a certificate says: whose signatures to believe, and when."""
+
+    key: rsa.RSAPublicKey = field(repr=False)
+    begins: datetime
+    ends: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class Topic:
         self.arn = arn
         self._endpoint = (endpoint or f"https://sns.{named[2]}.amazonaws.com{china}").rstrip("/")
         self._versions = ("2",) if sha256_only else ("1", "2")
-        self._certificates: OrderedDict[str, x509.Certificate] = OrderedDict()
+        self._certificates: OrderedDict[str, Signer] = OrderedDict()
 
     def wanted(self, body: bytes, at: datetime) -> str | None:
         """The URL of the certificate without which this body cannot be judged."""
@@ -108,13 +118,12 @@ class Topic:
         if envelope is None or envelope.kind is not Kind.SUBSCRIPTION:
             return None
         url = envelope.subscribe_url
-        try:
-            asked = parse_qs(urlsplit(url).query)
-        except ValueError:
+        host, mark, query = url.partition("/?")
+        if not _QUERY.fullmatch(query) or host + mark != f"{self._endpoint}/?":
             return None
+        asked = parse_qs(query)
         ours = asked.get("TopicArn") == [self.arn] and "Token" in asked
-        confirms = asked.get("Action") == ["ConfirmSubscription"]
-        return url if url.startswith(f"{self._endpoint}/?") and ours and confirms else None
+        return url if ours and asked.get("Action") == ["ConfirmSubscription"] else None
 
     def _plausible(self, body: bytes, at: datetime) -> Envelope | None:
         """The envelope, if only its signature is left to be checked."""
@@ -137,7 +146,9 @@ def read(body: bytes) -> Envelope | None:
         return None
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     try:
-        kind = Kind(texts["Type"])
+        kind, version = Kind(texts["Type"]), texts["SignatureVersion"]
+        if version not in _HASHES:
+            return None
         return Envelope(
             kind=kind,
             topic=texts["TopicArn"],
@@ -145,7 +156,7 @@ def read(body: bytes) -> Envelope | None:
             message=texts["Message"],
             subscribe_url="" if kind is Kind.NOTIFICATION else texts["SubscribeURL"],
             certificate_url=texts["SigningCertURL"],
-            version=texts["SignatureVersion"],
+            version=version,
             signature=base64.b64decode(texts["Signature"].encode("ascii"), validate=True),
             content=_content(kind, texts),
         )
@@ -153,25 +164,25 @@ def read(body: bytes) -> Envelope | None:
         return None
 
 
-def certificate(pem: bytes) -> x509.Certificate | None:
+def certificate(pem: bytes) -> Signer | None:
     """The certificate in a PEM file; None where there is none whose key can check an envelope."""
     try:
         found = x509.load_pem_x509_certificate(pem)
-        return found if isinstance(found.public_key(), rsa.RSAPublicKey) else None
+        key = found.public_key()
     except Exception:  # noqa: BLE001 (the parser has many ways to say that it is none)
         return None
+    if not isinstance(key, rsa.RSAPublicKey):
+        return None
+    return Signer(key, found.not_valid_before_utc, found.not_valid_after_utc)
 
 
-def verify(envelope: Envelope, signer: x509.Certificate, at: datetime) -> bool:
+def verify(envelope: Envelope, signer: Signer, at: datetime) -> bool:
     """Whether the holder of the certificate, valid at `at`, signed the envelope."""
-    algorithm = _HASHES.get(envelope.version)
-    key = signer.public_key()
-    if algorithm is None or not isinstance(key, rsa.RSAPublicKey):
+    if not signer.begins <= at <= signer.ends:
         return False
-    if not signer.not_valid_before_utc <= at <= signer.not_valid_after_utc:
-        return False
+    algorithm = _HASHES[envelope.version]
     try:
-        key.verify(envelope.signature, envelope.content, padding.PKCS1v15(), algorithm)
+        signer.key.verify(envelope.signature, envelope.content, padding.PKCS1v15(), algorithm)
     except InvalidSignature:
         return False
     return True

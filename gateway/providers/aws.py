@@ -14,10 +14,11 @@ in CloudWatch's log only: it confirms nothing.
 TEXT_SUCCESSFUL means that the carrier took the message. In some countries it is all that ever
 comes, and `successful_is_delivered` lists those in which it shall count as DELIVERED.
 
-Unconfirmed: how SNS takes a 4xx answer, and its limit of 15 seconds; the meaning, known by their
-names only, of TEXT_UNREACHABLE, TEXT_INVALID, TEXT_INVALID_MESSAGE, TEXT_SPAM and the RCS and
-VOICE events; where the price stands in a VOICE event; the HTTP statuses of errors and the error
-XML of a throttled Publish (told apart by their names here); that a price is in US dollars.
+Unconfirmed: that SNS does not repeat what is answered with a 4xx, and its limit of 15 seconds; the
+RCS and VOICE events but for VOICE_COMPLETED, known by their names only; where the price stands in
+a VOICE event; that a price is in US dollars; how long a carrier keeps what was handed over to it,
+for TimeToLive ends at the handover; the HTTP statuses of errors, the error XML of a throttled
+Publish and the names in a ValidationException's Fields (errors are told apart by name).
 
 Above 500 lines, for it is two APIs and two channels, each with its words.
 """
@@ -63,7 +64,7 @@ V2 = "sms-voice-v2"
 SNS = "sns"
 SERVICES = {V2: "sms-voice", SNS: "sns"}  # host name and signature scope
 TARGET = "PinpointSMSVoiceV2"
-TEXT_LIMIT = {"sms": 1600, "voice": 3000}  # characters
+SPOKEN_LIMIT = 3000  # characters of a call
 TIME_TO_LIVE = (5, 259_200)  # seconds
 
 # Who reads a text out; a locale with its own line is served exactly.
@@ -123,8 +124,7 @@ SPELLING = {
     "voice": (re.compile(r"[A-Z]{2,20}"), "a name in capitals such as JOANNA"),
 }
 
-
-NONE = Secret("")
+NO_TOKEN = Secret("")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +132,7 @@ class AwsSettings(RouteSettings):
     region: str  # of the API, such as eu-west-3
     access_key_id: str
     secret_access_key: Secret
-    session_token: Secret = NONE  # of temporary credentials
+    session_token: Secret = NO_TOKEN  # of temporary credentials
     api: str = V2  # or sns, which confirms nothing
     base_url: str | None = None  # None: by API and region
     configuration_set: str | None = None  # without one no event is sent
@@ -520,7 +520,7 @@ def spoken(text: str, code: str) -> str:
     """The text with its code spelled, said twice as far as the limit allows."""
     once = text.replace(code, ", ".join(code)) if code else text
     twice = f"{once.rstrip(' .')}. {once}"
-    return twice if len(twice) <= TEXT_LIMIT["voice"] else once
+    return twice if len(twice) <= SPOKEN_LIMIT else once
 
 
 def voice(locale: str) -> str:

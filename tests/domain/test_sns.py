@@ -7,8 +7,19 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from providers.cases import data
-from providers.sns import OTHER_SIGNER, PEM, TOPIC, URL, Signer, confirmation, signed
+from providers.sns import (
+    OTHER_SIGNER,
+    PEM,
+    SUBSCRIBE_URL,
+    TOPIC,
+    URL,
+    Signer,
+    confirmation,
+    signed,
+)
 
 from gateway.domain import sns
 from gateway.domain.sns import CERTIFICATES, EARLY, STALE, Topic
@@ -17,7 +28,7 @@ ARN = "arn:aws:sns:us-east-1:123456789012:otp-events"
 AT = datetime(2025, 1, 1, 14, 0, 5, tzinfo=UTC)
 CERTIFICATE = data("aws/sns_certificate.pem")
 CERTIFICATE_URL = "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-test.pem"
-SUBSCRIBE_URL = (
+VECTOR_URL = (
     "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn="
     "arn:aws:sns:us-east-1:123456789012:otp-events&Token=2336412f37"
 )
@@ -50,7 +61,7 @@ def test_a_vector_of_a_subscription() -> None:
     body, at = vector("subscription_confirmation"), AT - timedelta(hours=1)
 
     assert topic().signed(body, at)
-    assert SUBSCRIBE_URL == topic().confirmation(body)
+    assert VECTOR_URL == topic().confirmation(body)
 
 
 def test_version_1_can_be_refused() -> None:
@@ -255,6 +266,8 @@ def test_a_key_of_another_kind_is_not_learnt() -> None:
         ("{host}.evil.example/?Action=ConfirmSubscription&TopicArn={arn}&Token=abc", False),
         ("{host}@evil.example/?Action=ConfirmSubscription&TopicArn={arn}&Token=abc", False),
         ("http://169.254.169.254/?Action=ConfirmSubscription&TopicArn={arn}&Token=abc", False),
+        ("{host}/?Action=ConfirmSubscription&TopicArn={arn}&Token=a\x00c", False),
+        ("{host}/?Action=ConfirmSubscription&TopicArn={arn}&Token=" + "a" * 2048, False),
         ("https://[", False),
         ("", False),
     ],
@@ -278,3 +291,24 @@ def test_an_envelope_tells_little() -> None:
     assert envelope is not None
     assert "2336412f37" not in repr(envelope)
     assert base64.b64encode(envelope.signature).decode() not in repr(envelope)
+
+
+TEXTS = st.text() | st.sampled_from([TOPIC, URL, "1", "2", "Notification", *sns.Kind])
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(sorted(orjson.loads(confirmation(NOW)))),
+        TEXTS | st.none() | st.integers(-9, 9),
+    )
+)
+def test_nothing_that_can_be_posted_makes_it_stumble(changes: dict[str, object]) -> None:
+    genuine = orjson.loads(confirmation(NOW))
+    body = orjson.dumps({**genuine, **changes})
+    made = ours()
+
+    assert made.wanted(body, NOW) in (None, URL)
+    assert made.confirmation(body) in (None, SUBSCRIBE_URL)
+    for name in ("Message", "Timestamp", "Token"):
+        assert genuine[name] == changes.get(name, genuine[name]) or not made.signed(body, NOW)

@@ -193,6 +193,15 @@ async def test_a_number_decides(aws: Rig, digits: str, expected: list[str]) -> N
     assert expected == words(aws)
 
 
+async def test_an_event_repeats_the_context_there_is(aws: Rig) -> None:
+    await send(aws, Context=...)
+    await send(aws, "+15555550100", Context={"one": "1", "two": "2"})
+    await aws.run()
+    by_country = {event.get("isoCountryCode"): event.get("context") for event in events(aws)}
+
+    assert {"FR": None, "US": {"one": "1", "two": "2"}} == by_country
+
+
 async def test_a_repeated_event_keeps_its_id(aws: Rig) -> None:
     aws.post.answer = lambda sent: 503
     await send(aws, "+33600000300")
