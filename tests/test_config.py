@@ -15,6 +15,7 @@ from gateway import config
 from gateway.config import Settings, SettingsError, StepSettings
 from gateway.domain.keyring import KEY_BYTES
 from gateway.domain.workflow import OnFailed, OnUnknown, Until
+from gateway.providers import PROVIDERS
 
 ENVIRON = {"LOGIN_KEY": "login-secret-value", "CALLBACK": "callback-secret-value"}
 
@@ -395,7 +396,7 @@ def test_plain_http_is_fine_on_this_machine(load: Load, address: str) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "problem"),
     [
-        (with_route(provider='"nexmo"'), "provider", "must be one of "),
+        (with_route(provider='"nexmo"'), "provider", f"one of {', '.join(sorted(PROVIDERS))}"),
         (OCTOPUSH.replace('provider = "octopush"', "") + WORKFLOW, "provider", "must be one of"),
         (with_route(provider='["octopush"]'), "provider", "must be one of"),
         (with_route(api_kee='"x"'), "api_kee", "is not a setting of octopush; there are: account,"),

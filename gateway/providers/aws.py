@@ -452,14 +452,13 @@ class Aws:
         if word == "TEXT_SUCCESSFUL" and self._is_the_last(event):
             state = State.DELIVERED
         context = event.get("context")
+        ours = context.get("attempt") if isinstance(context, dict) else None
         at = event.get("eventTimestamp")
         return Receipt(
             word=word,
             state=state,
             reference=reference,
-            attempt_id=vendor.storable(context.get("attempt"))
-            if isinstance(context, dict)
-            else None,
+            attempt_id=vendor.storable(ours),
             reason=meaning.reason,
             permanent=meaning.permanent,
             recipient=number,
