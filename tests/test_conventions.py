@@ -44,6 +44,7 @@ CLOCKS = {
 CLOCKED = {
     "gateway/app/wiring.py": "the one place from which `now` comes",
     "gateway/providers/aws.py": "a signature carries its time; until the wiring passes its clock",
+    "gateway/providers/vonage.py": "dates its tokens, until the wiring hands `now` to it",
 }
 
 

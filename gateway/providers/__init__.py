@@ -10,6 +10,7 @@ from gateway.providers.octopush import Octopush
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
 from gateway.providers.whatsapp import Whatsapp
+from gateway.providers.vonage import Vonage
 
 
 class ProviderClass(Protocol):
@@ -35,4 +36,5 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "telegram": Telegram,
     "twilio": Twilio,
     "whatsapp": Whatsapp,
+    "vonage": Vonage,
 }
