@@ -17,10 +17,14 @@ class KeyPair:
     public: str = field(repr=False)
 
 
-@functools.cache
-def key_pair(name: str = "application", bits: int = 2048) -> KeyPair:
+def key_pair(name: str = "application") -> KeyPair:
     """The one of this name, the same for the whole run."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    return _made(name)
+
+
+@functools.cache
+def _made(name: str) -> KeyPair:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

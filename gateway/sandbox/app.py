@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from gateway.sandbox import aws, messenger, octopush, page, telegram, twilio, whatsapp
+from gateway.sandbox import messenger, octopush, page, vonage
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier
@@ -29,6 +30,7 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     twilio.routes,
     whatsapp.routes,
     aws.routes,
+    vonage.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once

@@ -21,6 +21,13 @@ NAMES = {
     Channel.VOICE: "Voice call",
     Channel.MESSENGER: "Messenger",
     Channel.WHATSAPP: "WhatsApp",
+    Channel.MESSENGER: "Messenger",
+    Channel.WHATSAPP: "WhatsApp",
+    Channel.TELEGRAM: "Telegram",
+    Channel.VIBER: "Viber",
+    Channel.RCS: "RCS",
+    Channel.SMS: "SMS",
+    Channel.VOICE: "Voice call",
 }
 INSTEAD = {
     Answer.THROTTLED: "429: too many requests",
