@@ -11,8 +11,10 @@ One application, with one key and one signature secret, has all the channels; ea
 them. A message carries the attempt id as `client_ref`, which every status repeats (ECHO). A call
 repeats nothing of ours, so its `event_url` is the attempt's own (TOKEN).
 
-Requests carry a token of our making. What time it is, `now` tells: the one clock a provider has.
-An API key and secret may stand in its place for messages; Vonage then promises no receipts.
+Requests carry a token of our making, dated by `now`, the one clock that a provider has. An API key
+and secret may stand in its place for messages; Vonage then promises no receipts.
+
+What is unsigned is refused with 401 and lost; the vendor would sign it if it were told 503.
 
 Messenger knows people by page-scoped ids. The number's digits are sent as `to`, which is right
 only where recipients are such ids, as in the sandbox.
@@ -84,7 +86,8 @@ NAMES = {
     "viber": "viber_service",
     "whatsapp": "whatsapp",
 }
-# The least and the most seconds a channel's `ttl` may say; the others have none.
+# The least and the most seconds a channel's `ttl` may say; the others have none. A plan that waits
+# for less than the least may see the message come after it has gone on.
 VALIDITIES = {"rcs": (300, 259_200), "sms": (20, 604_800), "viber": (30, 259_200)}
 NUMBERED = frozenset({"voice", "whatsapp"})  # their senders are numbers
 
@@ -153,8 +156,8 @@ class Vonage:
         proof="a signed token (HS256) over the hash of the raw body; for a call also the attempt's"
         " token in the URL",
         setup=(
-            "Enter the callback URL as the status URL of the application's Messages capability.",
-            "Set the account's webhook format to Messages v1 and the signature method to SHA-256.",
+            "Enter the callback URL as the application's status URL, or set it as webhook_url.",
+            "Put the account's signature secret into signature_secret.",
             "Link the sender to the application.",
         ),
         callback="{public_url}/otp/delivered/{route}",
@@ -248,8 +251,8 @@ class Vonage:
         "internal_error": Trouble("vendor_error", RefusalKind.TEMPORARY),
     }
 
-    # Codes, and in older problems titles, of answers and statuses alike; what a number of theirs
-    # meant in 2022 differs for answers (1010, 1060…) without another kind coming of it.
+    # Codes of answers and statuses alike. The titles are those of answers, whose codes are in the
+    # description of 2022 others than in the vendor's list (1100 is a channel it does not have).
     errors: ClassVar[Mapping[str, Trouble]] = {
         "1000": Trouble("throttled", RefusalKind.THROTTLED),  # too fast for the account
         "1010": Trouble("bad_request", RefusalKind.ACCOUNT),  # parameter missing
@@ -300,12 +303,15 @@ class Vonage:
         "1481": Trouble("not_registered", RefusalKind.ACCOUNT),  # header
         "1482": Trouble("not_registered", RefusalKind.ACCOUNT),  # content
         "1483": Trouble("not_registered", RefusalKind.ACCOUNT),  # consent
+        "invalid channel parameters": Trouble("bad_request", RefusalKind.ACCOUNT),
+        "invalid client reference": Trouble("bad_request", RefusalKind.ACCOUNT),
+        "invalid message type": Trouble("bad_request", RefusalKind.ACCOUNT),
+        "invalid params": Trouble("bad_request", RefusalKind.ACCOUNT),
         "invalid recipient": Trouble("bad_destination", RefusalKind.PERMANENT, number=True),
         "invalid sender": Trouble("bad_sender", RefusalKind.ACCOUNT),
-        "invalid-json": Trouble("bad_request", RefusalKind.ACCOUNT),
-        "low-balance": Trouble("no_credit", RefusalKind.ACCOUNT),
+        "unsupported channel": Trouble("bad_request", RefusalKind.ACCOUNT),
+        "invalid-json": Trouble("bad_request", RefusalKind.ACCOUNT),  # this and the next: of `type`
         "throttled": Trouble("throttled", RefusalKind.THROTTLED),
-        "unprovisioned": Trouble("unauthorized", RefusalKind.ACCOUNT),
     }
 
     def build(self, outgoing: Outgoing) -> Request:
@@ -710,13 +716,13 @@ def _chosen(given: Sender, key: str) -> str | None:
 
 
 def _words(problem: object) -> list[str]:
-    """What a problem is known by: the end of its `type`, then its `title`, perhaps a number."""
+    """What a problem is known by: its `title`, which may be a number, and the end of its `type`."""
     if not isinstance(problem, Mapping):
         return []
-    kind, title = problem.get("type"), problem.get("title")
-    fragment = kind.rpartition("#")[2] if isinstance(kind, str) else ""
+    title, kind = problem.get("title"), problem.get("type")
     said = str(title) if isinstance(title, int | str) else ""
-    return [fragment.lower(), said.lower()]
+    fragment = kind.rpartition("#")[2] if isinstance(kind, str) else ""
+    return [said.lower(), fragment.lower()]
 
 
 def _cost(usage: object) -> str | None:

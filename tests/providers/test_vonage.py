@@ -401,6 +401,22 @@ class TestMessages(VonageCases):
                 (404, "1170", "rejected", PERMANENT, None),
             )
         ),
+        *(
+            ResponseCase(
+                label=f"{title}, whatever its code means elsewhere",
+                status=422,
+                body={"type": "https://x.example/messages-olympus#1100", "title": title},
+                expected=Refused(reason, ACCOUNT, error=title),
+            )
+            for title, reason in (
+                ("Unsupported channel", "bad_request"),
+                ("Invalid channel parameters", "bad_request"),
+                ("Invalid sender", "bad_sender"),
+                ("Invalid message type", "bad_request"),
+                ("Invalid params", "bad_request"),
+                ("Invalid client reference", "bad_request"),
+            )
+        ),
         ResponseCase(
             label="a recipient that is none, by its title",
             status=422,
@@ -1087,6 +1103,14 @@ def test_what_a_token_claims_must_hold(changes: Mapping[str, object], holds: boo
     callback = signed(replace(CALLBACK, body=VECTOR_BODY), SECRET, **changes)
 
     assert holds == vonage().authenticate(callback)
+
+
+@pytest.mark.parametrize("signed_part", ["AAAAA.AAAA", "AAAA.AAAAA", "bnVsbA.bnVsbA", "e30.e30"])
+def test_parts_that_are_no_objects_are_refused_even_when_signed(signed_part: str) -> None:
+    mac = hmac.digest(SECRET.encode(), signed_part.encode(), hashlib.sha256)
+    value = f"Bearer {signed_part}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+    assert not vonage().authenticate(vector(headers={"authorization": value}, received_at=NOW))
 
 
 def test_what_we_do_not_know_is_not_compared() -> None:

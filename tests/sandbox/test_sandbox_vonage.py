@@ -205,6 +205,13 @@ async def test_a_status(vonage: Rig) -> None:
     } == sent.json
 
 
+async def test_a_message_without_a_reference_of_ours_has_none_in_its_status(vonage: Rig) -> None:
+    await send(vonage, client_ref=None)
+    await vonage.run()
+
+    assert "client_ref" not in vonage.post.sent[0].json
+
+
 async def test_a_failure_has_an_error(vonage: Rig) -> None:
     await send(vonage, to="33600000300")
     await vonage.run()
