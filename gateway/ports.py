@@ -9,7 +9,7 @@ httpx's Request, Response and Auth are handed on from here, so that its successo
 files.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -46,10 +46,13 @@ __all__ = [
     "Secret",
     "Sender",
     "Sheet",
+    "Timed",
     "Transport",
     "TransportError",
     "Unknown",
+    "Unproven",
     "Wire",
+    "no_clock",
     "post",
 ]
 
@@ -101,9 +104,9 @@ class Outgoing:
     """One message, ready to be put into a provider's words.
 
     `code` stands apart from `text` for providers that have templates or spell digits.
-    `callback_url` is the receipt address of this attempt, "" unless the provider correlates by
-    TOKEN. `validity` is how many seconds the message may still be delivered. `template` names the
-    purpose (login, reset…) for vendors with approved templates, `subject` is an e-mail's.
+    `callback_url` is the receipt address of this attempt, "" where the provider correlates by
+    REFERENCE. `validity` is how many seconds the message may still be delivered. `template` names
+    the purpose (login, reset…) for vendors with approved templates, `subject` is an e-mail's.
     """
 
     attempt_id: str
@@ -367,6 +370,23 @@ class Confirms(Protocol):
     def build_confirmation(self, callback: Callback) -> Request | None:
         """The call that an authenticated callback asks for, to a host known beforehand."""
         ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A provider that dates what it signs. The wiring gives it the clock, before its first call."""
+
+    now: Callable[[], datetime]
+
+
+def no_clock() -> datetime:
+    """What `Timed.now` is until the wiring has set it."""
+    raise LookupError("this provider was given no clock")
+
+
+class Unproven(Exception):
+    """Raised by `authenticate`: it cannot be told now whether the callback is the vendor's, who
+    should send it again (a 503)."""
 
 
 class TransportError(Exception):

@@ -43,8 +43,7 @@ CLOCKS = {
 # Who may look at a clock, and why.
 CLOCKED = {
     "gateway/app/wiring.py": "the one place from which `now` comes",
-    "gateway/providers/aws.py": "a signature carries its time; until the wiring passes its clock",
-    "gateway/providers/vonage.py": "dates its tokens, until the wiring hands `now` to it",
+    "gateway/log.py": "stamps the lines",
 }
 
 

@@ -18,7 +18,7 @@ from gateway.config import Settings
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import Transport
+from gateway.ports import Timed, Transport
 from gateway.services import dispatch, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
@@ -114,7 +114,7 @@ def build(
     """Put a gateway together. `after` sees each item a committed batch left behind, before it is
     followed: a seam for tests that stop the process at a marked point."""
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
-    routes = _routes(settings, transport)
+    routes = _routes(settings, transport, now)
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
     dispatcher = Dispatcher(
@@ -133,6 +133,7 @@ def build(
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
         unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
         entropy=entropy,
+        revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
     )
 
@@ -195,9 +196,13 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
 
 
-def _routes(settings: Settings, transport: Transport | None) -> dict[str, Route]:
+def _routes(
+    settings: Settings, transport: Transport | None, now: Callable[[], datetime]
+) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
+        if isinstance(provider, Timed):
+            provider.now = now
         carrier = transport or HttpTransport(AiohttpTransport(limit=provider.concurrency))
         made[provider.name] = Route(provider.name, provider, carrier)
     return made
@@ -225,7 +230,7 @@ def _workflows(settings: Settings) -> dict[str, Workflow]:
 
 def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
-    routes = _routes(settings, None)
+    routes = _routes(settings, None, clock)
     return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
 
 

@@ -84,7 +84,7 @@ def explain(
 ) -> str:
     """The story of a verification in a few sentences."""
     status = verification.status_at(now)
-    told = [_attempt(attempt) for attempt in attempts]
+    told = [*_left_out(plan), *(_attempt(attempt) for attempt in attempts)]
     if status is not Status.PENDING:
         at = verification.ended_at or verification.expires_at
         return " ".join([*told, _ENDS[status].format(at=_clock(at))])
@@ -94,6 +94,17 @@ def explain(
     if following is not None:
         told.append(_next(following))
     return " ".join(sentence for sentence in told if sentence)
+
+
+def _left_out(plan: Plan) -> list[str]:
+    told = []
+    for one in plan.left_out:
+        what = CHANNELS.get(one.channel, one.channel)
+        told.append(
+            f"{_article(what)} {what} through {one.route} was left out: the provider said not long "
+            f"ago that it does not reach this number ({one.reason})."
+        )
+    return told
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -21,8 +21,8 @@ before money is spent on a fallback. 10. A resend repeats the step in force, on 
 routes when there is one.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -110,11 +110,42 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A route that this number's plan does without, and what its provider said of the number."""
+
+    channel: str
+    route: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The steps of one verification, as resolved when it was accepted."""
 
     workflow: str
     steps: tuple[PlannedStep, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def without(plan: Plan, why: Callable[[str, PlannedRoute], str | None]) -> Plan:
+    """The plan less the routes of which `why` (channel, route) tells a reason; steps without routes
+    go with them. The plan itself where there is nothing to leave out, or nothing would be left: a
+    try that will probably fail beats none, and is how a stale belief is found out.
+    """
+    steps, left_out = [], []
+    for step in plan.steps:
+        reasons = [why(step.channel, route) for route in step.routes]
+        left_out += [
+            LeftOut(step.channel, route.name, reason)
+            for route, reason in zip(step.routes, reasons, strict=True)
+            if reason is not None
+        ]
+        able = tuple(r for r, reason in zip(step.routes, reasons, strict=True) if reason is None)
+        if able:
+            steps.append(replace(step, routes=able))
+    return (
+        replace(plan, steps=tuple(steps), left_out=tuple(left_out)) if steps and left_out else plan
+    )
 
 
 class Send(NamedTuple):
@@ -226,6 +257,24 @@ def _asked_for(attempts: Sequence[Attempt]) -> bool:
     if not (last.waiting or last.refused):
         return False
     return _opening(attempts, last)[0].cause in {Cause.RESEND, Cause.NEXT}
+
+
+def unwanted(status: Status, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Messages under way that nobody waits for any more: the verification was canceled, or a later
+    step's message was accepted. One that is only being tried does not count, lest the sole message
+    that is out be taken back, and a resend is no later step.
+
+    Once an attempt is here it stays until something else is heard of it: whoever compares before
+    and after finds it once.
+    """
+    accepted = max((one.step for one in attempts if one.outcome is Outcome.ACCEPTED), default=-1)
+    return [
+        one
+        for one in attempts
+        if one.state in {State.SENT, State.ACK}
+        and one.reference is not None
+        and (status is Status.CANCELED or one.step < accepted)
+    ]
 
 
 def starts(plan: Plan) -> list[int]:

@@ -9,8 +9,8 @@ from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
-from gateway.providers.whatsapp import Whatsapp
 from gateway.providers.vonage import Vonage
+from gateway.providers.whatsapp import Whatsapp
 
 
 class ProviderClass(Protocol):

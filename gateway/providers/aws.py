@@ -28,7 +28,7 @@ import html
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -57,6 +57,7 @@ from gateway.ports import (
     Sheet,
     Unknown,
     Wire,
+    no_clock,
     post,
 )
 
@@ -165,7 +166,7 @@ class Aws:
     channels = frozenset({"sms", "voice"})
     idempotent = False  # neither API has a client token
 
-    def __init__(self, settings: AwsSettings, *, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(self, settings: AwsSettings, *, now: Callable[[], datetime] = no_clock) -> None:
         if wrong := "; ".join(_mistakes(settings)):
             raise ValueError(wrong)
         self.name = settings.name
@@ -192,13 +193,14 @@ class Aws:
         secrets = (settings.secret_access_key, settings.session_token, *settings.callback_key)
         self._secrets = tuple(secret for secret in secrets if secret)
 
+        self.now = now
         service = SERVICES[settings.api]
         self._auth = _SignedRequest(
             sigv4.Credentials(
                 settings.access_key_id, settings.secret_access_key, settings.session_token
             ),
             sigv4.Scope(settings.region, service),
-            now or _clock,
+            lambda: self.now(),  # noqa: PLW0108 (the wiring sets it)
         )
         operation = "SendVoiceMessage" if settings.channel == "voice" else "SendTextMessage"
         base = settings.base_url or f"https://{service}.{_domain(settings.region)}"
@@ -525,11 +527,6 @@ def spoken(text: str, code: str) -> str:
 def voice(locale: str) -> str:
     tag = locale.replace("_", "-").lower()
     return VOICES.get(tag) or VOICES.get(tag.partition("-")[0], VOICES["en"])
-
-
-def _clock() -> datetime:
-    """The only look at a clock here: a signature carries its time. The wiring may pass its own."""
-    return datetime.now(UTC)  # noqa: TID251 (see above)
 
 
 def _from_json(response: Response) -> _Said:

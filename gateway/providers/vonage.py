@@ -33,7 +33,7 @@ import re
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import ClassVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -68,6 +68,7 @@ from gateway.ports import (
     Sheet,
     Unknown,
     Wire,
+    no_clock,
     post,
 )
 
@@ -108,11 +109,6 @@ _DURATION = re.compile(r"0*[1-9][0-9]{0,5}(\.[0-9]+)?")
 _NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})")
 _WORD = re.compile(r"[A-Za-z0-9]+")
 _NONE = Secret("")
-
-
-def system_clock() -> datetime:
-    """What `now` is until the wiring gives its own clock to the provider."""
-    return datetime.now(UTC)  # noqa: TID251 (a provider is made of its settings alone)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,9 +163,7 @@ class Vonage:
     idempotent = False
     signed = True
 
-    def __init__(
-        self, settings: VonageSettings, *, now: Callable[[], datetime] = system_clock
-    ) -> None:
+    def __init__(self, settings: VonageSettings, *, now: Callable[[], datetime] = no_clock) -> None:
         key = _private_key(settings.private_key)
         if wrong := "; ".join(_mistakes(settings, key)):
             raise ValueError(wrong)

@@ -14,8 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from gateway.sandbox import aws, messenger, octopush, page, telegram, twilio, whatsapp
-from gateway.sandbox import messenger, octopush, page, vonage
+from gateway.sandbox import aws, messenger, octopush, page, telegram, twilio, vonage, whatsapp
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier

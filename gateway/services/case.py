@@ -21,11 +21,12 @@ from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
 from gateway.store.ledger import Transaction
-from gateway.store.records import Logged, Source
+from gateway.store.records import Logged, Source, Suppression, Way
 
 GRACE = timedelta(seconds=30)  # what patience that ran out in an outage gets on top
 LEASE_MARGIN = 5.0  # seconds a claim outlives the route's own time limit
 _LOOK_AGAIN = 1.0  # seconds until a free slot is looked for again, and up to half of that more
+_AVOIDED_MOST = 30 * 86_400.0  # seconds a number is believed not to take a channel
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
 
 
@@ -52,6 +53,7 @@ class Context:
     leases: Mapping[str, float]  # seconds a claim lasts, by route
     unsigned: frozenset[str]  # routes whose receipts are hints and must name the right number
     entropy: Callable[[int], bytes]  # so many random bytes
+    revokes: frozenset[str] = frozenset()  # routes whose provider can take a message back
     outage: Outage = field(default_factory=Outage)
 
 
@@ -66,6 +68,12 @@ class Handover(NamedTuple):
 
 class Inquiry(NamedTuple):
     """An attempt whose provider is to be asked how it is doing."""
+
+    attempt: Attempt
+
+
+class Recall(NamedTuple):
+    """A message under way that nobody waits for any more: its provider may take it back."""
 
     attempt: Attempt
 
@@ -107,6 +115,7 @@ class Case:
         self._logged: list[Logged] = []
         self._changed: set[int] = set()  # ordinals
         self._wake_at: datetime | None = None  # as decided, until something changes after that
+        self._unwanted = {one.id for one in self._revocable()}  # and told so before
 
     @classmethod
     def open(
@@ -165,6 +174,8 @@ class Case:
             changes["reason"] = reason
         changed = attempt._replace(state=moved.after, **changes)
         self.change(changed)
+        if moved.applied and moved.after.reaches(State.DELIVERED):
+            self.tx.lift(self._way(changed))
         self._record(
             attempt.ordinal,
             moved.before,
@@ -184,15 +195,34 @@ class Case:
             self.change(attempt._replace(repeats=attempt.repeats + 1))
             return
         words = attempt.words.split("\n")[:_WORDS_KEPT] if attempt.words else []
-        self.hear(
+        heard = self.hear(
             attempt,
             receipt.state,
             source=source,
             word=word,
             provider_time=receipt.provider_time,
             reason=receipt.reason,
+            cost=receipt.cost or attempt.cost,
             words="\n".join([*words, word.replace("\n", " ")]),
         )
+        hint = attempt.route in self.context.unsigned and receipt.recipient is None
+        if receipt.state is State.FAILED and not hint:
+            self.avoid(heard, receipt.avoid, receipt.reason)
+
+    def avoid(self, attempt: Attempt, seconds: float | None, reason: str | None) -> None:
+        """Believe for a while that this number takes nothing here from this sender, unless
+        it has just done so."""
+        if not seconds or reason is None or attempt.state.reaches(State.DELIVERED):
+            return
+        until = self.now + timedelta(seconds=min(seconds, _AVOIDED_MOST))
+        self.tx.suppress(Suppression(*self._way(attempt), reason, self.now, until))
+        facts = {"attempt_id": attempt.id, "route": attempt.route, "reason": reason}
+        self.after.append(Note("number_avoided", {**facts, "until": until}))
+
+    def _way(self, attempt: Attempt) -> Way:
+        route = self.plan.steps[attempt.step].route(attempt.route)
+        index = self.verification.recipient_index
+        return Way(index, attempt.channel, attempt.account, route.sender or "")
 
     def decide(self, asked: Asked | None = None) -> Action:
         """Ask what is next and do it, until there is nothing left to do now. The last answer."""
@@ -248,10 +278,18 @@ class Case:
         self.verification = current._replace(wake_at=wake_at, log=length)
         for row in self._logged:
             self.tx.log(row)
+        recalled = (one for one in self._revocable() if one.id not in self._unwanted)
+        self.after.extend(Recall(one) for one in recalled)
         self.tx.after.extend(self.after)
         changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
         self.tx.put(self.verification, changed)
         return self.verification
+
+    def _revocable(self) -> list[Attempt]:
+        if not self.context.revokes:
+            return []
+        found = workflow.unwanted(self.verification.status, self.attempts)
+        return [one for one in found if one.route in self.context.revokes]
 
     def _send(self, action: Send) -> None:
         if action.attempt_id is not None:

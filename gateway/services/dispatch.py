@@ -37,6 +37,7 @@ from gateway.services.case import (
     Handover,
     Inquiry,
     Note,
+    Recall,
     code_of,
     recipient_of,
 )
@@ -47,6 +48,7 @@ from gateway.store.ledger import Ledger, Operation, Transaction, Wants
 from gateway.store.records import Source
 
 _OFFER_AGAIN = 0.5  # seconds between two offers of an outcome that could not be stored
+_RECALL_WITHIN = 3.0  # seconds for taking a message back; nobody waits for it
 _CROWD = (
     10_000  # verifications remembered per route as waiting for a slot; the rest is found by time
 )
@@ -195,6 +197,8 @@ class Dispatcher:
                     self._ended.add(item.verification_id)
             case Inquiry():
                 self._spawn(self._inquire(item.attempt))
+            case Recall():
+                self._spawn(self._recall(item.attempt))
             case Crowded():
                 self._lanes_crowd(item)
 
@@ -289,7 +293,7 @@ class Dispatcher:
 
     def _callback_url(self, attempt: Attempt) -> str:
         """The attempt's own receipt address, for providers that take one with the message."""
-        if self._routes[attempt.route].provider.correlates is not Correlation.TOKEN:
+        if self._routes[attempt.route].provider.correlates is Correlation.REFERENCE:
             return ""
         token = self._keyring.token(attempt.id)
         return f"{self._public_url}/otp/delivered/{attempt.route}/{token}"
@@ -315,6 +319,26 @@ class Dispatcher:
             operation = Receive(route.name, attempt.account, attempt.id, (heard,), Source.POLL)
             with contextlib.suppress(Unavailable):  # the step falls back, as without an answer
                 await self._the_ledger().submit(operation)
+
+    async def _recall(self, attempt: Attempt) -> None:
+        """Take a message back, once, whatever comes of it: what became of it, a receipt tells."""
+        route = self._routes.get(attempt.route)
+        if route is None or route.revokes is None:
+            return
+        facts = {"attempt_id": attempt.id, "route": route.name}
+        try:
+            request = route.revokes.build_revoke(str(attempt.id), attempt.reference)
+            if request is None:
+                return
+            response = await route.transport.send(
+                request, within=_RECALL_WITHIN, auth=route.provider.auth()
+            )
+        except (NotSent, Lost) as error:
+            self._log.warning("recall_failed", reason=error.reason, **facts)
+        except Exception as error:  # noqa: BLE001  a defect in a provider file: the message stays
+            self._log.error("recall_failed", problem=type(error).__name__, **facts)
+        else:
+            self._log.info("recall_asked", status=response.status_code, **facts)
 
     async def _offer(self, operation: Conclude) -> None:
         """An outcome is offered again until it is stored."""
@@ -437,7 +461,7 @@ def _refused(
         # An earlier submission may have arrived, or a receipt says that this one did.
         final = latest and kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
         tries = MAX_TRIES if final else attempt.tries
-        case.hear(
+        heard = case.hear(
             attempt,
             State.SENT,
             source=Source.SUBMISSION,
@@ -447,8 +471,9 @@ def _refused(
             tries=max(tries, attempt.tries),
             **changes,
         )
+        case.avoid(heard, refused.avoid, refused.reason)
         return
-    case.hear(
+    heard = case.hear(
         attempt,
         State.FAILED,
         source=Source.SUBMISSION,
@@ -457,6 +482,7 @@ def _refused(
         outcome=kind,
         **changes,
     )
+    case.avoid(heard, refused.avoid, refused.reason)
 
 
 def _redacted(error: str | None) -> str | None:

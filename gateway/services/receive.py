@@ -18,13 +18,23 @@ from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, KeyringError
-from gateway.ports import Asks, Callback, Confirms, Malformed, Receipt, Reply, TransportError
+from gateway.ports import (
+    Asks,
+    Callback,
+    Confirms,
+    Malformed,
+    Receipt,
+    Reply,
+    TransportError,
+    Unproven,
+)
 from gateway.services.case import Case, Context, Note, recipient_of
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import Kept, Source
+from gateway.store.records import Kept, Source, Way
 
 REFERENCE_LENGTH = 255  # a longer one is no reference
+_UNPROVEN = ("callback_unproven", "The callback cannot be checked now; send it again.")
 _RAW_KEPT = 4096  # bytes of a receipt that is kept aside
 
 PARKED = "parked"
@@ -59,7 +69,11 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
         return reply
     if route.asks is not None:
         await _ask(route, route.asks, callback)
-    if not route.provider.authenticate(callback):
+    try:
+        genuine = route.provider.authenticate(callback)
+    except Unproven as error:
+        raise Unavailable(*_UNPROVEN) from error
+    if not genuine:
         raise Unauthenticated(
             "callback_refused", "The callback's key or signature is missing or wrong."
         )
@@ -81,7 +95,9 @@ async def _ask(route: Route, provider: Asks, callback: Callback) -> None:
     try:
         answer = await route.transport.send(question, within=route.provider.timeout)
     except TransportError as error:
-        raise Unavailable("callback_unproven", "The callback cannot be checked now.") from error
+        raise Unavailable(*_UNPROVEN) from error
+    if answer.status_code >= 500 or answer.status_code == 429:
+        raise Unavailable(*_UNPROVEN)
     provider.learn(callback, answer)
 
 
@@ -270,6 +286,8 @@ def _packed(item: Receipt) -> bytes:
             "permanent": item.permanent,
             "recipient": item.recipient,
             "provider_time": item.provider_time,
+            "cost": item.cost,
+            "avoid": item.avoid,
             "raw": base64.b64encode(item.raw[:1024]).decode(),
         }
     )
@@ -290,12 +308,14 @@ class Sweep(Operation[int]):
 
     linked: tuple[Kept, ...]
     expired: tuple[Kept, ...]
+    past: tuple[Way, ...] = ()  # suppressions whose time is over
 
 
 def wants_sweep(operation: Sweep) -> Wants:
     """The attempts that carry the references."""
     pairs = [(kept.account, kept.reference) for kept in operation.linked if kept.reference]
-    return Wants(references=tuple(pairs))
+    indexes = tuple({way.recipient_index for way in operation.past})
+    return Wants(references=tuple(pairs), suppressed=indexes)
 
 
 def apply_sweep(tx: Transaction, context: Context, operation: Sweep, now: datetime) -> int:
@@ -313,7 +333,10 @@ def apply_sweep(tx: Transaction, context: Context, operation: Sweep, now: dateti
         case.close()
     for kept in operation.expired:
         tx.drop(kept)
-    return taken + len(operation.expired)
+    for way in operation.past:
+        if tx.suppression(way) is None:  # not said again meanwhile
+            tx.lift(way)
+    return taken + len(operation.expired) + len(operation.past)
 
 
 def expired(kept: Sequence[Kept], before: datetime) -> tuple[Kept, ...]:

@@ -13,7 +13,7 @@ from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
-from gateway.ports import Asks, Confirms, Polls, Provider, Sender, Transport
+from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
 from gateway.services.case import Outage
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
@@ -32,9 +32,10 @@ class Route:
     polls: Polls | None = field(init=False)
     asks: Asks | None = field(init=False)
     confirms: Confirms | None = field(init=False)
+    revokes: Revokes | None = field(init=False)
 
     def __post_init__(self) -> None:
-        skills = (("polls", Polls), ("asks", Asks), ("confirms", Confirms))
+        skills = (("polls", Polls), ("asks", Asks), ("confirms", Confirms), ("revokes", Revokes))
         for name, skill in skills:
             able = self.provider if isinstance(self.provider, skill) else None
             object.__setattr__(self, name, able)
@@ -97,7 +98,7 @@ class Runtime:
         chosen = self._plans.get((name, region))
         if chosen is None:
             configured = self._alone(channel) if channel is not None else self._workflow(name)
-            chosen = self._plans[name, region] = _chosen(self.routes, configured, region)
+            chosen = self._plans[name, region] = sealed(resolve(self.routes, configured, region))
         return chosen
 
     def _workflow(self, name: str) -> Workflow:
@@ -125,8 +126,8 @@ class Runtime:
         return Workflow(name, (Step(channel, routes, 60, Until.DELIVERED),))
 
 
-def _chosen(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Chosen:
-    plan = resolve(routes, workflow, region)
+def sealed(plan: Plan) -> Chosen:
+    """A plan with its JSON and digest."""
     body = encode_plan(plan)
     return Chosen(plan, hashlib.sha256(body).digest()[:16], body.decode())
 

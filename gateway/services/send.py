@@ -7,6 +7,7 @@ written. The answer leaves after the commit, and only then is a provider called.
 import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,11 +19,11 @@ from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
 from gateway.domain.recipient import Phone, mask
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import Asked, Plan, Wait
+from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
 from gateway.services.case import Case, Context, Note, code_of
-from gateway.services.runtime import Runtime
+from gateway.services.runtime import Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import StoredPlan
+from gateway.store.records import StoredPlan, Way
 
 PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
@@ -161,8 +162,9 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
 
 
 def wants(operation: Accept) -> Wants:
-    """The running verification in its way, and the count of wrong checks."""
-    return Wants(running=(operation.prepared.recipient_index,), counters=(operation.failures,))
+    """The running verification in its way, the count of wrong checks, what does not reach it."""
+    index = (operation.prepared.recipient_index,)
+    return Wants(running=index, counters=(operation.failures,), suppressed=index)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
@@ -180,13 +182,26 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
 
 
 def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    prepared = operation.prepared
-    tx.put_plan(prepared.plan, operation.plan, operation.stored_plan)
-    case = Case(tx, context, prepared, operation.plan, now)
+    prepared, plan, resolved = operation.prepared, operation.plan, operation.stored_plan
+    reachable = plan
+    if tx.avoids(prepared.recipient_index):
+        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index))
+    if reachable is not plan:
+        chosen = sealed(reachable)
+        plan, resolved = chosen.plan, StoredPlan(chosen.digest, chosen.body, now)
+        prepared = prepared._replace(plan=chosen.digest)
+    tx.put_plan(prepared.plan, plan, resolved)
+    case = Case(tx, context, prepared, plan, now)
     case.decide()
     stored = case.close()
     _note(case, operation, joined=False)
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
+
+
+def _against(tx: Transaction, index: bytes, channel: str, route: PlannedRoute) -> str | None:
+    """What is believed against reaching the number over that route."""
+    believed = tx.suppression(Way(index, channel, route.account, route.sender or ""))
+    return believed.reason if believed is not None else None
 
 
 def _join(case: Case, operation: Accept) -> Sent:

@@ -13,10 +13,18 @@ from sqlalchemy import Column, ColumnElement, asc, bindparam, desc, func, select
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
+from gateway.domain.workflow import (
+    LeftOut,
+    OnFailed,
+    OnUnknown,
+    Plan,
+    PlannedRoute,
+    PlannedStep,
+    Until,
+)
 from gateway.store import tables
 from gateway.store.engine import ByKeys, Read, SqliteEngine, columns_of, value
-from gateway.store.records import ApiKey, Client, Kept, Logged, Mark
+from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, Suppression, Way
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
 _TRANSITION = table(tables.Transition)
@@ -24,6 +32,7 @@ _RECEIPT = table(tables.Receipt)
 _COUNTER = table(tables.Counter)
 _PLAN = table(tables.Plan)
 _MARK = table(tables.Mark)
+_SUPPRESSION = table(tables.Suppression)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
 
@@ -60,7 +69,8 @@ def decode_plan(body: str) -> Plan:
         )
         for step in raw["steps"]
     ]
-    return Plan(raw["workflow"], tuple(steps))
+    left_out = tuple(LeftOut(**one) for one in raw.get("left_out", ()))
+    return Plan(raw["workflow"], tuple(steps), left_out)
 
 
 def encode_plan(plan: Plan) -> bytes:
@@ -90,6 +100,9 @@ OWNERS_BY_REFERENCE: ByKeys[tuple[str, str, UUID]] = ByKeys(
 )
 KEPT_BY_REFERENCE = ByKeys(columns_of(_RECEIPT, Kept), _RECEIPT.c.reference, Kept)
 COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter)
+SUPPRESSIONS = ByKeys(
+    columns_of(_SUPPRESSION, Suppression), _SUPPRESSION.c.recipient_index, Suppression
+)
 PLANS = ByKeys([_PLAN.c.digest, _PLAN.c.body], _PLAN.c.digest, _stored_plan)
 DUE: Read[UUID] = Read(
     select(VERIFICATION.c.id)
@@ -100,6 +113,13 @@ DUE: Read[UUID] = Read(
 )
 
 # Outside of it.
+
+_PAST_SUPPRESSIONS: Read[Way] = Read(
+    select(*columns_of(_SUPPRESSION, Way))
+    .where(_SUPPRESSION.c.until <= _typed("now", _SUPPRESSION.c.until))
+    .limit(value("limit")),
+    Way,
+)
 
 LOG = ByKeys(columns_of(_TRANSITION, Logged), _TRANSITION.c.verification_id, Logged)
 _SOONEST: Read[datetime | None] = Read(
@@ -156,6 +176,10 @@ class Reads:
     def __init__(self, engine: SqliteEngine) -> None:
         self._engine = engine
         self._plans: dict[bytes, Plan] = {}
+
+    def past_suppressions(self, now: datetime, limit: int) -> tuple[Way, ...]:
+        """Ways to numbers that are not believed closed any more."""
+        return tuple(self._engine.fetch(_PAST_SUPPRESSIONS, now, limit))
 
     def record(self, verification_id: UUID, *, log: bool = True) -> Record | None:
         """One verification with its attempts and, on demand, its log."""

@@ -58,6 +58,32 @@ class StoredPlan(NamedTuple):
     created_at: datetime
 
 
+class Way(NamedTuple):
+    """A way to a number: over a channel, from a sender of an account ("" where it has none)."""
+
+    recipient_index: bytes
+    channel: str
+    account: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """A way that its provider says does not reach the number, and until when that is believed."""
+
+    recipient_index: bytes
+    channel: str
+    account: str
+    sender: str
+    reason: str
+    since: datetime
+    until: datetime
+
+    @property
+    def way(self) -> Way:
+        return Way(self.recipient_index, self.channel, self.account, self.sender)
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """When something was last done."""

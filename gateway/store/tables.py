@@ -219,6 +219,22 @@ class Counter(SQLModel, table=True):
     count: int
 
 
+class Suppression(SQLModel, table=True):
+    """A number that does not take a channel from a sender ("" where the route has none), and until
+    when that is believed: its retention."""
+
+    __tablename__: ClassVar[str] = "suppression"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    recipient_index: bytes = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    account: str = Field(primary_key=True)
+    sender: str = Field(primary_key=True)
+    reason: str
+    since: datetime = Field(sa_type=Moment)
+    until: datetime = Field(sa_type=Moment, index=True)
+
+
 class Mark(SQLModel, table=True):
     """When something was last done, by name: `reconcile`, the last pass over what is due."""
 

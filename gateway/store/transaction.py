@@ -16,7 +16,7 @@ from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
-from gateway.store.records import Kept, Logged, Mark, StoredPlan
+from gateway.store.records import Kept, Logged, Mark, StoredPlan, Suppression, Way
 
 
 class Wants(NamedTuple):
@@ -27,6 +27,7 @@ class Wants(NamedTuple):
     references: tuple[tuple[str, str], ...] = ()  # (account, reference)
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
+    suppressed: tuple[bytes, ...] = ()  # recipient indexes
     due: int = 0
 
 
@@ -110,6 +111,8 @@ class Transaction:
         self._by_reference: dict[tuple[str, str], UUID] = {}
         self._running: dict[bytes, list[Row]] = {}  # by recipient index
         self._counters: dict[bytes, Counter] = {}
+        self._suppressed: dict[Way, Suppression] = {}
+        self._ways: dict[Way, Suppression | None] = {}  # changed ones; None: lifted
         self._kept: dict[tuple[str, str], list[Kept]] = {}
         self._logged: list[Logged] = []
         self._new_kept: list[Kept] = []
@@ -148,6 +151,14 @@ class Transaction:
 
     def counter(self, key: bytes) -> Counter | None:
         return self._counters.get(key)
+
+    def avoids(self, recipient_index: bytes) -> bool:
+        """Whether anything at all is believed against reaching a number."""
+        return any(way.recipient_index == recipient_index for way in self._suppressed)
+
+    def suppression(self, way: Way) -> Suppression | None:
+        """What is believed against a way to a number; only of those that the batch wanted."""
+        return self._suppressed.get(way)
 
     def kept(self, account: str, reference: str) -> list[Kept]:
         """Receipts parked for a reference, oldest first."""
@@ -190,6 +201,14 @@ class Transaction:
 
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
+
+    def suppress(self, suppression: Suppression) -> None:
+        way = suppression.way
+        self._suppressed[way] = self._ways[way] = suppression
+
+    def lift(self, way: Way) -> None:
+        self._suppressed.pop(way, None)
+        self._ways[way] = None
 
     def put_mark(self, mark: Mark) -> None:
         self._marks[mark.name] = mark
@@ -247,6 +266,9 @@ class Transaction:
         self._take(engine, found)
         keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
         self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
+        indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
+        believed = engine.load(reads.SUPPRESSIONS, indexes)
+        self._suppressed = {one.way: one for one in believed if one.until > now}
 
     def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
         known = {named: self._recent.owner(named) for named in attempts}
@@ -310,6 +332,10 @@ class Transaction:
             writes.drop_receipts(engine, self._dropped)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
+        if lifted := [way for way, one in self._ways.items() if one is None]:
+            writes.lift_suppressions(engine, lifted)
+        if believed := [one for one in self._ways.values() if one is not None]:
+            writes.put_suppressions(engine, believed)
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
 

@@ -73,6 +73,11 @@ _PUT_INDEX = Write(
     .values(recipient_index=value("recipient_index"))
 )
 _COUNTERS: Read[_Named] = Read(select(_COUNTER.c.key), _Named)
+_FORGET_SUPPRESSIONS = Write(
+    delete(table(tables.Suppression)).where(
+        table(tables.Suppression).c.recipient_index > value("key")
+    )
+)
 _DROP_COUNTER = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
 
 
@@ -102,6 +107,7 @@ async def reindex(engine: SqliteEngine, keyring: Keyring, renewed: Keyring) -> R
     counters = engine.load_one(_COUNTERS)
     if counters:
         engine.run(_DROP_COUNTER, counters)
+    engine.run(_FORGET_SUPPRESSIONS, [_Named(b"")], expect=False)
     erased = engine.load_one(_ERASED)[0]
     await engine.commit()
     return Reindexed(made_anew, erased, len(counters))

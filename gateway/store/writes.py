@@ -16,7 +16,16 @@ from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import tables
 from gateway.store.engine import SqliteEngine, Write, names_of, value
-from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, StoredPlan
+from gateway.store.records import (
+    ApiKey,
+    Client,
+    Kept,
+    Logged,
+    Mark,
+    StoredPlan,
+    Suppression,
+    Way,
+)
 
 
 def table(model: type[SQLModel]) -> Table:
@@ -103,6 +112,21 @@ _PUT_MARK = Write(
     .on_conflict_do_update(index_elements=[_MARK.c.name], set_={"at": upsert(_MARK).excluded.at})
 )
 
+_SUPPRESSION = table(tables.Suppression)
+_PUT_SUPPRESSION = Write(
+    upsert(_SUPPRESSION)
+    .values({name: value(name) for name in names_of(Suppression)})
+    .on_conflict_do_update(
+        index_elements=list(_SUPPRESSION.primary_key.columns),
+        set_={name: upsert(_SUPPRESSION).excluded[name] for name in ("reason", "since", "until")},
+    )
+)
+_LIFT_SUPPRESSION = Write(
+    delete(_SUPPRESSION).where(
+        *(column == value(column.name) for column in _SUPPRESSION.primary_key.columns)
+    )
+)
+
 _INSERT_CLIENT = _insert(table(tables.Client), Client)
 _INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
 
@@ -153,6 +177,16 @@ def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
 def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
     """Counters as they are now."""
     engine.run(_PUT_COUNTER, values)
+
+
+def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> None:
+    """What providers said last of numbers that do not take a channel."""
+    engine.run(_PUT_SUPPRESSION, values)
+
+
+def lift_suppressions(engine: SqliteEngine, values: Sequence[Way]) -> None:
+    """Forget them; most were never there."""
+    engine.run(_LIFT_SUPPRESSION, values, expect=False)
 
 
 def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:

@@ -156,6 +156,7 @@ def status(record: Record, recipient: str | None, now: datetime) -> dict[str, An
         **summary(record.plan, current, attempts, now),
         "recipient": mask(recipient) if recipient is not None else None,
         "workflow": record.plan.workflow,
+        "left_out": record.plan.left_out,
         "created_at": current.created_at,
         "ended_at": current.ended_at,
         "attempts": [_attempt(attempt) for attempt in attempts],

@@ -47,6 +47,7 @@ from gateway.ports import (
     Request,
     Response,
     Secret,
+    Timed,
     Unknown,
 )
 from gateway.providers.aws import Aws, spoken, voice
@@ -816,11 +817,14 @@ def test_without_a_session_token_none_is_sent() -> None:
     assert "x-amz-security-token" not in signing(aws(session_token=Secret(""))).headers
 
 
-def test_it_has_a_clock_of_its_own() -> None:
-    """Until the wiring gives it one."""
-    settings = Aws.Settings(name="route", account="account", **TestAws.settings)
+def test_its_clock_comes_from_the_wiring() -> None:
+    provider = Aws(Aws.Settings(name="route", account="account", **TestAws.settings))
 
-    assert signing(Aws(settings)).headers["x-amz-date"] > "2026"
+    assert isinstance(provider, Timed)
+    with pytest.raises(LookupError):
+        signing(provider)
+    provider.now = lambda: NOW
+    assert signing(provider).headers["x-amz-date"] == f"{NOW:%Y%m%dT%H%M%SZ}"
 
 
 MODELS = {

@@ -52,6 +52,7 @@ from gateway.ports import (
     Response,
     Revokes,
     Secret,
+    Timed,
     Unknown,
 )
 from gateway.providers.vonage import TOKEN_LIFE, TOKEN_SPARE, Vonage, spoken, voice_language
@@ -971,12 +972,14 @@ def test_a_token_serves_until_it_is_nearly_over(seconds: int, same: bool) -> Non
     assert int(NOW.timestamp()) + (0 if same else seconds) == unpacked(second)[1]["iat"]
 
 
-def test_the_clock_is_the_systems_where_none_is_given() -> None:
+def test_its_clock_comes_from_the_wiring() -> None:
     provider = Vonage(Vonage.Settings(name="route", account="account", **TestMessages.settings))
-    _, claims = unpacked(authorized(provider))
 
-    assert provider.now().tzinfo is UTC
-    assert 0 <= provider.now().timestamp() - claims["iat"] < 60
+    assert isinstance(provider, Timed)
+    with pytest.raises(LookupError):
+        authorized(provider)
+    provider.now = lambda: NOW
+    assert int(NOW.timestamp()) == unpacked(authorized(provider))[1]["iat"]
 
 
 def test_one_requests_token_is_not_left_in_the_next_request() -> None:

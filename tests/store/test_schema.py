@@ -28,7 +28,7 @@ from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
-from gateway.store.records import Mark
+from gateway.store.records import Mark, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -39,6 +39,7 @@ TABLES = {
     "mark",
     "plan",
     "receipt",
+    "suppression",
     "transition",
     "verification",
 }
@@ -72,6 +73,8 @@ async def filled(database: Path) -> None:
     writes.move(engine, [], [make_logged(verification_id=verification.id)])
     writes.keep_receipts(engine, [make_kept()])
     writes.put_counters(engine, [Counter(b"key", START, 1)])
+    suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
+    writes.put_suppressions(engine, [suppression])
     writes.put_marks(engine, [Mark("reconcile", START)])
     await engine.commit()
     engine.close()
