@@ -11,6 +11,7 @@ from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
 from gateway.providers.vonage import Vonage
 from gateway.providers.whatsapp import Whatsapp
+from gateway.providers.smpp import Smpp
 
 
 class ProviderClass(Protocol):
@@ -37,4 +38,5 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "twilio": Twilio,
     "whatsapp": Whatsapp,
     "vonage": Vonage,
+    "smpp": Smpp,
 }
