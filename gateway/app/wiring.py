@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import structlog
 from starlette.applications import Starlette
@@ -18,7 +19,8 @@ from gateway.config import Settings
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import Timed, Transport
+from gateway.ports import Callback, Provider, Timed, Transport, Wire
+from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import dispatch, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
@@ -27,6 +29,7 @@ from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.reads import Reads
 from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.smpp import SmppTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
@@ -37,6 +40,17 @@ from gateway.worker import Worker
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
 LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
+
+Hear = Callable[[str, bytes], Awaitable[None]]  # stores what came over a route's own wire
+Carry = Callable[[Provider[Any, Any]], Transport[Any, Any]]
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A transport that keeps a connection, made and ended with the gateway."""
+
+    async def start(self) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 def clock() -> datetime:
@@ -75,7 +89,7 @@ class Gateway:
     dispatcher: Dispatcher
     runtime: Runtime
     worker: Worker
-    transports: tuple[Transport, ...]
+    transports: tuple[Transport[Any, Any], ...]
     log: Any
     web: ASGIApp = field(init=False)
 
@@ -83,15 +97,18 @@ class Gateway:
         """Begin to write and to pass."""
         self.ledger.start()
         self.worker.start()
+        for transport in self.transports:
+            if isinstance(transport, Starts):
+                await transport.start()
 
     async def stop(self) -> None:
         """Start nothing new, bring home what is on the wire, write what waits, let go."""
         await self.worker.stop()
         await self.dispatcher.drain(GRACE)
-        await self.ledger.close()
-        for transport in self.transports:
-            if isinstance(transport, HttpTransport):
+        for transport in self.transports:  # before the ledger: what they still hear is stored
+            if isinstance(transport, HttpTransport | Starts):
                 await transport.aclose()
+        await self.ledger.close()
         self.engine.close()
         tally = self.ledger.tally
         self.log.info(
@@ -114,7 +131,13 @@ def build(
     """Put a gateway together. `after` sees each item a committed batch left behind, before it is
     followed: a seam for tests that stop the process at a marked point."""
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
-    routes = _routes(settings, transport, now)
+
+    async def hear(route: str, pdu: bytes) -> None:
+        callback = Callback(METHOD, "", None, {}, {}, pdu, now())
+        await receive.receive(runtime, route, callback)
+
+    carry = partial(carrier_for, sessions={}, hear=hear, log=log)
+    routes = _routes(settings, carry if transport is None else lambda _: transport, now)
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
     dispatcher = Dispatcher(
@@ -197,15 +220,35 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
 
 
 def _routes(
-    settings: Settings, transport: Transport | None, now: Callable[[], datetime]
+    settings: Settings, carry: Carry, now: Callable[[], datetime]
 ) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
         if isinstance(provider, Timed):
             provider.now = now
-        carrier = transport or HttpTransport(AiohttpTransport(limit=provider.concurrency))
-        made[provider.name] = Route(provider.name, provider, carrier)
+        made[provider.name] = Route(provider.name, provider, carry(provider))
     return made
+
+
+def carrier_for(
+    provider: Provider[Any, Any], *, sessions: dict[object, SmppTransport], hear: Hear, log: Any
+) -> Transport[Any, Any]:
+    """What carries this provider's requests. `sessions`: those made so far, shared by the routes of
+    an account that connect alike; what one hears is heard by the first of these routes.
+    """
+    if provider.wire is not Wire.SMPP:
+        return HttpTransport(AiohttpTransport(limit=provider.concurrency))
+    connection = cast("Smpp", provider).connection
+    shared = (provider.account, connection)
+    if shared not in sessions:
+        sessions[shared] = SmppTransport(
+            connection,
+            partial(hear, provider.name),
+            log=log.bind(account=provider.account, centre=f"{connection.host}:{connection.port}"),
+            monotonic=time.monotonic,
+            random=random.random,
+        )
+    return sessions[shared]
 
 
 def _workflows(settings: Settings) -> dict[str, Workflow]:
@@ -230,7 +273,7 @@ def _workflows(settings: Settings) -> dict[str, Workflow]:
 
 def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
-    routes = _routes(settings, None, clock)
+    routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport(, clock)
     return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
 
 
