@@ -219,9 +219,7 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
 
 
-def _routes(
-    settings: Settings, carry: Carry, now: Callable[[], datetime]
-) -> dict[str, Route]:
+def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
         if isinstance(provider, Timed):
@@ -273,7 +271,7 @@ def _workflows(settings: Settings) -> dict[str, Workflow]:
 
 def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
-    routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport(, clock)
+    routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport()), clock)
     return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
 
 

@@ -20,6 +20,7 @@ from gateway.sandbox.behaviour import E164
 from gateway.sandbox.carrier import Carrier
 from gateway.sandbox.phones import Message
 from gateway.sandbox.settings import Now, Post, SandboxSettings, Sleep
+from gateway.sandbox.smpp import Smsc
 
 # Each vendor's API. One without an account in the settings refuses every call.
 VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
@@ -53,6 +54,7 @@ class Sandbox:
         self, settings: SandboxSettings, post: Post, now: Now, sleep: Sleep = asyncio.sleep
     ) -> None:
         self._carrier = Carrier(settings, post, now, sleep)
+        self.smsc = Smsc(self._carrier)  # on a port of its own, once it is started
         self.app: ASGIApp = Starlette(
             routes=[
                 *(route for vendor in VENDORS for route in vendor(self._carrier)),
@@ -73,6 +75,7 @@ class Sandbox:
     async def aclose(self) -> None:
         """Drop the pending receipts."""
         await self._carrier.aclose()
+        await self.smsc.aclose()
 
 
 class _Pages:
