@@ -7,11 +7,11 @@ from gateway.ports import Provider
 from gateway.providers.aws import Aws
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
+from gateway.providers.smpp import Smpp
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
 from gateway.providers.vonage import Vonage
 from gateway.providers.whatsapp import Whatsapp
-from gateway.providers.smpp import Smpp
 
 
 class ProviderClass(Protocol):
