@@ -96,12 +96,31 @@ def redact(event: MutableMapping[str, Any]) -> None:
         event[name] = "•••"
 
 
+def _direct(level: str, output: BufferedOutput) -> type[Any]:
+    """structlog's filtering logger, whose plain lines go to `render` and the output without the
+    chain in between: the same line for half the price.
+    """
+
+    class Direct(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]
+        def _proxy_to_logger(
+            self, method_name: str, event: str | None = None, *args: Any, **facts: Any
+        ) -> Any:
+            if args or "exc_info" in facts:
+                return super()._proxy_to_logger(method_name, event, *args, **facts)
+            line = render(output, None, method_name, {**self._context, **facts, "event": event})
+            output.write(line + b"\n")
+            output.flush()
+            return None
+
+    return Direct
+
+
 def configure(level: str = "info", target: BinaryIO | None = None) -> BufferedOutput:
     """Set structlog up for this process; what it returns is drained at exit."""
     output = BufferedOutput(target or sys.stdout.buffer)
     structlog.configure(
         processors=[structlog.processors.format_exc_info, partial(render, output)],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_direct(level, output),
         logger_factory=structlog.BytesLoggerFactory(file=output),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )

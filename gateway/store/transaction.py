@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain.delivery import Attempt, State
+from gateway.domain.delivery import Attempt
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
@@ -37,8 +37,7 @@ class Row:
 
     verification: Verification
     attempts: list[Attempt]
-    stored: bool  # it was there before this batch
-    states: list[State]  # of the attempts as loaded: those beyond are new
+    loaded: tuple[Verification, tuple[Attempt, ...]] | None  # None: it was not there before
     changed: bool = False
     touched: set[int] = field(default_factory=set)  # places in `attempts`
 
@@ -60,7 +59,7 @@ class Recent:
         if found is None:
             return None
         verification, attempts = found
-        return Row(verification, list(attempts), True, [one.state for one in attempts])
+        return Row(verification, list(attempts), (verification, tuple(attempts)))
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         return self._owners.get(attempt_id)
@@ -72,7 +71,7 @@ class Recent:
     def put(self, row: "Row") -> None:
         """A row as it has just been committed."""
         current = row.verification
-        if row.stored and row.changed:  # the statement has counted its version up
+        if row.loaded is not None and row.changed:  # the statement has counted its version up
             current = current._replace(version=current.version + 1)
         self._rows.pop(current.id, None)
         self._rows[current.id] = current, row.attempts
@@ -170,7 +169,7 @@ class Transaction:
         """A verification as it is now, new or changed, with those of its attempts that are."""
         row = self._rows.get(verification.id)
         if row is None:
-            row = Row(verification, [], stored=False, states=[])
+            row = Row(verification, [], None)
             self._hold(row)
         row.verification = verification
         row.changed = True
@@ -294,14 +293,12 @@ class Transaction:
 
     def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
         fresh = {one.id: one for one in found if one.id not in self._rows}
-        for verification in fresh.values():
-            self._rows[verification.id] = Row(verification, [], stored=True, states=[])
+        attempts: dict[UUID, list[Attempt]] = {named: [] for named in fresh}
         for attempt in sorted(engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
-            row = self._rows[attempt.verification_id]
-            row.attempts.append(attempt)
-            row.states.append(attempt.state)
-        for named in fresh:
-            self._hold(self._rows[named])
+            attempts[attempt.verification_id].append(attempt)
+        for named, verification in fresh.items():
+            loaded = verification, tuple(attempts[named])
+            self._hold(Row(verification, attempts[named], loaded))
         missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
         for digest, plan in engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
@@ -320,10 +317,9 @@ class Transaction:
         if self._new_plans:
             writes.insert_plans(engine, list(self._new_plans.values()))
         changed = [row for row in self._rows.values() if row.changed]
-        # Ended ones first: an expired verification makes room for its successor's unique key.
-        if old := [row.verification for row in changed if row.stored]:
+        if old := [(row.loaded[0], row.verification) for row in changed if row.loaded]:
             writes.update_verifications(engine, old)
-        if new := [row.verification for row in changed if not row.stored]:
+        if new := [row.verification for row in changed if not row.loaded]:
             writes.insert_verifications(engine, new)
         self._write_attempts(engine)
         if self._new_kept:
@@ -347,11 +343,12 @@ class Transaction:
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []
-        moved: list[tuple[State, Attempt]] = []
+        moved: list[tuple[Attempt, Attempt]] = []
         for row in self._rows.values():
+            loaded = row.loaded[1] if row.loaded is not None else ()
             for at in sorted(row.touched):
-                if at < len(row.states):
-                    moved.append((row.states[at], row.attempts[at]))
+                if at < len(loaded):
+                    moved.append((loaded[at], row.attempts[at]))
                 else:
                     new.append(row.attempts[at])
         if new:

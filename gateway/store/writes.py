@@ -5,13 +5,13 @@ the monotone rank of a state, and that an ended verification never runs again. A
 raises Conflict, and the batch decides again on what is really there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Table, delete, insert, or_, update
+from sqlalchemy import ColumnElement, Table, delete, insert, or_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlmodel import SQLModel
 
-from gateway.domain.delivery import Attempt, State
+from gateway.domain.delivery import Attempt
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import tables
@@ -46,24 +46,28 @@ def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
 
 
 _INSERT_VERIFICATION = _insert(VERIFICATION, Verification)
-_UPDATE_VERIFICATION = Write(
-    update(VERIFICATION)
-    .where(
-        VERIFICATION.c.id == value("id"),
-        VERIFICATION.c.version == value("version"),
-        or_(VERIFICATION.c.status == Status.PENDING, VERIFICATION.c.status == value("status")),
+
+
+def _update_verification(names: Iterable[str]) -> Write:
+    changes = {name: value(name) for name in names} | {"version": VERIFICATION.c.version + 1}
+    return Write(
+        update(VERIFICATION)
+        .where(
+            VERIFICATION.c.id == value("id"),
+            VERIFICATION.c.version == value("version"),
+            or_(VERIFICATION.c.status == Status.PENDING, VERIFICATION.c.status == value("status")),
+        )
+        .values(changes)
     )
-    .values(
-        {
-            name: value(name)
-            for name in (
-                "recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used",
-                "sent_at", "ended_at", "wake_at", "log",
-            )
-        }
-        | {"version": VERIFICATION.c.version + 1}
-    )
+
+
+_UPDATE_VERIFICATION = _update_verification(
+    ("recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used", "sent_at",
+     "ended_at", "wake_at", "log")
 )  # fmt: skip
+# Most steps only move these. What a statement names, its indexes pay for, changed or not.
+_TOUCH_VERIFICATION = _update_verification(("wake_at", "log"))
+_STANDING = Verification._fields.index("wake_at")  # the fields before it stay as they are
 
 _INSERT_ATTEMPT = _insert(ATTEMPT, Attempt)
 _ATTEMPT_CHANGES = _changes(
@@ -71,16 +75,22 @@ _ATTEMPT_CHANGES = _changes(
     ("id", "verification_id", "ordinal", "step", "resend", "cause", "account", "route", "channel",
      "queued_at"),
 )  # fmt: skip
-_MOVE_ATTEMPT = Write(
-    update(ATTEMPT)
-    .where(ATTEMPT.c.id == value("id"), ATTEMPT.c.state < value("state"))
-    .values(_ATTEMPT_CHANGES)
-)
-_AMEND_ATTEMPT = Write(
-    update(ATTEMPT)
-    .where(ATTEMPT.c.id == value("id"), ATTEMPT.c.state == value("state"))
-    .values(_ATTEMPT_CHANGES)
-)
+_ATTEMPT_NEWS = {name: how for name, how in _ATTEMPT_CHANGES.items() if name != "reference"}
+
+
+def _update_attempt(guard: ColumnElement[bool], changes: Mapping[str, object]) -> Write:
+    return Write(update(ATTEMPT).where(ATTEMPT.c.id == value("id"), guard).values(changes))
+
+
+# By whether the state moves, and whether the reference does: its index is spared otherwise.
+_UPDATE_ATTEMPT = {
+    (moves, refers): _update_attempt(
+        ATTEMPT.c.state < value("state") if moves else ATTEMPT.c.state == value("state"),
+        _ATTEMPT_CHANGES if refers else _ATTEMPT_NEWS,
+    )
+    for moves in (True, False)
+    for refers in (True, False)
+}
 
 _INSERT_LOGGED = _insert(table(tables.Transition), Logged)
 
@@ -136,9 +146,20 @@ def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -
     engine.run(_INSERT_VERIFICATION, values)
 
 
-def update_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
-    """Changed ones, each still carrying the version it was loaded with."""
-    engine.run(_UPDATE_VERIFICATION, values)
+def update_verifications(
+    engine: SqliteEngine, changed: Sequence[tuple[Verification, Verification]]
+) -> None:
+    """Pairs of a verification as loaded and as it is to be, still carrying the loaded version.
+    Ended ones go first: an expired verification makes room for its successor's unique key.
+    """
+    touched: list[Verification] = []
+    others: list[Verification] = []
+    for before, after in changed:
+        (touched if before[:_STANDING] == after[:_STANDING] else others).append(after)
+    if others:
+        engine.run(_UPDATE_VERIFICATION, others)
+    if touched:
+        engine.run(_TOUCH_VERIFICATION, touched)
 
 
 def insert_attempts(engine: SqliteEngine, values: Sequence[Attempt]) -> None:
@@ -147,16 +168,21 @@ def insert_attempts(engine: SqliteEngine, values: Sequence[Attempt]) -> None:
 
 
 def move(
-    engine: SqliteEngine, moved: Sequence[tuple[State, Attempt]], logged: Sequence[Logged]
+    engine: SqliteEngine, moved: Sequence[tuple[Attempt, Attempt]], logged: Sequence[Logged]
 ) -> None:
     """The only place where a state changes: for a whole batch, upwards only, and into the log.
 
-    `moved` pairs the state an attempt was loaded with and the attempt as it is to be. An attempt
-    that carries only news (a reference, a repeated word) keeps its state and is written too.
+    `moved` pairs an attempt as it was loaded and as it is to be. One that carries only news (a
+    reference, a repeated word) keeps its state and is written too.
     """
-    engine.run(_MOVE_ATTEMPT, [after for before, after in moved if after.state is not before])
-    engine.run(_AMEND_ATTEMPT, [after for before, after in moved if after.state is before])
-    engine.run(_INSERT_LOGGED, logged)
+    kinds: dict[tuple[bool, bool], list[Attempt]] = {}
+    for before, after in moved:
+        kind = after.state is not before.state, after.reference != before.reference
+        kinds.setdefault(kind, []).append(after)
+    for kind, attempts in kinds.items():
+        engine.run(_UPDATE_ATTEMPT[kind], attempts)
+    if logged:
+        engine.run(_INSERT_LOGGED, logged)
 
 
 def keep_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:

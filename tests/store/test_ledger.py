@@ -1059,7 +1059,7 @@ def remembered_row(**changes: Any) -> Any:
     """A row as it is after its commit, with one attempt."""
     verification = make_verification(**changes)
     attempt = make_attempt(verification_id=verification.id, reference=str(verification.id))
-    return Row(verification, [attempt], stored=False, states=[], changed=True)
+    return Row(verification, [attempt], None, changed=True)
 
 
 def test_only_so_many_are_remembered_the_latest_ones() -> None:

@@ -59,6 +59,11 @@ async def stored(
     return verification, mine
 
 
+def was(state: State, after: Attempt) -> tuple[Attempt, Attempt]:
+    """An attempt as it was loaded, in that state and without a reference, and as it is to be."""
+    return after._replace(state=state, reference=None), after
+
+
 def verification_now(engine: SqliteEngine, of: Verification) -> Verification:
     (found,) = engine.load(VERIFICATIONS, [of.id])
     return found
@@ -88,7 +93,7 @@ async def test_a_verification_is_read_as_it_was_written(engine: SqliteEngine) ->
 async def test_every_change_counts_the_version(engine: SqliteEngine) -> None:
     verification, _ = await stored(engine)
     await engine.begin()
-    writes.update_verifications(engine, [verification._replace(checks_used=1)])
+    writes.update_verifications(engine, [(verification, verification._replace(checks_used=1))])
 
     assert verification._replace(checks_used=1, version=1) == verification_now(engine, verification)
 
@@ -108,7 +113,7 @@ async def test_what_may_change_of_a_verification_is_written(engine: SqliteEngine
         log=7,
     )
     await engine.begin()
-    writes.update_verifications(engine, [changed])
+    writes.update_verifications(engine, [(verification, changed)])
 
     assert changed._replace(version=1) == verification_now(engine, verification)
 
@@ -119,10 +124,10 @@ async def test_a_verification_changed_since_it_was_loaded_is_a_conflict(
     """Seen to fail without `version = :version` in the update."""
     loaded, _ = await stored(engine)
     await engine.begin()
-    writes.update_verifications(engine, [loaded._replace(checks_used=1)])
+    writes.update_verifications(engine, [(loaded, loaded._replace(checks_used=1))])
 
     with pytest.raises(Conflict):
-        writes.update_verifications(engine, [loaded._replace(checks_used=1)])
+        writes.update_verifications(engine, [(loaded, loaded._replace(checks_used=1))])
 
 
 @pytest.mark.parametrize("status", [Status.VERIFIED, Status.LOCKED, Status.CANCELED])
@@ -132,7 +137,7 @@ async def test_an_ended_verification_never_runs_again(engine: SqliteEngine, stat
     await engine.begin()
 
     with pytest.raises(Conflict):
-        writes.update_verifications(engine, [ended._replace(status=Status.PENDING)])
+        writes.update_verifications(engine, [(ended, ended._replace(status=Status.PENDING))])
 
 
 async def test_an_end_is_not_changed_into_another(engine: SqliteEngine) -> None:
@@ -141,14 +146,14 @@ async def test_an_end_is_not_changed_into_another(engine: SqliteEngine) -> None:
     await engine.begin()
 
     with pytest.raises(Conflict):
-        writes.update_verifications(engine, [ended._replace(status=Status.VERIFIED)])
+        writes.update_verifications(engine, [(ended, ended._replace(status=Status.VERIFIED))])
 
 
 async def test_an_ended_verification_still_takes_news(engine: SqliteEngine) -> None:
     """Late receipts are logged: its log grows."""
     ended, _ = await stored(engine, status=Status.VERIFIED, ended_at=after(3), wake_at=None)
     await engine.begin()
-    writes.update_verifications(engine, [ended._replace(log=4)])
+    writes.update_verifications(engine, [(ended, ended._replace(log=4))])
 
     assert 4 == verification_now(engine, ended).log
 
@@ -197,7 +202,7 @@ async def test_an_ended_verification_makes_room_for_the_next(engine: SqliteEngin
     first, _ = await stored(engine)
     following = make_verification()
     await engine.begin()
-    writes.update_verifications(engine, [first._replace(status=Status.EXPIRED)])
+    writes.update_verifications(engine, [(first, first._replace(status=Status.EXPIRED))])
     writes.insert_verifications(engine, [following])
 
     assert following == verification_now(engine, following)
@@ -209,7 +214,9 @@ async def test_more_checks_than_allowed_cannot_be_written(engine: SqliteEngine) 
     await engine.begin()
 
     with pytest.raises(Conflict, match="checks"):
-        writes.update_verifications(engine, [verification._replace(checks_used=MAX_CHECKS + 1)])
+        writes.update_verifications(
+            engine, [(verification, verification._replace(checks_used=MAX_CHECKS + 1))]
+        )
 
 
 async def test_more_sends_than_allowed_cannot_be_written(engine: SqliteEngine) -> None:
@@ -218,7 +225,9 @@ async def test_more_sends_than_allowed_cannot_be_written(engine: SqliteEngine) -
     await engine.begin()
 
     with pytest.raises(Conflict, match="sends"):
-        writes.update_verifications(engine, [verification._replace(sends_used=MAX_SENDS + 1)])
+        writes.update_verifications(
+            engine, [(verification, verification._replace(sends_used=MAX_SENDS + 1))]
+        )
 
 
 @pytest.mark.parametrize("changes", [{"client_id": new_id()}, {"plan": b"another"}])
@@ -301,7 +310,7 @@ async def test_a_reference_may_be_brought_later_and_is_as_unique_then(
     await engine.begin()
 
     with pytest.raises(Conflict):
-        writes.move(engine, [(later.state, later._replace(reference="sms_1"))], [])
+        writes.move(engine, [was(later.state, later._replace(reference="sms_1"))], [])
 
 
 @pytest.mark.parametrize(
@@ -336,7 +345,7 @@ async def test_a_state_moves_up(engine: SqliteEngine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
     moved = loaded._replace(state=State.DELIVERED, delivered_at=after(3), words="DELIVERED")
     await engine.begin()
-    writes.move(engine, [(State.SENT, moved)], [])
+    writes.move(engine, [was(State.SENT, moved)], [])
 
     assert [moved] == attempts_now(engine, verification)
 
@@ -349,10 +358,10 @@ async def test_a_state_that_moved_since_it_was_loaded_is_a_conflict(
     fail without `state < :state` in the update."""
     _, (loaded,) = await stored(engine, make_attempt(state=State.QUEUED))
     await engine.begin()
-    writes.move(engine, [(State.QUEUED, loaded._replace(state=there))], [])
+    writes.move(engine, [was(State.QUEUED, loaded._replace(state=there))], [])
 
     with pytest.raises(Conflict):
-        writes.move(engine, [(State.QUEUED, loaded._replace(state=State.SENT))], [])
+        writes.move(engine, [was(State.QUEUED, loaded._replace(state=State.SENT))], [])
 
 
 async def test_a_refused_move_leaves_the_stronger_state(engine: SqliteEngine) -> None:
@@ -360,9 +369,9 @@ async def test_a_refused_move_leaves_the_stronger_state(engine: SqliteEngine) ->
     verification, (loaded,) = await stored(engine, make_attempt(state=State.QUEUED))
     delivered = loaded._replace(state=State.DELIVERED)
     await engine.begin()
-    writes.move(engine, [(State.QUEUED, delivered)], [])
+    writes.move(engine, [was(State.QUEUED, delivered)], [])
     with pytest.raises(Conflict):
-        writes.move(engine, [(State.QUEUED, loaded._replace(state=State.SENT))], [])
+        writes.move(engine, [was(State.QUEUED, loaded._replace(state=State.SENT))], [])
 
     assert [delivered] == attempts_now(engine, verification)
 
@@ -371,7 +380,7 @@ async def test_news_of_an_attempt_leave_its_state(engine: SqliteEngine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.ACK))
     news = loaded._replace(reference="sms_1", repeats=1)
     await engine.begin()
-    writes.move(engine, [(State.ACK, news)], [])
+    writes.move(engine, [was(State.ACK, news)], [])
 
     assert [news] == attempts_now(engine, verification)
 
@@ -383,9 +392,9 @@ async def test_news_of_an_attempt_whose_state_moved_meanwhile_are_a_conflict(
     `state = :state` in the update."""
     verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
     await engine.begin()
-    writes.move(engine, [(State.SENT, loaded._replace(state=State.READ))], [])
+    writes.move(engine, [was(State.SENT, loaded._replace(state=State.READ))], [])
     with pytest.raises(Conflict):
-        writes.move(engine, [(State.SENT, loaded._replace(repeats=1))], [])
+        writes.move(engine, [was(State.SENT, loaded._replace(repeats=1))], [])
 
     assert [State.READ] == [one.state for one in attempts_now(engine, verification)]
 
@@ -396,7 +405,7 @@ async def test_a_batch_moves_each_attempt_by_itself(engine: SqliteEngine) -> Non
     )
     expected = [one._replace(state=State.READ), two._replace(repeats=1), three]
     await engine.begin()
-    writes.move(engine, [(State.SENT, expected[0]), (State.SENT, expected[1])], [])
+    writes.move(engine, [was(State.SENT, expected[0]), was(State.SENT, expected[1])], [])
 
     assert expected == attempts_now(engine, verification)
 
@@ -416,7 +425,7 @@ async def test_what_an_attempt_is_does_not_change(engine: SqliteEngine) -> None:
         queued_at=after(99),
     )
     await engine.begin()
-    writes.move(engine, [(State.SENT, other)], [])
+    writes.move(engine, [was(State.SENT, other)], [])
 
     assert [loaded._replace(state=State.ACK)] == attempts_now(engine, verification)
 
