@@ -10,7 +10,7 @@ files.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
@@ -29,6 +29,8 @@ __all__ = [
     "Confirms",
     "Correlation",
     "Lost",
+    "Mail",
+    "MailProvider",
     "Malformed",
     "NotSent",
     "Outcome",
@@ -46,6 +48,10 @@ __all__ = [
     "Secret",
     "Sender",
     "Sheet",
+    "SmtpAnswer",
+    "SmtpReply",
+    "SmtpServer",
+    "SmtpStage",
     "Timed",
     "Transport",
     "TransportError",
@@ -238,6 +244,72 @@ def post(url: URL, headers: Headers, content: bytes) -> Request:
     return request
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpServer:
+    """Where a provider's mail is handed in; its transport is made from this.
+
+    `security`: "starttls" (required, never merely tried), "tls" from the first byte, or "none".
+    `ca_file`: whom to trust instead of the system's authorities. `hello`: the name we greet with.
+    """
+
+    host: str
+    port: int
+    security: str
+    username: str | None
+    password: Secret | None
+    ca_file: str | None
+    hello: str
+    connections: int  # at most so many at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """A message in its envelope. It has one recipient, so that every answer is one attempt's.
+
+    `content` is the whole message, 7-bit lines. The options are said to a server that offers DSN
+    (RFC 3461) and to no other.
+    """
+
+    sender: str = field(repr=False)
+    recipient: str = field(repr=False)
+    content: bytes = field(repr=False)
+    mail_options: tuple[str, ...] = field(default=(), repr=False)
+    rcpt_options: tuple[str, ...] = field(default=(), repr=False)
+
+
+class SmtpStage(StrEnum):
+    """How far a conversation came: the words that were answered last."""
+
+    CONNECT = "connect"
+    HELLO = "hello"
+    TLS = "tls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"  # the word alone; nothing of the message has been written
+    MESSAGE = "message"  # the message: the server may have it
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpReply:
+    """A reply: its code, the enhanced status code (RFC 3463) where it has one, its text."""
+
+    code: int
+    enhanced: str | None
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpAnswer:
+    """What became of a `Mail`: the reply that decided, to what it was given, and before it the
+    replies to each recipient. A refusal is an answer like any other.
+    """
+
+    stage: SmtpStage
+    reply: SmtpReply
+    recipients: tuple[SmtpReply, ...] = ()
+
+
 class Correlation(StrEnum):
     """How a receipt finds its attempt, best first."""
 
@@ -324,6 +396,12 @@ class Provider(Protocol[Q_co, A_contra]):
     def receipts(self, callback: Callback) -> Sequence[Receipt | Malformed]:
         """The statements in an authenticated callback, in their order; non-receipts left out."""
         ...
+
+
+class MailProvider(Provider[Mail, SmtpAnswer], Protocol):
+    """A provider whose wire is SMTP."""
+
+    server: SmtpServer
 
 
 @runtime_checkable

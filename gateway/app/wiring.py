@@ -19,7 +19,7 @@ from gateway.config import Settings
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import Callback, Provider, Timed, Transport, Wire
+from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import dispatch, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
@@ -30,6 +30,7 @@ from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.reads import Reads
 from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.transports.smpp import SmppTransport
+from gateway.transports.smtp import SmtpTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
@@ -106,7 +107,7 @@ class Gateway:
         await self.worker.stop()
         await self.dispatcher.drain(GRACE)
         for transport in self.transports:  # before the ledger: what they still hear is stored
-            if isinstance(transport, HttpTransport | Starts):
+            if isinstance(transport, HttpTransport | SmtpTransport | Starts):
                 await transport.aclose()
         await self.ledger.close()
         self.engine.close()
@@ -234,6 +235,8 @@ def carrier_for(
     """What carries this provider's requests. `sessions`: those made so far, shared by the routes of
     an account that connect alike; what one hears is heard by the first of these routes.
     """
+    if provider.wire is Wire.SMTP:
+        return SmtpTransport(cast("MailProvider", provider).server)
     if provider.wire is not Wire.SMPP:
         return HttpTransport(AiohttpTransport(limit=provider.concurrency))
     connection = cast("Smpp", provider).connection

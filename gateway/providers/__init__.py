@@ -8,6 +8,7 @@ from gateway.providers.aws import Aws
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.smpp import Smpp
+from gateway.providers.smtp import Smtp
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
 from gateway.providers.vonage import Vonage
@@ -39,4 +40,5 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "whatsapp": Whatsapp,
     "vonage": Vonage,
     "smpp": Smpp,
+    "smtp": Smtp,
 }

@@ -139,7 +139,9 @@ def spoiled(draw: st.DrawFn, sample: object) -> object:
 
 def anything(samples: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     """Arbitrary bytes, arbitrary JSON, and what is nearly right."""
-    known = st.sampled_from([orjson.loads(sample) for sample in samples if is_json(sample)])
+    known = st.sampled_from(
+        [orjson.loads(sample) for sample in samples if is_json(sample)] or [None]
+    )
     content = JSON | known.flatmap(spoiled)
     cut = st.builds(lambda sample, end: sample[:end], st.sampled_from(samples), st.integers(0, 300))
     return st.binary() | cut | content.map(lambda value: json.dumps(value).encode())
