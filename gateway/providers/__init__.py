@@ -8,6 +8,10 @@ from gateway.providers.aws import Aws
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.smpp import Smpp
+from gateway.providers.mailgun import Mailgun
+from gateway.providers.messenger import Messenger
+from gateway.providers.octopush import Octopush
+from gateway.providers.sendgrid import Sendgrid
 from gateway.providers.smtp import Smtp
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
@@ -40,5 +44,9 @@ PROVIDERS: Mapping[str, ProviderClass] = {
     "whatsapp": Whatsapp,
     "vonage": Vonage,
     "smpp": Smpp,
+    "mailgun": Mailgun,
+    "messenger": Messenger,
+    "octopush": Octopush,
+    "sendgrid": Sendgrid,
     "smtp": Smtp,
 }
