@@ -15,12 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from gateway.sandbox import aws, messenger, octopush, page, telegram, twilio, vonage, whatsapp
+from gateway.sandbox import mailgun, messenger, octopush, page, sendgrid
 from gateway.sandbox.answers import json_answer
-from gateway.sandbox.behaviour import E164
+from gateway.sandbox.behaviour import E164, MAILBOX
 from gateway.sandbox.carrier import Carrier
 from gateway.sandbox.phones import Message
 from gateway.sandbox.settings import Now, Post, SandboxSettings, Sleep
 from gateway.sandbox.smpp import Smsc
+from gateway.sandbox.smtp import MailServer
 
 # Each vendor's API. One without an account in the settings refuses every call.
 VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
@@ -31,6 +33,8 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     whatsapp.routes,
     aws.routes,
     vonage.routes,
+    sendgrid.routes,
+    mailgun.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once
@@ -55,6 +59,7 @@ class Sandbox:
     ) -> None:
         self._carrier = Carrier(settings, post, now, sleep)
         self.smsc = Smsc(self._carrier)  # on a port of its own, once it is started
+        self._mail = MailServer(self._carrier)
         self.app: ASGIApp = Starlette(
             routes=[
                 *(route for vendor in VENDORS for route in vendor(self._carrier)),
@@ -68,12 +73,17 @@ class Sandbox:
         """What was submitted, refused requests included (`answer.accepts`), newest last."""
         return self._carrier.phones.of(number)
 
+    async def serve_mail(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Listen for SMTP, which no ASGI server carries. Returns the port."""
+        return await self._mail.start(host, port)
+
     async def drain(self) -> None:
         """Wait until every pending receipt was posted."""
         await self._carrier.drain()
 
     async def aclose(self) -> None:
         """Drop the pending receipts."""
+        await self._mail.aclose()
         await self._carrier.aclose()
         await self.smsc.aclose()
 
@@ -154,6 +164,10 @@ def _base(request: Request) -> str:
 
 
 def _number(given: str) -> str | None:
-    """A number from a URL, where its plus sign may have become a space or been left out."""
+    """A number or a mail address from a URL; a number's plus sign may have become a space there or
+    been left out, an address's a space.
+    """
+    if MAILBOX.fullmatch(address := given.strip().replace(" ", "+")):
+        return address
     number = f"+{given.strip().removeprefix('+')}"
     return number if E164.fullmatch(number) else None

@@ -1,9 +1,9 @@
 """The magic numbers: what a number does to a message sent to it.
 
 +33600MMSSVV: MM is what the messenger (WhatsApp, Telegram, Viber, RCS) does, SS the SMS, VV the
-voice call. Every other number,
-and every pair of digits without a row, behaves like 00. The table below is the whole truth: the
-page prints it, the tests walk it.
+voice call. Of a mail address the two digits before the @ count: anna.03@example.com. Every other
+number or address, and every pair of digits without a row, behaves like 00. The table below is the
+whole truth: the page prints it, the tests walk it.
 """
 
 import re
@@ -22,6 +22,7 @@ class Channel(StrEnum):
     RCS = "rcs"
     SMS = "sms"
     VOICE = "voice"
+    EMAIL = "email"
 
 
 class Stage(StrEnum):
@@ -157,9 +158,11 @@ WORDS: dict[Channel, dict[Stage, str]] = {
 }
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 THROTTLED_REQUESTS = 2
 
 _MAGIC = re.compile(r"\+33600([0-9]{2})([0-9]{2})([0-9]{2})")
+_MAGIC_MAIL = re.compile(r"[^@]*([0-9]{2})@[^@]+")
 _PLACE = {Channel.SMS: 2, Channel.VOICE: 3}  # all others are chats: 1
 _KNOWN = frozenset(Behaviour)
 
@@ -175,9 +178,12 @@ class Step:
 
 
 def behaviour_of(number: str, channel: Channel) -> Behaviour:
-    """What this number does on this channel."""
-    magic = _MAGIC.fullmatch(number)
-    digits = magic[_PLACE.get(channel, 1)] if magic else ""
+    """What this number or address does on this channel."""
+    if channel is Channel.EMAIL:
+        magic, place = _MAGIC_MAIL.fullmatch(number), 1
+    else:
+        magic, place = _MAGIC.fullmatch(number), _PLACE.get(channel, 1)
+    digits = magic[place] if magic else ""
     return Behaviour(digits) if digits in _KNOWN else Behaviour.DELIVERED
 
 

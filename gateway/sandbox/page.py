@@ -7,6 +7,7 @@ has changed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from gateway.sandbox.behaviour import TABLE, Answer, Channel, Stage
 from gateway.sandbox.markup import Html, tag, text
@@ -28,6 +29,7 @@ NAMES = {
     Channel.RCS: "RCS",
     Channel.SMS: "SMS",
     Channel.VOICE: "Voice call",
+    Channel.EMAIL: "E-mail",
 }
 INSTEAD = {
     Answer.THROTTLED: "429: too many requests",
@@ -93,7 +95,8 @@ def _document(view: View, *content: str) -> str:
 
 
 def _header(view: View) -> Html:
-    here = f"{view.base}/phones/{view.number}" if view.number else f"{view.base}/"
+    path = f"/phones/{quote(view.number, safe='+@')}" if view.number else "/"
+    here = view.base + path
     return tag(
         "header",
         tag("h1", "Sandbox phones"),
@@ -143,7 +146,7 @@ def _card(base: str, number: str, messages: Sequence[Message], limit: int) -> Ht
 
 
 def _link_to(base: str, number: str, label: str, class_: str | None = None) -> Html:
-    return tag("a", label, href=f"{base}/phones/{number}", class_=class_)
+    return tag("a", label, href=f"{base}/phones/{quote(number, safe='+@')}", class_=class_)
 
 
 def _bubble(message: Message) -> Html:
@@ -222,7 +225,8 @@ def _magic_numbers() -> Html:
             "p",
             tag("code", "+33 600 MM SS VV"),
             ": MM is what the messenger does, SS the SMS, VV the voice call. "
-            "Every other number behaves like 00.",
+            "Of a mail address the two digits before the @ count. "
+            "Every other number or address behaves like 00.",
         ),
         tag("ul", *examples),
         tag(
