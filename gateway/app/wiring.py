@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from gateway.config import Settings
+from gateway.config import Settings, SettingsError
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
@@ -236,7 +236,7 @@ def carrier_for(
     an account that connect alike; what one hears is heard by the first of these routes.
     """
     if provider.wire is Wire.SMTP:
-        return SmtpTransport(cast("MailProvider", provider).server)
+        return _mail_carrier(provider)
     if provider.wire is not Wire.SMPP:
         return HttpTransport(AiohttpTransport(limit=provider.concurrency))
     connection = cast("Smpp", provider).connection
@@ -250,6 +250,14 @@ def carrier_for(
             random=random.random,
         )
     return sessions[shared]
+
+
+def _mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
+    try:
+        return SmtpTransport(cast("MailProvider", provider).server)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+        raise SettingsError({f"routes.{provider.name}.ca_file": problem}) from None
 
 
 def _workflows(settings: Settings) -> dict[str, Workflow]:

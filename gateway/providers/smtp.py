@@ -75,13 +75,13 @@ _POLICY = SMTP.clone(cte_type="7bit")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmtpSettings(RouteSettings):  # `sender`: the name shown beside the address
+    concurrency: int = 8  # as many connections
     host: str
     port: int = 587
     security: str = "starttls"  # required; or tls (port 465), or on the loopback none
     username: str | None = None
     password: Secret | None = None
     ca_file: str | None = None  # PEM: whom to trust instead of the system's authorities
-    connections: int = 8
     from_address: str
     bounce_address: str  # bounces go to <local>+<tag>@<domain>
     tag_key: tuple[Secret, ...]  # makes the tags; two while one is replaced, the new one first
@@ -133,7 +133,7 @@ class Smtp:
             password=settings.password,
             ca_file=settings.ca_file,
             hello=self._bounces[1],
-            connections=settings.connections,
+            connections=settings.concurrency,
         )
 
     # What a server did with the message: the Action of a notification.
@@ -458,7 +458,6 @@ def _mistakes(settings: SmtpSettings) -> list[str]:
             and all(one is None or _plain(one) for one in (settings.username, settings.password)),
             "username: it and password are given together, in printable characters, or not at all",
         ),
-        (0 < settings.connections <= 100, "connections: 1 to 100 are expected"),
         (
             vendor.is_mailbox(settings.from_address),
             "from_address: a plain e-mail address is expected",

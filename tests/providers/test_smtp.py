@@ -117,6 +117,7 @@ class TestSmtp(ProviderCases):
     provider = "smtp"
     settings: ClassVar[Mapping[str, Any]] = {
         "channel": "email",
+        "concurrency": 64,  # the runner looks for the default of the others
         "host": "mail.otp.example.com",
         "username": "otp",
         "password": Secret("the-password"),
@@ -552,7 +553,7 @@ def test_it_promises_what_the_operator_knows(
         ({"username": None}, "username"),
         ({"password": None}, "username"),
         ({"password": Secret("")}, "username"),
-        ({"connections": 0}, "connections"),
+        ({"concurrency": 0}, "concurrency"),
         ({"from_address": "ACME <otp@example.com>"}, "from_address"),
         ({"bounce_address": "bounce"}, "bounce_address"),
         ({"bounce_address": "bounces-of-otp@example.com"}, "bounce_address"),
@@ -571,10 +572,25 @@ def test_a_wrong_setting_is_named(changes: Mapping[str, Any], message: str) -> N
         smtp(**changes)
 
 
+def test_it_opens_as_many_connections_as_it_has_calls() -> None:
+    few = {"concurrency": Smtp.Settings.__dataclass_fields__["concurrency"].default}
+
+    assert [64, 8] == [one.server.connections for one in (smtp(), smtp(**few))]
+
+
 def test_no_encryption_is_for_the_loopback() -> None:
     server = smtp(host="127.0.0.1", security="none", username=None, password=None).server
 
     assert ("127.0.0.1", "none", "otp.example.com") == (server.host, server.security, server.hello)
+
+
+def test_what_breaks_the_parser_is_kept_aside() -> None:
+    """A boundary in a character set whose name no codec can have."""
+    body = b"Content-Type: multipart/mixed; boundary*=\x00''abc\r\n\r\n--abc\r\n\r\n"
+    (found,) = smtp().receipts(replace(CALLBACK, body=body, key=SECRET))
+
+    assert isinstance(found, Malformed)
+    assert body == found.raw
 
 
 def test_a_statement_keeps_its_own_fields() -> None:
