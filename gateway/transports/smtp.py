@@ -119,14 +119,15 @@ class SmtpTransport:
         """An idle connection that still answers. If one is dead, so may all the older ones be:
         they are dropped, that a restarted server costs one trial and not one for each.
         """
-        now = asyncio.get_running_loop().time()
-        while self._idle:
-            client, since = self._idle.pop()
-            if now - since <= self._keepalive and client.is_connected and await self._lives(client):
-                return client
-            self._drop(client)
-            while self._idle:
-                self._drop(self._idle.pop()[0])
+        if not self._idle:
+            return None
+        client, since = self._idle.pop()
+        young = asyncio.get_running_loop().time() - since <= self._keepalive
+        if young and client.is_connected and await self._lives(client):
+            return client
+        for dead in (client, *(older for older, _ in self._idle)):
+            self._drop(dead)
+        self._idle.clear()
         return None
 
     async def _lives(self, client: SMTP) -> bool:
@@ -194,7 +195,7 @@ class SmtpTransport:
                 journey.recipients = (_reply(response),)
             if response.code not in GO_ON[stage]:
                 return _answer(journey, response)
-        if (protocol := client.protocol) is None:
+        if (protocol := client.protocol) is None:  # closed behind its 354
             raise SMTPServerDisconnected("closed")
         journey.stage = SmtpStage.MESSAGE
         protocol.write(_framed(mail.content))

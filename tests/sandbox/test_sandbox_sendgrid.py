@@ -7,12 +7,13 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sandbox.conftest import MakeRig
 from sandbox.world import START, Rig, bearer
 
 from gateway.sandbox import Channel
+from gateway.sandbox.sendgrid import signature
 
 KEY = ec.derive_private_key(4711, ec.SECP256R1())
 ACCOUNT = {
@@ -93,6 +94,14 @@ async def test_an_event_is_signed(mail_rig: Rig) -> None:
     KEY.public_key().verify(base64.b64decode(made), content, ec.ECDSA(hashes.SHA256()))
     assert str(int(START.timestamp()) + 1) == stamp
     assert sent.content.endswith(b"]\r\n")
+
+
+def test_a_key_of_another_kind_is_named() -> None:
+    other = ed25519.Ed25519PrivateKey.from_private_bytes(b"1" * 32)
+    der = other.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+    with pytest.raises(TypeError, match="signing_key"):
+        signature(base64.b64encode(der).decode(), "0", b"")
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,37 @@ async def test_lines_have_a_limit(mail_rig: Rig, connect: Connect) -> None:
         await smtp.execute_command(b"NOOP " + b"x" * 3000)
 
 
+async def test_a_message_has_a_limit(mail_rig: Rig, connect: Connect) -> None:
+    smtp = await connect(mail_rig)
+    large = "\r\n".join(["x" * 70] * 5000)
+    with pytest.raises(aiosmtplib.SMTPServerDisconnected):
+        await smtp.sendmail(SENDER, "anna@example.com", large)
+
+    assert [] == mail_rig.sandbox.messages()
+
+
+async def test_a_notification_without_an_envelope_id(mail_rig: Rig, connect: Connect) -> None:
+    smtp = await connect(mail_rig)
+    await smtp.sendmail(SENDER, "anna03@example.com", "Subject: code\r\n\r\n123456")
+    await mail_rig.run()
+
+    assert b"Original-" not in mail_rig.post.sent[0].content
+    assert "123456" == mail_rig.only().text
+
+
+async def test_taking_leave(mail_rig: Rig, connect: Connect) -> None:
+    smtp = await connect(mail_rig)
+
+    assert (221, "2.0.0 Bye") == await smtp.quit()
+
+
+async def test_closing_hangs_up(mail_rig: Rig, connect: Connect) -> None:
+    smtp = await connect(mail_rig)
+    await mail_rig.sandbox.aclose()
+    with pytest.raises(aiosmtplib.SMTPServerDisconnected):
+        await smtp.noop()
+
+
 async def test_mail_has_its_page(mail_rig: Rig, connect: Connect) -> None:
     await send(await connect(mail_rig), "anna+codes@example.com")
     await mail_rig.run()

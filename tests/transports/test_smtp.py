@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from aiosmtplib import SMTPServerDisconnected
+from aiosmtplib.response import SMTPResponse
 from transports.faults import certificate, tls_server
 
 from gateway.ports import (
@@ -28,6 +30,8 @@ from gateway.ports import (
     TransportError,
 )
 from gateway.transports.smtp import SmtpTransport
+from gateway.transports.smtp import _commands as commands
+from gateway.transports.smtp import _Journey as Journey
 
 MAIL = Mail(
     sender="bounce+a1@otp.example.com",
@@ -338,7 +342,7 @@ async def faulty(*scripts: Line) -> AsyncIterator[Faulty]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def failure(transport: SmtpTransport, within: float = 0.3) -> TransportError:
+async def failure(transport: SmtpTransport, within: float = 5) -> TransportError:
     with pytest.raises(TransportError) as raised:
         await transport.send(MAIL, within=within)
     return raised.value
@@ -359,6 +363,7 @@ def script(*lines: str, greet: bool = True, message: bool = False, silent: bool 
     return talk
 
 
+SHORT = 0.5  # seconds; long enough for every step on a busy machine, and all of it is waited for
 OK, GO = "250 ok", "354 go on"
 
 
@@ -387,7 +392,7 @@ async def test_the_line_runs_where_the_message_begins(
     transports: Make, label: str, fault: Line, kind: type[TransportError], reason: str
 ) -> None:
     async with faulty(fault) as seen:
-        error = await failure(transports(seen.port))
+        error = await failure(transports(seen.port), SHORT if reason == "timeout" else 5)
 
     assert (kind, reason) == (type(error), error.reason), label
     assert 1 == seen.connections
@@ -433,7 +438,7 @@ async def test_a_server_that_gives_up_is_heard_and_left(
         await talk.silence()
 
     async with faulty(refuses if isinstance(fault, str) else fault) as seen:
-        answer = await transports(seen.port).send(MAIL, within=1)
+        answer = await transports(seen.port).send(MAIL, within=5)
 
     assert (stage, code) == (answer.stage, answer.reply.code), label
     assert 1 == seen.connections
@@ -445,7 +450,7 @@ async def test_options_are_said_to_a_server_that_offers_them(transports: Make) -
         await talk.take()
 
     async with faulty(talk) as seen:
-        await transports(seen.port).send(MAIL, within=1)
+        await transports(seen.port).send(MAIL, within=5)
 
     assert [
         "EHLO otp.example.com",
@@ -461,7 +466,7 @@ async def test_options_are_not_said_to_others(transports: Make) -> None:
         await talk.take()
 
     async with faulty(talk) as seen:
-        await transports(seen.port).send(MAIL, within=1)
+        await transports(seen.port).send(MAIL, within=5)
 
     assert ["MAIL FROM:<bounce+a1@otp.example.com>", "RCPT TO:<anna@example.com>"] == seen.log[1:3]
 
@@ -476,8 +481,8 @@ async def test_a_kept_connection_is_reset_and_used_again(transports: Make) -> No
 
     async with faulty(talk) as seen:
         transport = transports(seen.port)
-        await transport.send(MAIL, within=1)
-        await transport.send(MAIL, within=1)
+        await transport.send(MAIL, within=5)
+        await transport.send(MAIL, within=5)
         await transport.aclose()
 
     assert 1 == seen.connections
@@ -503,11 +508,63 @@ async def test_a_dead_connection_is_replaced_before_anything_is_said(
 
     async with faulty(dies, lives) as seen:
         transport = transports(seen.port, probe=0.05)
-        answers = [await transport.send(MAIL, within=1) for _ in range(2)]
+        answers = [await transport.send(MAIL, within=5) for _ in range(2)]
 
     assert [250, 250] == [answer.reply.code for answer in answers]
     assert 2 == seen.connections
     assert 2 == seen.log.count("DATA")
+
+
+async def test_a_restarted_server_costs_one_trial(transports: Make) -> None:
+    async def dies(talk: Talk) -> None:
+        await talk.greet()
+        await talk.take()
+        await talk.hear("421 4.3.2 restarting")
+
+    async def lives(talk: Talk) -> None:
+        await talk.greet()
+        await talk.take()
+
+    async with faulty(dies, dies, lives) as seen:
+        transport = transports(seen.port)
+        await asyncio.gather(*(transport.send(MAIL, within=5) for _ in range(2)))
+        answer = await transport.send(MAIL, within=5)
+
+    assert (250, 3) == (answer.reply.code, seen.connections)
+    assert 1 == seen.log.count("RSET")
+
+
+async def test_the_time_for_a_trial_is_part_of_the_whole(transports: Make) -> None:
+    async def talk(talk: Talk) -> None:
+        await talk.greet()
+        await talk.take()
+        await talk.silence()
+
+    async with faulty(talk) as seen:
+        transport = transports(seen.port, probe=30)
+        await transport.send(MAIL, within=5)
+        error = await failure(transport, within=0.1)
+
+    assert (NotSent, "timeout", 1) == (type(error), error.reason, seen.connections)
+
+
+async def test_a_connection_that_closed_behind_its_354_has_sent_nothing(
+    transports: Make,
+) -> None:
+    class Gone:
+        protocol = None
+
+        def supports_extension(self, name: str) -> bool:
+            return False
+
+        async def execute_command(self, *words: bytes) -> SMTPResponse:
+            return SMTPResponse(354 if words == (b"DATA",) else 250, "")
+
+    journey = Journey()
+    with pytest.raises(SMTPServerDisconnected):
+        await transports(1)._converse(cast("Any", Gone()), MAIL, commands(MAIL), journey)
+
+    assert DATA is journey.stage
 
 
 async def test_an_idle_connection_has_its_time(transports: Make) -> None:
@@ -518,8 +575,8 @@ async def test_an_idle_connection_has_its_time(transports: Make) -> None:
 
     async with faulty(talk) as seen:
         transport = transports(seen.port, keepalive=-1)
-        await transport.send(MAIL, within=1)
-        await transport.send(MAIL, within=1)
+        await transport.send(MAIL, within=5)
+        await transport.send(MAIL, within=5)
 
     assert 2 == seen.connections
     assert "RSET" not in seen.log
@@ -536,7 +593,7 @@ async def test_a_connection_that_breaks_after_it_was_proved_is_not_replaced(
 
     async with faulty(talk) as seen:
         transport = transports(seen.port)
-        await transport.send(MAIL, within=1)
+        await transport.send(MAIL, within=5)
         error = await failure(transport)
 
     assert (Lost, "disconnected") == (type(error), error.reason)
@@ -546,7 +603,7 @@ async def test_a_connection_that_breaks_after_it_was_proved_is_not_replaced(
 async def test_waiting_for_a_connection_is_not_sent(transports: Make) -> None:
     async with faulty(script(OK, OK, GO, message=True, silent=True)) as seen:
         transport = transports(seen.port, connections=1)
-        errors = await asyncio.gather(failure(transport), failure(transport))
+        errors = await asyncio.gather(failure(transport, SHORT), failure(transport, SHORT / 5))
 
     assert [Lost, NotSent] == [type(error) for error in errors]
     assert 1 == seen.connections
@@ -564,7 +621,7 @@ async def test_a_cancelled_call_ends_and_gives_its_place_back(transports: Make) 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        answer = await transport.send(MAIL, within=1)
+        answer = await transport.send(MAIL, within=5)
 
     assert 250 == answer.reply.code
 
@@ -597,6 +654,6 @@ async def test_an_address_that_could_be_misread_is_not_sent(
 ) -> None:
     async with faulty(script()) as seen:
         with pytest.raises(NotSent, match="bad_request"):
-            await transports(seen.port).send(replace(MAIL, **changes), within=1)
+            await transports(seen.port).send(replace(MAIL, **changes), within=5)
 
     assert 0 == seen.connections
