@@ -250,13 +250,14 @@ class SmtpServer:
 
     `security`: "starttls" (required, never merely tried), "tls" from the first byte, or "none".
     `ca_file`: whom to trust instead of the system's authorities. `hello`: the name we greet with.
+    Without `username` nobody logs in.
     """
 
     host: str
     port: int
     security: str
     username: str | None
-    password: Secret | None
+    password: Secret
     ca_file: str | None
     hello: str
     connections: int  # at most so many at once

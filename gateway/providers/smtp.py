@@ -53,6 +53,7 @@ from gateway.ports import (
 )
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+NO_PASSWORD = Secret("")  # nobody logs in
 SECURITY = ("starttls", "tls", "none")
 LOCAL_LIMIT = 10  # characters before the plus sign: an id and a MAC follow, within 64
 
@@ -80,7 +81,7 @@ class SmtpSettings(RouteSettings):  # `sender`: the name shown beside the addres
     port: int = 587
     security: str = "starttls"  # required; or tls (port 465), or on the loopback none
     username: str | None = None
-    password: Secret | None = None
+    password: Secret = NO_PASSWORD
     ca_file: str | None = None  # PEM: whom to trust instead of the system's authorities
     from_address: str
     bounce_address: str  # bounces go to <local>+<tag>@<domain>
@@ -123,13 +124,13 @@ class Smtp:
         self._bounces = settings.bounce_address.split("@")
         self._tag_keys = tuple(key.encode() for key in settings.tag_key)
         self._callback_keys = tuple(key.encode() for key in settings.callback_key)
-        password = () if settings.password is None else (settings.password,)
-        self._secrets = (*password, *settings.tag_key, *settings.callback_key)
+        secrets = (settings.password, *settings.tag_key, *settings.callback_key)
+        self._secrets = tuple(filter(None, secrets))
         self.server = SmtpServer(
             host=settings.host,
             port=settings.port,
             security=settings.security,
-            username=settings.username,
+            username=settings.username or None,
             password=settings.password,
             ca_file=settings.ca_file,
             hello=self._bounces[1],
@@ -454,8 +455,8 @@ def _mistakes(settings: SmtpSettings) -> list[str]:
             "security: none is for the loopback only",
         ),
         (
-            (settings.username is None) == (settings.password is None)
-            and all(one is None or _plain(one) for one in (settings.username, settings.password)),
+            bool(settings.username) == bool(settings.password)
+            and f"{settings.username}{settings.password}".isprintable(),
             "username: it and password are given together, in printable characters, or not at all",
         ),
         (
@@ -480,7 +481,3 @@ def _mistakes(settings: SmtpSettings) -> list[str]:
     ]
     common = settings.mistakes("smtp", Smtp.channels)
     return [*common, *(message for fine, message in checks if not fine)]
-
-
-def _plain(credential: str) -> bool:
-    return credential != "" and credential.isprintable()

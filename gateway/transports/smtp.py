@@ -174,7 +174,7 @@ class SmtpTransport:
         if server.security == "starttls":
             steps += [(SmtpStage.TLS, client.starttls), (SmtpStage.HELLO, client.ehlo)]
         if server.username is not None:
-            login = partial(_login, client, server.username, server.password or "")
+            login = partial(_login, client, server.username, server.password)
             steps.append((SmtpStage.AUTH, login))
         return steps
 

@@ -551,8 +551,8 @@ def test_it_promises_what_the_operator_knows(
         ({"security": "maybe"}, "security: starttls, tls, none"),
         ({"security": "none"}, "security: none is for the loopback only"),
         ({"username": None}, "username"),
-        ({"password": None}, "username"),
         ({"password": Secret("")}, "username"),
+        ({"password": Secret("a\r\nb")}, "username"),
         ({"concurrency": 0}, "concurrency"),
         ({"from_address": "ACME <otp@example.com>"}, "from_address"),
         ({"bounce_address": "bounce"}, "bounce_address"),
@@ -579,7 +579,7 @@ def test_it_opens_as_many_connections_as_it_has_calls() -> None:
 
 
 def test_no_encryption_is_for_the_loopback() -> None:
-    server = smtp(host="127.0.0.1", security="none", username=None, password=None).server
+    server = smtp(host="127.0.0.1", security="none", username=None, password=Secret("")).server
 
     assert ("127.0.0.1", "none", "otp.example.com") == (server.host, server.security, server.hello)
 

@@ -49,7 +49,7 @@ def server(port: int, **changes: Any) -> SmtpServer:
         port=port,
         security="none",
         username=None,
-        password=None,
+        password=Secret(""),
         ca_file=None,
         hello="otp.example.com",
         connections=2,
