@@ -5,6 +5,8 @@ A provider turns an `Outgoing` into a request, a response into an outcome, and a
 receipts. It never sends, waits, logs or reads settings. A transport sends a request and answers
 with the response, or with `NotSent` or `Lost`: the one distinction on which "never twice" stands.
 
+Over 500 lines, since all that the parts say to each other is read best in one place.
+
 httpx's Request, Response and Auth are handed on from here, so that its successor touches three
 files.
 """

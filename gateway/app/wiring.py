@@ -236,7 +236,7 @@ def carrier_for(
     an account that connect alike; what one hears is heard by the first of these routes.
     """
     if provider.wire is Wire.SMTP:
-        return _mail_carrier(provider)
+        return mail_carrier(provider)
     if provider.wire is not Wire.SMPP:
         return HttpTransport(AiohttpTransport(limit=provider.concurrency))
     connection = cast("Smpp", provider).connection
@@ -252,7 +252,8 @@ def carrier_for(
     return sessions[shared]
 
 
-def _mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
+def mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
+    """What carries mail. Raises SettingsError: its file of authorities cannot be read."""
     try:
         return SmtpTransport(cast("MailProvider", provider).server)
     except OSError as error:

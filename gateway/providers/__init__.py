@@ -5,13 +5,11 @@ from typing import Any, Protocol
 
 from gateway.ports import Provider
 from gateway.providers.aws import Aws
-from gateway.providers.messenger import Messenger
-from gateway.providers.octopush import Octopush
-from gateway.providers.smpp import Smpp
 from gateway.providers.mailgun import Mailgun
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.sendgrid import Sendgrid
+from gateway.providers.smpp import Smpp
 from gateway.providers.smtp import Smtp
 from gateway.providers.telegram import Telegram
 from gateway.providers.twilio import Twilio
@@ -37,16 +35,14 @@ class ProviderClass(Protocol):
 
 PROVIDERS: Mapping[str, ProviderClass] = {
     "aws": Aws,
-    "messenger": Messenger,
-    "octopush": Octopush,
-    "telegram": Telegram,
-    "twilio": Twilio,
-    "whatsapp": Whatsapp,
-    "vonage": Vonage,
-    "smpp": Smpp,
     "mailgun": Mailgun,
     "messenger": Messenger,
     "octopush": Octopush,
     "sendgrid": Sendgrid,
+    "smpp": Smpp,
     "smtp": Smtp,
+    "telegram": Telegram,
+    "twilio": Twilio,
+    "vonage": Vonage,
+    "whatsapp": Whatsapp,
 }

@@ -14,8 +14,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
-from gateway.sandbox import aws, messenger, octopush, page, telegram, twilio, vonage, whatsapp
-from gateway.sandbox import mailgun, messenger, octopush, page, sendgrid
+from gateway.sandbox import (
+    aws,
+    mailgun,
+    messenger,
+    octopush,
+    page,
+    sendgrid,
+    telegram,
+    twilio,
+    vonage,
+    whatsapp,
+)
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164, MAILBOX
 from gateway.sandbox.carrier import Carrier

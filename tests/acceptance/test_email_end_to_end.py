@@ -342,4 +342,4 @@ def test_a_file_of_authorities_that_is_not_there_is_named() -> None:
     smtp.server = replace(smtp.server, ca_file="/nowhere/ca.pem")
 
     with pytest.raises(config.SettingsError, match=r"routes\.smtp\.ca_file"):
-        wiring.carrier_for(smtp)
+        wiring.mail_carrier(smtp)
