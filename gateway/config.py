@@ -24,10 +24,11 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
-from gateway.providers import PROVIDERS
+from gateway.providers import PROVIDERS, definitions
 
 VARIABLES = (
     "DATA_DIR",
@@ -313,6 +314,10 @@ def _value(
     if typing.get_origin(hint) is tuple:
         several = value if isinstance(value, list) else [value]
         return tuple(_secret(key, one, environ, mistakes) for one in several)
+    if hint == Mapping[str, Secret]:
+        return _secrets(key, value, environ, mistakes)
+    if hint is Definition:
+        return _definition(key, value, mistakes)
     if _allows(hint, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     try:
@@ -348,6 +353,30 @@ def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str
                 'is a secret: write { env = "NAME" } or { file = "PATH" }, never the value itself'
             )
     return Secret("")
+
+
+def _secrets(
+    key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> dict[str, Secret]:
+    if not isinstance(value, dict):
+        mistakes[key] = 'is a table of secrets: { name = { env = "NAME" } }'
+        return {}
+    return {name: _secret(f"{key}.{name}", one, environ, mistakes) for name, one in value.items()}
+
+
+def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:
+    """How to speak to a vendor: a shipped definition's name, or the path of an own one."""
+    if not isinstance(value, str):
+        mistakes[key] = "is the name of a definition, or a path"
+        return None
+    try:
+        return definitions.load(value)
+    except DefinitionError as error:
+        for part, problem in error.mistakes.items():
+            mistakes[f"{key}({value}).{part}" if part else key] = problem
+    except (OSError, UnicodeDecodeError) as error:
+        mistakes[key] = f"the file {value} cannot be read: {type(error).__name__}"
+    return None
 
 
 def _workflows(

@@ -361,7 +361,6 @@ class Provider(Protocol[Q_co, A_contra]):
     """
 
     wire: ClassVar[Wire]
-    sheet: ClassVar[Sheet]
     name: str
     channel: str
     account: str
@@ -374,6 +373,11 @@ class Provider(Protocol[Q_co, A_contra]):
     concurrency: int  # calls under way at once, per process
     rate: float | None  # calls per second, per process
     sender: Sender
+
+    @property
+    def sheet(self) -> Sheet:
+        """Of the class, or of the definition an instance was made with."""
+        ...
 
     def build(self, outgoing: Outgoing) -> Q_co:
         """The request that sends the message."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from gateway.ports import Provider
 from gateway.providers.aws import Aws
 from gateway.providers.mailgun import Mailgun
+from gateway.providers.generic import Generic
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.sendgrid import Sendgrid
@@ -36,6 +37,7 @@ class ProviderClass(Protocol):
 PROVIDERS: Mapping[str, ProviderClass] = {
     "aws": Aws,
     "mailgun": Mailgun,
+    "generic": Generic,
     "messenger": Messenger,
     "octopush": Octopush,
     "sendgrid": Sendgrid,

@@ -357,8 +357,9 @@ class ProviderCases:
     def test_secrets_codes_and_numbers_are_not_shown(self) -> None:
         settings = self.configure(SECRET, OTHER_SECRET)
         provider = PROVIDERS[self.provider](settings)
-        hidden = [SECRET, OTHER_SECRET]
+        hidden = [*getattr(settings, self.secrets_field)]
         hidden += [value for value in self.settings.values() if isinstance(value, Secret)]
+        hidden += self.settings.get("secrets", {}).values()
         private = [OUTGOING.code, OUTGOING.recipient, "600000000", "1, 2, 3, 4, 5, 6"]
         private += ["6 00 00 00 00", "(0)6-00-00-00-00"]
         said = self.refusal(" / ".join([*hidden, *private]))
@@ -443,7 +444,7 @@ class ProviderCases:
         good = self.genuine(SECRET)
         yield "nothing at all", CALLBACK
         yield "other secret", self.genuine(OTHER_SECRET)
-        yield "other method", replace(good, method="GET")
+        yield "other method", replace(good, method="POST" if good.method == "GET" else "GET")
         if provider.correlates is Correlation.TOKEN:
             yield "token that is not ours", replace(good, attempt_id=None)
         if not provider.signed:
