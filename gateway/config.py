@@ -315,7 +315,8 @@ def _value(
         several = value if isinstance(value, list) else [value]
         return tuple(_secret(key, one, environ, mistakes) for one in several)
     if hint == Mapping[str, Secret]:
-        return _secrets(key, value, environ, mistakes)
+        given = (value if isinstance(value, dict) else {"?": value}).items()
+        return {name: _secret(f"{key}.{name}", one, environ, mistakes) for name, one in given}
     if hint is Definition:
         return _definition(key, value, mistakes)
     if _allows(hint, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -355,27 +356,12 @@ def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str
     return Secret("")
 
 
-def _secrets(
-    key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]
-) -> dict[str, Secret]:
-    if not isinstance(value, dict):
-        mistakes[key] = 'is a table of secrets: { name = { env = "NAME" } }'
-        return {}
-    return {name: _secret(f"{key}.{name}", one, environ, mistakes) for name, one in value.items()}
-
-
 def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:
-    """How to speak to a vendor: a shipped definition's name, or the path of an own one."""
-    if not isinstance(value, str):
-        mistakes[key] = "is the name of a definition, or a path"
-        return None
     try:
         return definitions.load(value)
     except DefinitionError as error:
-        for part, problem in error.mistakes.items():
-            mistakes[f"{key}({value}).{part}" if part else key] = problem
-    except (OSError, UnicodeDecodeError) as error:
-        mistakes[key] = f"the file {value} cannot be read: {type(error).__name__}"
+        wrong = error.mistakes.items()
+        mistakes.update({f"{key}.{part}" if part else key: why for part, why in wrong})
     return None
 
 

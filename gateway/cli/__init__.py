@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import calling, checking, clients, keys, output, serving, showing
+from gateway.cli import calling, checking, clients, keys, output, recorded, serving, showing
 
 app = typer.Typer(
     name="gateway",
@@ -23,7 +23,8 @@ app.command()(serving.demo)
 app.command()(serving.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
-app.command()(showing.routes)
+showing.routes_app.command()(recorded.check)
+app.add_typer(showing.routes_app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
 app.add_typer(clients.app, name="client")

@@ -128,6 +128,7 @@ def told(error: Exception) -> tuple[str, Code] | None:
     if isinstance(error, Failure):
         return str(error), error.code
     foreseen: Mapping[str, Callable[[Any], tuple[str, Code]]] = {
+        "DefinitionError": lambda wrong: (_listed(wrong.mistakes), Code.USAGE),
         "SettingsError": lambda wrong: (_listed(wrong.mistakes), Code.USAGE),
         "KeyringError": lambda wrong: (f"the keyring does not fit: {wrong}", Code.FAILED),
         "StoreError": lambda wrong: (f"the database: {wrong}", Code.FAILED),
@@ -140,7 +141,7 @@ def told(error: Exception) -> tuple[str, Code] | None:
 
 
 def _listed(mistakes: Mapping[str, str]) -> str:
-    lines = [f"{key}: {problem}" for key, problem in mistakes.items()]
+    lines = [f"{key}: {problem}" if key else problem for key, problem in mistakes.items()]
     if len(lines) == 1:
         return lines[0]
     return "\n  ".join(["these settings are wrong:", *lines])

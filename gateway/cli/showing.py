@@ -1,4 +1,4 @@
-"""Commands that only look: `show`, `routes`."""
+"""Commands that only look: `show`, `routes`; `routes check` is in recorded.py."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,11 +101,17 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}
 
 
-def routes(*, config: Config = None, as_json: Json = False) -> None:
+routes_app = typer.Typer(rich_markup_mode=None)
+
+
+@routes_app.callback(invoke_without_command=True)
+def routes(asked: typer.Context, *, config: Config = None, as_json: Json = False) -> None:
     """List the routes.
 
     What each can confirm, where its receipts go, how fast it may be.
     """
+    if asked.invoked_subcommand is not None:
+        return
     from gateway import app as wiring
 
     loaded = settings(config)

@@ -26,6 +26,7 @@ from gateway.sandbox import (
     vonage,
     whatsapp,
 )
+from gateway.sandbox import generic, messenger, octopush, page
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164, MAILBOX
 from gateway.sandbox.carrier import Carrier
@@ -45,6 +46,7 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     vonage.routes,
     sendgrid.routes,
     mailgun.routes,
+    generic.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once

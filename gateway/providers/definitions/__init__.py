@@ -1,7 +1,6 @@
 """The definitions that are shipped, one file a vendor, and how one is read: for the settings and
 the command line. A provider reads nothing."""
 
-import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -11,8 +10,6 @@ from gateway.domain.declared.definition import Definition, DefinitionError
 
 SUFFIX = ".toml"
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
-
 
 def shipped() -> list[str]:
     """Their names."""
@@ -20,19 +17,17 @@ def shipped() -> list[str]:
     return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
 
-def load(named: str) -> Definition:
-    """The shipped definition of that name, or the one in that file.
-
-    Raises DefinitionError, OSError or UnicodeDecodeError.
-    """
-    known = _NAME.fullmatch(named) and named in shipped()
-    if not known and not named.endswith(SUFFIX):
-        raise DefinitionError(
-            {"": f"is one of {', '.join(shipped())}, or a path that ends with {SUFFIX}"}
-        )
-    source = resources.files(__name__) / f"{named}{SUFFIX}" if known else Path(named)
+def load(named: object) -> Definition:
+    """The shipped definition of that name, or the one in that file. Raises DefinitionError."""
+    if not isinstance(named, str) or (named not in shipped() and not named.endswith(SUFFIX)):
+        known = ", ".join(shipped())
+        raise DefinitionError({"": f"is one of {known}, or a path that ends with {SUFFIX}"})
+    own = named.endswith(SUFFIX)
+    source = Path(named) if own else resources.files(__name__) / f"{named}{SUFFIX}"
     try:
         raw = tomllib.loads(source.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise DefinitionError({"": f"is not valid TOML: {error}"}) from None
+    except OSError as error:
+        raise DefinitionError({"": f"{named} cannot be read: {error.strerror}"}) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError({"": f"{named} is not valid TOML: {error}"}) from None
     return definition.parse(raw, named)
