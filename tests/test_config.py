@@ -833,3 +833,69 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GATEWAY_BRAND", "From outside")
 
     assert "From outside" == config.load(config.environment()).brand
+
+
+GENERIC = """
+[routes.sinch]
+provider = "generic"
+definition = "sinch"
+channel = "sms"
+values = { plan = "plan-7" }
+secrets = { token = { env = "LOGIN_KEY" } }
+callback_secret = { env = "CALLBACK" }
+
+[workflows.default]
+steps = [{ channel = "sms", routes = ["sinch"] }]
+"""
+
+
+def test_a_declared_route_has_values_and_secrets_of_its_own(load: Load) -> None:
+    given = load(GENERIC).routes["sinch"]
+
+    assert {"plan": "plan-7"} == given.values
+    assert {"token": "login-secret-value"} == given.secrets
+    assert "Sinch" == given.definition.vendor
+    assert "secret-value" not in repr(given)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "problem"),
+    [
+        ('"sinch"\nchannel', '"nobody"\nchannel', "definition", "is one of bird, infobip"),
+        ('"sinch"\nchannel', "7\nchannel", "definition", "is one of bird, infobip"),
+        ('"sinch"\nchannel', '"no.toml"\nchannel', "definition", "no.toml cannot be read"),
+        ('definition = "sinch"\n', "", "definition", "is missing; generic needs it"),
+        ('{ plan = "plan-7" }', "{ plan = 7 }", "values", "valid string"),
+        ('{ plan = "plan-7" }', '"plan-7"', "values", "valid dictionary"),
+        ('{ env = "LOGIN_KEY" } }', '"literal" }', "secrets.token", "never the value itself"),
+        ('{ env = "LOGIN_KEY" } }', '{ env = "NONE" } }', "secrets.token", "NONE is not set"),
+        ('{ token = { env = "LOGIN_KEY" } }', '"x"', "secrets.?", "never the value itself"),
+        ('definition = "sinch"', 'definition = "sinch"\nregion = "eu"', "region", "not a setting"),
+    ],
+)
+def test_what_is_wrong_with_a_declared_route_is_named(
+    mistakes: Mistakes, before: str, after: str, key: str, problem: str
+) -> None:
+    found = mistakes(GENERIC.replace(before, after, 1))
+
+    assert [f"routes.sinch.{key}"] == list(found)
+    assert problem in found[f"routes.sinch.{key}"]
+
+
+def test_what_is_wrong_with_an_own_definition_is_named_by_its_key(
+    mistakes: Mistakes, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('vendor = "ACME"\n[auth]\nkynd = "none"\n', encoding="utf-8")
+    found = mistakes(GENERIC.replace('"sinch"\nchannel', f"{str(file)!r}\nchannel"))
+
+    assert {"routes.sinch.definition.auth.kynd", "routes.sinch.definition.auth.kind"} <= set(found)
+
+
+def test_what_a_definition_needs_is_told_in_its_words(mistakes: Mistakes) -> None:
+    text = GENERIC.replace('{ plan = "plan-7" }', "{}").replace("token =", "key =")
+
+    assert (
+        "values: sinch needs plan; secrets: sinch needs exactly token, not empty"
+        == mistakes(text)["routes.sinch"]
+    )

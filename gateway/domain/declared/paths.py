@@ -25,17 +25,16 @@ class Path:
 
     def all(self, item: object, body: object) -> list[object]:
         """Every value it leads to."""
-        found = [body if self.whole else item]
-        for step in self.steps:
-            found = [one for value in found for one in _entered(value, step)]
+        found = _walked(self.steps, body if self.whole else item)
         found = [one[0] if isinstance(one, Elements) and one else one for one in found]
         return [text(one) for one in found] if self.as_text else found
 
     def begins(self, body: object) -> bool:
         """Whether the way to its first list, or to its end, is there."""
-        steps = self.steps[: self.steps.index(None)] if None in self.steps else self.steps
-        found = Path(steps, whole=True).all(body, body) if steps else [body]
-        return bool(found) and (None not in self.steps or isinstance(found[0], list))
+        if None not in self.steps:
+            return bool(_walked(self.steps, body))
+        found = _walked(self.steps[: self.steps.index(None)], body)
+        return bool(found) and isinstance(found[0], list)
 
 
 Paths = tuple[Path, ...]  # the first that leads to something counts
@@ -79,6 +78,13 @@ def _step(step: re.Match[str]) -> str | int | None:
     if step[3] is None:
         return step[1] or step[2]
     return None if step[3] == "*" else int(step[3])
+
+
+def _walked(steps: Sequence[str | int | None], start: object) -> list[object]:
+    found = [start]
+    for step in steps:
+        found = [one for value in found for one in _entered(value, step)]
+    return found
 
 
 def _entered(value: object, step: str | int | None) -> list[object]:
