@@ -22,7 +22,8 @@ from gateway.domain.declared import (
     signatures,
     statements,
 )
-from gateway.domain.declared.definition import Definition, Match
+from gateway.domain.declared.definition import Definition
+from gateway.domain.declared.parts import Match
 from gateway.domain.declared.rules import Class, ErrorRule
 from gateway.domain.declared.schemes import Scheme
 from gateway.domain.declared.writing import Account, Writer, Written, basic
@@ -270,22 +271,23 @@ class _Token(Auth):
         self._ends = 0.0
 
     def auth_flow(self, request: Request) -> Generator[Request, Response, None]:
-        kept = self._token
-        if kept is None or time.monotonic() >= self._ends:
-            self._keep((yield self._question()))
-        request.headers["authorization"] = f"Bearer {self._token}"
+        kept = self._token if time.monotonic() < self._ends else None
+        token = kept or self._keep((yield self._question()))
+        request.headers["authorization"] = f"Bearer {token}"
         response = yield request
-        if response.status_code == 401:
-            used, self._token = self._token, None
-            if used == kept:  # one that was fetched a moment ago will not get better
-                self._keep((yield self._question()))
-                request.headers["authorization"] = f"Bearer {self._token}"
-                yield request
+        if response.status_code != 401:
+            return
+        if self._token == token:
+            self._token = None
+        if kept is not None:  # one that was fetched a moment ago would not get better
+            token = self._token or self._keep((yield self._question()))
+            request.headers["authorization"] = f"Bearer {token}"
+            yield request
 
     def _question(self) -> Request:
         return Request("POST", self._url, headers=self._headers, data=self._form)
 
-    def _keep(self, response: Response) -> None:
+    def _keep(self, response: Response) -> str:
         answer = vendor.json_object(response.content)
         token, life = answer.get("access_token"), answer.get("expires_in")
         if response.status_code != 200 or not isinstance(token, str):
@@ -295,6 +297,7 @@ class _Token(Auth):
         seconds = float(life) if isinstance(life, int | float) else TOKEN_LIFE
         self._ends = time.monotonic() + seconds - self._skew
         self._token = token
+        return token
 
 
 class _Signed(Auth):

@@ -317,6 +317,14 @@ def test_what_is_missing_is_named(place: str) -> None:
         ("request.content", "query", "request.body", "stands under `query`"),
         ("request.content", "xml", "request.body", "the root element"),
         ("request.query", {"a": {"b": "1"}}, "request.query", "is flat"),
+        ("request.path", "messages", "request.path", "begins with a slash"),
+        ("request.path", "/x?y=1", "request.path", "no query of its own"),
+        ("request.headers", {"x y": "1"}, "request.headers.x y", "name of a header"),
+        ("request.body", {"n": 2**63}, "request.body.n", "of 64 bits"),
+        ("request.body", {"n": float("inf")}, "request.body.n", "of 64 bits"),
+        ("response.content", "query", "response.content", "an answer has no query"),
+        ("statuses", {"*": "FAILED"}, "statuses.*", "stands for every word"),
+        ("statuses", {"*/*": "ACK"}, "statuses.*/*", "stands for every word"),
         ("base_url", "https://{to}", "base_url", "there is no {to} here"),
         ("values", {"to": "x"}, "values.to", "is not a free name"),
         ("values", {"Region": "x"}, "values.Region", "is not a free name"),
@@ -395,6 +403,29 @@ def test_what_cannot_be_true_together_is_named(changes: Mapping[str, object], ke
         raw["receipt"] = {"id": "id", "status": "status"}
 
     assert key in mistakes(raw)
+
+
+def test_a_body_has_to_be_writable() -> None:
+    xml = changed("request.content", "xml")
+    for body, sound_one in (
+        ({"sms": {"@id": "{attempt_id}", "#text": "x", "a-b": [{"c.d": "1"}]}}, True),
+        ({"sms": {"a b": "1"}, "x": "{attempt_id}"}, False),
+        ({"sms": {"a b": "{attempt_id}"}}, False),
+        ({"sms": [{"<": "{attempt_id}"}]}, False),
+        ({"1": "{attempt_id}"}, False),
+    ):
+        xml["request"]["body"] = body
+
+        assert sound_one or "request.body" in mistakes(xml)
+        assert not sound_one or definition.parse(xml, "own")
+
+
+def test_a_token_has_to_cover_the_url_where_everything_stands_in_it() -> None:
+    token = {"kind": "jwt_hs", "payload_hash": "h"}
+    raw = changed("callback.content", "query") | {"signatures": [token]}
+
+    assert "signatures" in mistakes(raw)
+    assert definition.parse(raw | {"signatures": [{**token, "url_hash": "u"}]}, "own")
 
 
 def test_all_mistakes_are_told_at_once() -> None:

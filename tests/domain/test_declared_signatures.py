@@ -543,3 +543,15 @@ def test_a_form_of_ten_thousand_fields_and_more_is_refused() -> None:
     callback = Asked(body=b"&".join([b"a=1"] * 10_001), headers={"x-twilio-signature": "x"})
 
     assert not TwilioSha1().proves(callback, [SECRET])
+
+
+@pytest.mark.parametrize("name", ["plivo_v3", "twilio_sha1"])
+def test_a_body_that_no_signature_covers_is_refused(name: str) -> None:
+    """Both sign the URL of a GET and nothing more."""
+    content = f"{URL}.n1" if name == "plivo_v3" else URL
+    made = mac(SECRET, content.encode(), "sha256" if name == "plivo_v3" else "sha1")
+    headers = {KINDS[name].header: b64(made), "x-plivo-signature-v3-nonce": "n1"}
+    asked_for = Asked(method="GET", headers=headers, body=b"")
+
+    assert KINDS[name].signature.proves(asked_for, [SECRET])
+    assert not KINDS[name].signature.proves(replace(asked_for, body=BODY), [SECRET])

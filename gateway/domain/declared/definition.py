@@ -4,19 +4,27 @@ It holds no secret and no number, only the names of secrets, so it can be shown 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from enum import StrEnum
+from datetime import UTC, timedelta, timezone, tzinfo
 
 from gateway.domain.declared import rules, schemes
 from gateway.domain.declared.bodies import Kind
-from gateway.domain.declared.paths import Path, Paths
+from gateway.domain.declared.parts import (
+    Answer,
+    Call,
+    CallbackShape,
+    Fields,
+    Handshake,
+    Match,
+    Method,
+)
+from gateway.domain.declared.paths import Path
 from gateway.domain.declared.reading import Table
-from gateway.domain.declared.rules import Class, ErrorRule, Predicate, Words
+from gateway.domain.declared.rules import Class, ErrorRule, Words
 from gateway.domain.declared.schemes import Auth
 from gateway.domain.declared.signatures import Signature
-from gateway.domain.declared.template import MESSAGE, Template, Tree, leaves
+from gateway.domain.declared.template import MESSAGE, Template, Tree
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 
@@ -26,25 +34,9 @@ FOLLOW_UP = frozenset({"attempt_id", "reference"})  # what a poll or a revocatio
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ZONE = re.compile(r"([+-])([0-9]{2}):([0-9]{2})")
+_PATH = re.compile(r"/[^\s?#]*")
+_ELEMENT = re.compile(r"@?[A-Za-z_][A-Za-z0-9_.-]*|#text")
 _STATUS = re.compile(r"[1-5]xx")
-
-
-class Match(StrEnum):
-    """How a receipt finds its attempt: the words of `ports.Correlation`."""
-
-    ECHO = "echo"
-    TOKEN = "token"  # noqa: S105 (no password)
-    REFERENCE = "reference"
-
-
-class Method(StrEnum):
-    """How a request is made."""
-
-    POST = "POST"
-    PUT = "PUT"
-    PATCH = "PATCH"
-    GET = "GET"
-    DELETE = "DELETE"
 
 
 class DefinitionError(ValueError):
@@ -53,104 +45,6 @@ class DefinitionError(ValueError):
     def __init__(self, mistakes: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{key}: {problem}" for key, problem in mistakes.items()))
         self.mistakes = dict(mistakes)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request to the vendor."""
-
-    method: Method
-    path: Template  # after base_url
-    content: Kind
-    headers: Mapping[str, Template]
-    query: Mapping[str, Tree]
-    body: Mapping[str, Tree]
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Every variable in it."""
-        trees: list[Tree] = [self.path, *self.headers.values(), self.query, self.body]
-        return frozenset(name for tree in trees for leaf in leaves(tree) for name in leaf.names)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What to read in the answer to the send call."""
-
-    content: Kind
-    success: frozenset[int]
-    id: Paths
-    own_id: bool  # the vendor takes our id: an answer need not name another
-    accepted: Predicate | None
-    failed: Predicate | None
-    code: Paths
-    message: Paths
-    amount: Paths
-    currency: Paths
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """A GET by which a vendor makes sure of the address: the token is ours, the challenge goes
-    back."""
-
-    token: str
-    secret: str
-    challenge: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallbackShape:
-    """What a callback looks like."""
-
-    methods: tuple[str, ...]
-    content: Kind
-    items: Path | None  # None: the whole body is the one item
-    where: Predicate | None  # items that are no receipts do not hold
-    handshake: Handshake | None
-
-
-class TimeFormat(StrEnum):
-    """How a time is written; any other text is a pattern of strptime."""
-
-    AS_IT_CAME = ""
-    ISO = "iso"
-    UNIX_S = "unix_s"
-    UNIX_MS = "unix_ms"
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Where an item says what."""
-
-    id: Paths = ()
-    attempt_id: Paths = ()
-    status: tuple[Paths, ...] = ()  # several: joined by a slash
-    error: Paths = ()
-    recipient: Paths = ()
-    time: Paths = ()
-    time_format: str = ""
-    zone: tzinfo = UTC
-    amount: Paths = ()
-    currency: Paths = ()
-
-    def moment(self, written: str) -> str:
-        """The time as ISO in UTC where a format is given and fits, else as it came."""
-        try:
-            match self.time_format:
-                case TimeFormat.AS_IT_CAME:
-                    return written
-                case TimeFormat.ISO:
-                    at = datetime.fromisoformat(written)
-                case TimeFormat.UNIX_S | TimeFormat.UNIX_MS:
-                    unit = 1 if self.time_format == TimeFormat.UNIX_S else 1000
-                    at = datetime.fromtimestamp(float(written) / unit, UTC)
-                case pattern:
-                    at = datetime.strptime(written, pattern)  # noqa: DTZ007 (the zone follows)
-            at = at if at.tzinfo else at.replace(tzinfo=self.zone)
-            return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        except (ValueError, OverflowError, OSError):
-            return written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -272,16 +166,38 @@ def _call(table: Table, names: frozenset[str], for_headers: frozenset[str], meth
         query=table.tree("query", names),
         body=table.tree("body", names),
     )
-    if made.content is Kind.QUERY and made.body:
-        table.wrong("body", "stands under `query` where the content is query")
-    if made.content is Kind.XML and len(made.body) != 1:
-        table.wrong("body", "is one table, the root element")
+    if not _PATH.fullmatch("".join(p for p in made.path.parts if isinstance(p, str)) or "/"):
+        table.wrong("path", "begins with a slash, and has no query of its own")
+    if odd := [name for name in made.headers if not schemes.HEADER.fullmatch(name)]:
+        table.wrong(f"headers.{odd[0]}", "is not the name of a header")
     if any(isinstance(value, Mapping) for value in made.query.values()):
         table.wrong("query", "is flat")
-    if made.content is Kind.FORM and any(isinstance(v, Mapping) for v in made.body.values()):
-        table.wrong("body", "is flat where the content is form")
+    _fit(table, made.content, made.body)
     table.close()
     return made
+
+
+def _fit(table: Table, content: Kind, body: Mapping[str, Tree]) -> None:
+    """Whether a body can be written in that way."""
+    if content is Kind.QUERY and body:
+        table.wrong("body", "stands under `query` where the content is query")
+    if content is Kind.FORM and any(isinstance(value, Mapping) for value in body.values()):
+        table.wrong("body", "is flat where the content is form")
+    if content is Kind.XML and len(body) != 1:
+        table.wrong("body", "is one table, the root element")
+    if content is Kind.XML and not all(_ELEMENT.fullmatch(name) for name in _keys(body)):
+        table.wrong("body", "has a key that is not the name of an element or attribute")
+
+
+def _keys(tree: Tree) -> Iterator[str]:
+    """Every key in it, at whatever depth."""
+    if isinstance(tree, Mapping):
+        yield from tree
+        for inside in tree.values():
+            yield from _keys(inside)
+    elif isinstance(tree, tuple):
+        for inside in tree:
+            yield from _keys(inside)
 
 
 def _answer(table: Table) -> Answer:
@@ -297,6 +213,8 @@ def _answer(table: Table) -> Answer:
         amount=table.paths("amount"),
         currency=table.paths("currency"),
     )
+    if made.content is Kind.QUERY:
+        table.wrong("content", "an answer has no query")
     if not made.id and not made.own_id:
         table.wrong("id", "is missing: say where the vendor's id stands, or own_id = true")
     table.close()
@@ -401,6 +319,8 @@ def _meanings(table: Table) -> Mapping[str, Meaning]:
             state, reason = line.text("state", needed=True), line.text("reason")
             permanent = line.flag("permanent")
             line.close()
+        if set(word.split("/")) == {rules.ANY}:
+            table.wrong(word, "stands for every word; what is not in the table moves nothing")
         if state != IGNORED and state not in list(State)[1:]:
             table.wrong(word, f"must be one of {', '.join(list(State)[1:])}, {IGNORED}")
             continue

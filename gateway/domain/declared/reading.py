@@ -11,6 +11,7 @@ from gateway.domain.declared.paths import Path, Paths
 from gateway.domain.declared.rules import Comparison, Every, Predicate
 from gateway.domain.declared.template import Template, Tree
 
+LARGEST = 2**63  # no serialiser writes a larger number, nor infinity
 DEEPEST = 20  # tables within each other, in a body or a rule
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -172,10 +173,10 @@ class Table:
             return {one: self._tree(f"{name}.{one}", value[one], allowed) for one in value}
         elif isinstance(value, list):
             return tuple(self._tree(f"{name}.{at}", one, allowed) for at, one in enumerate(value))
-        elif isinstance(value, bool | int | float):
+        elif isinstance(value, bool | int | float) and abs(value) < LARGEST:
             return value
         else:
-            self.wrong(name, "is a text, a number, true, false, a table or a list")
+            self.wrong(name, "is a text, a number of 64 bits, true, false, a table or a list")
         return False
 
     def _template(self, name: str, written: str, allowed: frozenset[str]) -> Template:

@@ -2,6 +2,7 @@
 proves the vendor to us."""
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from gateway.domain.declared.reading import Table
 from gateway.domain.declared.signatures import PIECES, KeyForm, Place, Signature
 from gateway.domain.declared.template import EMPTY, Template
 
+HEADER = re.compile(r"[A-Za-z0-9_-]+")
 WEEK = 604_800  # seconds; a signature older than that is no signature
 
 # What the text signed of a request may hold.
@@ -93,6 +95,8 @@ def auth(table: Table, values: frozenset[str]) -> Auth:
             made = Auth(kind=kind, secret=secret, user=user)
         case Scheme.HEADER | Scheme.QUERY:
             name = table.text("name", needed=True)
+            if kind is Scheme.HEADER and not HEADER.fullmatch(name):
+                table.wrong("name", "is not the name of a header")
             prefix = table.text("prefix") if kind is Scheme.HEADER else ""
             made = Auth(kind=kind, secret=secret, name=name, prefix=prefix)
         case Scheme.OAUTH2:
@@ -158,6 +162,8 @@ def consistent(
 
 
 def _covers(one: Signature, content: Kind | None) -> bool:
+    if isinstance(one, signatures.Jwt):
+        return content is not Kind.QUERY or bool(one.url_hash)
     if not isinstance(one, signatures.Hmac | signatures.Ed25519):
         return True
     needed = {"url"} if content is Kind.QUERY else signatures.OF_BODY

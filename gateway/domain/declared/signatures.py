@@ -354,8 +354,7 @@ class PlivoV3(_WithSecret):
     nonce_header: str = "x-plivo-signature-v3-nonce"
 
     def proves(self, request: Request, secrets: Sequence[str]) -> bool:
-        nonce = _header(request, self.nonce_header)
-        fields = _fields(request.body) if request.method == "POST" else []
+        nonce, fields = _header(request, self.nonce_header), _fields(request)
         if not nonce or fields is None:
             return False
         parts = urlsplit(request.url)
@@ -382,7 +381,7 @@ class TwilioSha1(_WithSecret):
 
     def proves(self, request: Request, secrets: Sequence[str]) -> bool:
         stated = request.query.get("bodySHA256")
-        fields = _fields(request.body) if stated is None and request.method == "POST" else []
+        fields = _fields(request) if stated is None else []
         if fields is None:
             return False
         text = "".join(name + value for name, value in sorted(set(fields)))
@@ -460,9 +459,12 @@ def _hashes(stated: object, body: bytes) -> bool:
     return isinstance(stated, str) and _among([stated], [hashlib.sha256(body).hexdigest()])
 
 
-def _fields(body: bytes) -> list[tuple[str, str]] | None:
+def _fields(request: Request) -> list[tuple[str, str]] | None:
+    """What a form says; None where the body is none that a signature could cover."""
+    if request.method != "POST":
+        return None if request.body else []
     try:
-        text = body.decode(errors="replace")
+        text = request.body.decode(errors="replace")
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MOST)
     except ValueError:
         return None

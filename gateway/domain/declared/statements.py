@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from gateway.domain import vendor
 from gateway.domain.declared import bodies, paths
 from gateway.domain.declared.bodies import Kind
-from gateway.domain.declared.definition import CallbackShape, Definition
+from gateway.domain.declared.definition import Definition
+from gateway.domain.declared.parts import CallbackShape
 from gateway.domain.declared.paths import Paths
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from gateway.domain.declared import bodies, template
-from gateway.domain.declared.definition import Call, Definition
+from gateway.domain.declared.definition import Definition
+from gateway.domain.declared.parts import Call
 from gateway.domain.declared.schemes import Scheme
 from gateway.domain.declared.template import Variables
 
