@@ -27,6 +27,7 @@ from gateway.sandbox import (
     whatsapp,
 )
 from gateway.sandbox import generic, messenger, octopush, page
+from gateway.sandbox import generic, generic_batches, messenger, octopush, page
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164, MAILBOX
 from gateway.sandbox.carrier import Carrier
@@ -47,6 +48,7 @@ VENDORS: tuple[Callable[[Carrier], Sequence[BaseRoute]], ...] = (
     sendgrid.routes,
     mailgun.routes,
     generic.routes,
+    generic_batches.routes,
 )
 MAX_BODY = 64 * 1024
 MAX_CHANGES = 1000  # told at once

@@ -1,4 +1,5 @@
-"""The generic provider as Telnyx, over sockets: a real gateway, its real transport, the sandbox."""
+"""The generic provider as Telnyx and as Infobip, over sockets: a real gateway, its real transport,
+the sandbox."""
 
 import asyncio
 import base64
@@ -34,6 +35,9 @@ ACCOUNT = {
 }
 
 
+INFOBIP_KEY = "key-at-the-end-of-the-url"
+
+
 @dataclass
 class World:
     """The gateway, the sandbox, and the webhooks that went between them."""
@@ -42,8 +46,8 @@ class World:
     sandbox: Sandbox
     webhooks: list[tuple[str, bytes, Mapping[str, str], int]]
 
-    async def send(self, number: str) -> dict[str, Any]:
-        sent = await self.rig.send(number)
+    async def send(self, number: str, workflow: str = "default") -> dict[str, Any]:
+        sent = await self.rig.send(number, workflow=workflow)
         await self.sandbox.drain()
         return sent
 
@@ -84,14 +88,36 @@ def route(base_url: str) -> Generic:
     )
 
 
+def infobip(base_url: str) -> Generic:
+    return Generic(
+        GenericSettings(
+            name="infobip",
+            channel="sms",
+            account="infobip",
+            base_url=f"{base_url}/infobip",
+            definition=load("infobip"),
+            values={"base": "unused"},
+            secrets={"api_key": Secret("key-infobip")},
+            callback_secret=(Secret(INFOBIP_KEY),),
+        )
+    )
+
+
+def step(route: str) -> StepSettings:
+    return StepSettings(channel="sms", routes=(route,), patience=60, until=Until.DELIVERED)
+
+
 @pytest_asyncio.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     clock, webhooks = Clock(), []
     ours, public_url = listen()
     theirs, base_url = listen()
     loaded = config.load({"GATEWAY_DATA_DIR": str(tmp_path)}, public_url=public_url)
-    step = StepSettings(channel="sms", routes=("telnyx",), patience=60, until=Until.DELIVERED)
-    settings = config.replace(loaded, (route(base_url),), {"default": (step,)})
+    settings = config.replace(
+        loaded,
+        (route(base_url), infobip(base_url)),
+        {"default": (step("telnyx"),), "batches": (step("infobip"),)},
+    )
     template = template_database(tmp_path)
     carrier = HttpTransport(AiohttpTransport())
     rig = Rig(tmp_path, template, clock, settings=settings, carrier=carrier)
@@ -109,7 +135,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 octopush_callback_url=None,
                 messenger_token="",
                 messenger_secret="",
-                accounts={"generic": ACCOUNT},
+                accounts={
+                    "generic": ACCOUNT,
+                    "infobip": {
+                        "api_key": "key-infobip",
+                        "callback_url": f"{public_url}/otp/delivered/infobip/{INFOBIP_KEY}",
+                    },
+                },
                 receipt_delay=0.0,
                 late=0.0,
             ),
@@ -139,6 +171,42 @@ async def test_what_becomes_of_a_message(world: World, number: str, state: str, 
 
     assert state == world.state(sent)
     assert [200] * count == [status for *_, status in world.webhooks]
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "count"),
+    [
+        ("+33600000000", "DELIVERED", 2),
+        ("+33600000300", "FAILED", 1),
+        ("+33600000500", "DELIVERED", 6),
+        ("+33600000700", "DELIVERED", 2),
+        ("+33600001200", "FAILED", 0),
+        ("+33600001300", "ACK", 1),
+    ],
+)
+async def test_what_becomes_of_a_message_reported_in_batches(
+    world: World, number: str, state: str, count: int
+) -> None:
+    sent = await world.send(number, "batches")
+
+    assert state == world.state(sent)
+    assert [200] * count == [status for *_, status in world.webhooks]
+
+
+async def test_a_batch_with_another_key_or_another_number_moves_nothing(world: World) -> None:
+    sent = await world.send("+33600001300", "batches")
+    url, content, headers, _ = world.webhooks[0]
+    said = orjson.loads(content)
+    said["results"][0]["status"] = {"groupName": "DELIVERED", "id": 5}
+    delivered = orjson.dumps(said)
+    said["results"][0]["to"] = "33611111111"
+    misled = orjson.dumps(said)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        forged = await client.post(url[:-1], content=delivered, headers=dict(headers))
+        wrong = await client.post(url, content=misled, headers=dict(headers))
+
+    assert (401, 200) == (forged.status_code, wrong.status_code)
+    assert "ACK" == world.state(sent)
 
 
 async def test_a_forged_webhook_is_401_and_moves_nothing(world: World) -> None:
