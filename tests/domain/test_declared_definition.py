@@ -317,6 +317,8 @@ def test_what_is_missing_is_named(place: str) -> None:
         ("request.content", "query", "request.body", "stands under `query`"),
         ("request.content", "xml", "request.body", "the root element"),
         ("request.query", {"a": {"b": "1"}}, "request.query", "is flat"),
+        ("request.query", {"a": [{"b": "1"}]}, "request.query", "is flat"),
+        ("request.query", "a=1", "request.query", "is a table"),
         ("request.path", "messages", "request.path", "begins with a slash"),
         ("request.path", "/x?y=1", "request.path", "no query of its own"),
         ("request.headers", {"x y": "1"}, "request.headers.x y", "name of a header"),
@@ -403,6 +405,20 @@ def test_what_cannot_be_true_together_is_named(changes: Mapping[str, object], ke
         raw["receipt"] = {"id": "id", "status": "status"}
 
     assert key in mistakes(raw)
+
+
+def test_a_form_is_flat() -> None:
+    form = changed("request.content", "form")
+    for body, flat in (
+        ({"to": ["{to}", "1"], "id": "{attempt_id}"}, True),
+        ({"id": {"is": "{attempt_id}"}}, False),
+        ({"id": [{"is": "{attempt_id}"}]}, False),
+        ({"id": [["{attempt_id}"]]}, False),
+    ):
+        form["request"]["body"] = body
+
+        assert flat or "request.body" in mistakes(form)
+        assert not flat or definition.parse(form, "own")
 
 
 def test_a_body_has_to_be_writable() -> None:

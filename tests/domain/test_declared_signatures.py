@@ -555,3 +555,21 @@ def test_a_body_that_no_signature_covers_is_refused(name: str) -> None:
 
     assert KINDS[name].signature.proves(asked_for, [SECRET])
     assert not KINDS[name].signature.proves(replace(asked_for, body=BODY), [SECRET])
+
+
+@pytest.mark.parametrize(
+    ("called", "signed", "right"),
+    [
+        ("https://e.test:8443/x", "https://e.test:8443/x", True),
+        ("https://e.test:8443/x", "https://e.test/x", False),
+        ("http://e.test/x", "http://e.test:80/x", True),
+        ("https://e.test:443/x", "https://e.test/x", True),
+        ("https://[::1]/x", "https://[::1]:443/x", True),
+        ("https://e.test/x", "https://e.test:80/x", False),
+    ],
+)
+def test_twilio_may_name_the_port_or_not(called: str, signed: str, right: bool) -> None:
+    written = b64(mac(SECRET, f"{signed}a1".encode(), "sha1"))
+    callback = asked(called, b"a=1", x_twilio_signature=written)
+
+    assert right == TwilioSha1().proves(callback, [SECRET])

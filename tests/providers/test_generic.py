@@ -563,8 +563,8 @@ class TestSinch(Declared):
         ),
         ReceiptCase(
             label="another case of letters",
-            body=sinch(status="DELIVERED"),
-            expected=[replace(SINCH, word="DELIVERED", state=None)],
+            body=sinch(status="delivered"),
+            expected=[replace(SINCH, word="delivered", state=None)],
         ),
     ]
 

@@ -277,6 +277,22 @@ async def test_a_kept_token_that_is_refused_is_fetched_anew_once() -> None:
     assert 3 == vendor.tokens
 
 
+async def test_a_token_that_somebody_else_has_fetched_meanwhile_is_used() -> None:
+    """Two calls are refused with one kept token: only the first fetches another."""
+    provider = own(KEY, top=TOP, auth=OAUTH + "skew = 0")
+    auth: Any = provider.auth()
+    await Vendor(token="t-1").send(provider)
+    first, second = (auth.auth_flow(provider.build(OUTGOING)) for _ in range(2))
+    used = [next(first).headers["authorization"], next(second).headers["authorization"]]
+    refused, given = Response(401), Response(200, json={"access_token": "t-2"})
+    asked = first.send(refused)
+    again = [first.send(given), second.send(refused)]
+
+    assert ["Bearer t-1"] * 2 == used
+    assert asked.url.path.endswith("/token")
+    assert ["Bearer t-2"] * 2 == [request.headers["authorization"] for request in again]
+
+
 async def test_a_new_token_that_is_refused_is_not_fetched_again() -> None:
     vendor, provider = Vendor(401), own(KEY, top=TOP, auth=OAUTH)
 

@@ -170,7 +170,7 @@ def _call(table: Table, names: frozenset[str], for_headers: frozenset[str], meth
         table.wrong("path", "begins with a slash, and has no query of its own")
     if odd := [name for name in made.headers if not schemes.HEADER.fullmatch(name)]:
         table.wrong(f"headers.{odd[0]}", "is not the name of a header")
-    if any(isinstance(value, Mapping) for value in made.query.values()):
+    if not _flat(made.query):
         table.wrong("query", "is flat")
     _fit(table, made.content, made.body)
     table.close()
@@ -181,12 +181,19 @@ def _fit(table: Table, content: Kind, body: Mapping[str, Tree]) -> None:
     """Whether a body can be written in that way."""
     if content is Kind.QUERY and body:
         table.wrong("body", "stands under `query` where the content is query")
-    if content is Kind.FORM and any(isinstance(value, Mapping) for value in body.values()):
+    if content is Kind.FORM and not _flat(body):
         table.wrong("body", "is flat where the content is form")
     if content is Kind.XML and len(body) != 1:
         table.wrong("body", "is one table, the root element")
     if content is Kind.XML and not all(_ELEMENT.fullmatch(name) for name in _keys(body)):
         table.wrong("body", "has a key that is not the name of an element or attribute")
+
+
+def _flat(body: Mapping[str, Tree]) -> bool:
+    """Whether it is fields, and lists of fields."""
+    several = [value if isinstance(value, tuple) else (value,) for value in body.values()]
+    inside = [one for values in several for one in values]
+    return not any(isinstance(one, Mapping | tuple) for one in inside)
 
 
 def _keys(tree: Tree) -> Iterator[str]:
