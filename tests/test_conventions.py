@@ -44,7 +44,6 @@ CLOCKS = {
 CLOCKED = {
     "gateway/app/wiring.py": "the one place from which `now` comes",
     "gateway/log.py": "stamps the lines",
-    "gateway/providers/generic.py": "a signed request tells when it was made; a port has no `now`",
 }
 
 

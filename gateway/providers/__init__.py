@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from gateway.ports import Provider
 from gateway.providers.aws import Aws
-from gateway.providers.mailgun import Mailgun
 from gateway.providers.generic import Generic
+from gateway.providers.mailgun import Mailgun
 from gateway.providers.messenger import Messenger
 from gateway.providers.octopush import Octopush
 from gateway.providers.sendgrid import Sendgrid

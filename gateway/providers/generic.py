@@ -11,6 +11,7 @@ import hmac
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from secrets import token_hex
 from typing import ClassVar
 
@@ -47,6 +48,7 @@ from gateway.ports import (
     Sheet,
     Unknown,
     Wire,
+    no_clock,
     post,
 )
 
@@ -80,11 +82,7 @@ class Generic:
         {"email", "messenger", "rcs", "sms", "telegram", "viber", "voice", "whatsapp"}
     )
 
-    def __init__(
-        self,
-        settings: GenericSettings,
-        clock: Callable[[], float] = time.time,  # noqa: TID251 (of signed requests)
-    ) -> None:
+    def __init__(self, settings: GenericSettings, now: Callable[[], datetime] = no_clock) -> None:
         if wrong := "; ".join(_mistakes(settings)):
             raise ValueError(wrong)
         declared = settings.definition
@@ -115,7 +113,8 @@ class Generic:
         account = _account(settings)
         self._verify_token = _verify_token(account)
         self._send = _Maker(account, declared.send)
-        self._flow = _flow(account, clock)
+        self.now = now
+        self._flow = _flow(account, lambda: self.now().timestamp())
         # `ports.Polls` and `ports.Revokes` are told by the presence of their methods: a definition
         # without [poll] must not look as if it could be asked.
         if declared.poll is not None:

@@ -16,6 +16,8 @@ from starlette.types import Message as Event
 
 from gateway.sandbox import (
     aws,
+    generic,
+    generic_batches,
     mailgun,
     messenger,
     octopush,
@@ -26,8 +28,6 @@ from gateway.sandbox import (
     vonage,
     whatsapp,
 )
-from gateway.sandbox import generic, messenger, octopush, page
-from gateway.sandbox import generic, generic_batches, messenger, octopush, page
 from gateway.sandbox.answers import json_answer
 from gateway.sandbox.behaviour import E164, MAILBOX
 from gateway.sandbox.carrier import Carrier

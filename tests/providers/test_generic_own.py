@@ -98,7 +98,7 @@ def own(settings: Mapping[str, Any] | None = None, **parts: str) -> Generic:
         "callback_secret": (SECRET,),
         **(settings or {}),
     }
-    return Generic(GenericSettings(**values), clock=NOW.timestamp)
+    return Generic(GenericSettings(**values), now=lambda: NOW)
 
 
 KEY = {"secrets": {"key": Secret("the-key")}}
