@@ -36,8 +36,8 @@ class ProviderClass(Protocol):
 
 PROVIDERS: Mapping[str, ProviderClass] = {
     "aws": Aws,
-    "mailgun": Mailgun,
     "generic": Generic,
+    "mailgun": Mailgun,
     "messenger": Messenger,
     "octopush": Octopush,
     "sendgrid": Sendgrid,
