@@ -118,7 +118,7 @@ def stop_signal() -> asyncio.Event:
     """Set by SIGTERM or SIGINT."""
     # What is loaded now stays; the collector need not walk it every few hundred objects.
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(50_000, 20, 50)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.domain.errors import GatewayError
 from gateway.web import errors
 from gateway.web.errors import Answer, TooLarge, WrongType
+from gateway.web.wire import DIRECT, Direct
 
 
 class Log(Protocol):
@@ -135,6 +136,14 @@ class Edge:
 
 
 async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
+    direct: Direct | None = scope.get(DIRECT)
+    if (
+        direct is not None
+        and not answer.headers
+        and scope["method"] != "HEAD"
+        and direct(answer.status, answer.media_type, answer.body)
+    ):
+        return
     headers = [(b"content-length", b"%d" % len(answer.body))]
     if answer.media_type is not None:
         headers.append((b"content-type", answer.media_type))
