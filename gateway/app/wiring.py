@@ -21,7 +21,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, receive, reconcile, send, verify
+from gateway.services import dispatch, idempotency, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
@@ -68,7 +68,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
 
         return Doing(order, share, module_wants, applied)
 
-    return {
+    table: dict[type[Operation[Any]], Doing] = {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
@@ -78,6 +78,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
     }
+    return table | idempotency.doings(context, table)
 
 
 @dataclass

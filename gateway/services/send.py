@@ -5,25 +5,27 @@ written. The answer leaves after the commit, and only then is a provider called.
 """
 
 import hmac
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain import explanation, limits, verification, workflow
+from gateway.domain import explanation, limits, repeat, verification, workflow
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, InvalidInput, Limited
 from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
 from gateway.domain.recipient import Phone, mask
+from gateway.domain.repeat import OnRepeat
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import StoredPlan, Way
+from gateway.store.records import Source, StoredPlan, Way
 
 PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
@@ -42,15 +44,24 @@ class Request(NamedTuple):
     code_length: int = 6
     ttl: int = 300
     reference: str | None = None
+    on_repeat: OnRepeat = OnRepeat.JOIN
+    given: AbstractSet[str] = frozenset()  # the fields the caller named itself
+
+    @property
+    def way(self) -> str | None:
+        """The plan that is asked for by name."""
+        return f"channel:{self.channel}" if self.channel is not None else self.workflow
 
 
 class Sent(NamedTuple):
-    """The verification as stored; `joined` when it was running before."""
+    """The verification as stored; `joined` when it was running before, and then `ignored` names the
+    fields that had no effect."""
 
     verification: Verification
     plan: Plan
     attempts: tuple[Attempt, ...]
     joined: bool
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +74,24 @@ class Accept(Operation[Sent]):
     own_code: str | None
     failures: bytes
     shown: str
+    on_repeat: OnRepeat
+    way: str | None  # the plan asked for by name, as `Plan.workflow`
+    given: AbstractSet[str]
 
 
 async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
     """Accept a request durably. The provider is called once the answer may leave.
 
-    Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life),
-    Limited (cool-down, sends or failure budget used up), Conflict (another code is running) or
-    Unavailable.
+    Raises what `accepting` does, Limited (cool-down, sends or failure budget used up), Conflict
+    (another code is running) or Unavailable.
+    """
+    return await runtime.ledger.submit(accepting(runtime, request, now))
+
+
+def accepting(runtime: Runtime, request: Request, now: datetime) -> Accept:
+    """The operation that accepts a request: all of it that only the batch can know is left out.
+
+    Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life).
     """
     chosen = runtime.choose(request.workflow, request.channel, request.to.region)
     late = workflow.too_late(chosen.plan, request.ttl)
@@ -82,15 +103,17 @@ async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
             facts={"step": late + 1, "ttl": request.ttl},
         )
     prepared = _prepare(runtime, request, chosen.digest, now)
-    operation = Accept(
+    return Accept(
         prepared=prepared,
         plan=chosen.plan,
         stored_plan=StoredPlan(chosen.digest, chosen.body, now),
         own_code=request.code,
         failures=failures_key(request.client_id, prepared.recipient_index),
         shown=mask(request.to.e164),
+        on_repeat=request.on_repeat,
+        way=request.way,
+        given=request.given,
     )
-    return await runtime.ledger.submit(operation)
 
 
 def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
@@ -173,16 +196,34 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
     if running is not None and running.status_at(now) is Status.PENDING:
-        return _join(Case(tx, context, running, tx.plans[running.plan], now), operation)
+        return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
         over.decide()
         over.close()
-    return _start(tx, context, operation, now)
+    return _start(tx, context, operation, prepared, now)
 
 
-def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    prepared, plan, resolved = operation.prepared, operation.plan, operation.stored_plan
+def _repeat(case: Case, operation: Accept) -> Sent:
+    """What the caller asked for in case one is running."""
+    match operation.on_repeat:
+        case OnRepeat.JOIN:
+            return _join(case, operation)
+        case OnRepeat.REFUSE:
+            raise repeat.refuse(case.verification)
+        case OnRepeat.REPLACE:
+            fresh = repeat.replaced(case.verification, operation.prepared, case.now)
+            case.end(Status.CANCELED, Source.CLIENT)
+            case.close()
+            return _start(case.tx, case.context, operation, fresh, case.now)
+
+
+def _start(
+    tx: Transaction, context: Context, operation: Accept, prepared: Verification, now: datetime
+) -> Sent:
+    plan, resolved = operation.plan, operation.stored_plan
+    if prepared.created_at != now:
+        prepared = _dated(prepared, now)
     reachable = plan
     if tx.avoids(prepared.recipient_index):
         reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index))
@@ -198,6 +239,13 @@ def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) 
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
 
 
+def _dated(prepared: Verification, now: datetime) -> Verification:
+    """With its life counted from the batch, as its first attempt's patience is: a step that may
+    start at the last moment would come too late by what the request waited."""
+    life = prepared.expires_at - prepared.created_at
+    return prepared._replace(created_at=now, sent_at=now, expires_at=now + life)
+
+
 def _against(tx: Transaction, index: bytes, channel: str, route: PlannedRoute) -> str | None:
     """What is believed against reaching the number over that route."""
     believed = tx.suppression(Way(index, channel, route.account, route.sender or ""))
@@ -207,6 +255,7 @@ def _against(tx: Transaction, index: bytes, channel: str, route: PlannedRoute) -
 def _join(case: Case, operation: Accept) -> Sent:
     """The person asked again: the same code, once more, when it is not too soon."""
     running, now = case.verification, case.now
+    repeat.same_way(running, case.plan.workflow, operation.way)
     limits.resend(running, now)
     if operation.own_code is not None and not _same_code(case, operation.own_code):
         raise Conflict(
@@ -227,7 +276,8 @@ def _join(case: Case, operation: Accept) -> Sent:
     case.decide(Asked.RESEND)
     stored = case.close()
     _note(case, operation, joined=True)
-    return Sent(stored, case.plan, tuple(case.attempts), joined=True)
+    ignored = repeat.ignored(running, operation.prepared, operation.given)
+    return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)
 
 
 def _same_code(case: Case, own: str) -> bool:

@@ -85,6 +85,18 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a request with an Idempotency-Key was answered; `sealed` is the body, under `key_id`."""
+
+    key: bytes
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """When something was last done."""
 

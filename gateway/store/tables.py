@@ -4,7 +4,8 @@ columns through `writes` and `reads`.
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
 Retention: verification, attempt, transition and plan for as long as receipts may come (7 days at
-least); receipt 72 h; counter until its window is over; mark, client and api_key for ever.
+least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client and api_key
+for ever.
 """
 
 from datetime import datetime
@@ -233,6 +234,21 @@ class Suppression(SQLModel, table=True):
     reason: str
     since: datetime = Field(sa_type=Moment)
     until: datetime = Field(sa_type=Moment, index=True)
+
+
+class Idempotency(SQLModel, table=True):
+    """What a request with an Idempotency-Key was answered, for 24 h: `key` and `fingerprint` are
+    keyed hashes (of client and key; of method, path and body), the body is sealed."""
+
+    __tablename__: ClassVar[str] = "idempotency"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    key: bytes = Field(primary_key=True)
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime = Field(sa_type=Moment, index=True)
 
 
 class Mark(SQLModel, table=True):

@@ -16,7 +16,15 @@ from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
-from gateway.store.records import Kept, Logged, Mark, StoredPlan, Suppression, Way
+from gateway.store.records import (
+    Kept,
+    Logged,
+    Mark,
+    StoredAnswer,
+    StoredPlan,
+    Suppression,
+    Way,
+)
 
 
 class Wants(NamedTuple):
@@ -28,6 +36,7 @@ class Wants(NamedTuple):
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
     suppressed: tuple[bytes, ...] = ()  # recipient indexes
+    answers: tuple[bytes, ...] = ()  # by Idempotency-Key
     due: int = 0
 
 
@@ -119,6 +128,9 @@ class Transaction:
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
+        self._answers: dict[bytes, StoredAnswer] = {}
+        self._new_answers: dict[bytes, StoredAnswer] = {}
+        self._old_answers: list[StoredAnswer] = []
 
     # What a decision reads.
 
@@ -158,6 +170,10 @@ class Transaction:
     def suppression(self, way: Way) -> Suppression | None:
         """What is believed against a way to a number; only of those that the batch wanted."""
         return self._suppressed.get(way)
+
+    def answer(self, key: bytes) -> StoredAnswer | None:
+        """What was answered under an Idempotency-Key, however long ago."""
+        return self._answers.get(key)
 
     def kept(self, account: str, reference: str) -> list[Kept]:
         """Receipts parked for a reference, oldest first."""
@@ -211,6 +227,17 @@ class Transaction:
 
     def put_mark(self, mark: Mark) -> None:
         self._marks[mark.name] = mark
+
+    def put_answer(self, answer: StoredAnswer) -> None:
+        """In place of one whose time is over, if there is one."""
+        self.drop_answer(answer)
+        self._answers[answer.key] = self._new_answers[answer.key] = answer
+
+    def drop_answer(self, answer: StoredAnswer) -> None:
+        """Forget what is stored under its key."""
+        held = self._answers.pop(answer.key, None)
+        if held is not None and self._new_answers.pop(answer.key, None) is None:
+            self._old_answers.append(held)
 
     def log(self, logged: Logged) -> None:
         self._logged.append(logged)
@@ -268,6 +295,8 @@ class Transaction:
         indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
         believed = engine.load(reads.SUPPRESSIONS, indexes)
         self._suppressed = {one.way: one for one in believed if one.until > now}
+        answered = list(dict.fromkeys(key for want in wanted for key in want.answers))
+        self._answers = {one.key: one for one in engine.load(reads.ANSWERS, answered)}
 
     def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
         known = {named: self._recent.owner(named) for named in attempts}
@@ -328,12 +357,19 @@ class Transaction:
             writes.drop_receipts(engine, self._dropped)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
+        self._write_beliefs(engine)
+        if self._marks:
+            writes.put_marks(engine, list(self._marks.values()))
+        if self._old_answers:
+            writes.drop_answers(engine, self._old_answers)
+        if self._new_answers:
+            writes.insert_answers(engine, list(self._new_answers.values()))
+
+    def _write_beliefs(self, engine: SqliteEngine) -> None:
         if lifted := [way for way, one in self._ways.items() if one is None]:
             writes.lift_suppressions(engine, lifted)
         if believed := [one for one in self._ways.values() if one is not None]:
             writes.put_suppressions(engine, believed)
-        if self._marks:
-            writes.put_marks(engine, list(self._marks.values()))
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""

@@ -22,6 +22,7 @@ from gateway.store.records import (
     Kept,
     Logged,
     Mark,
+    StoredAnswer,
     StoredPlan,
     Suppression,
     Way,
@@ -137,6 +138,14 @@ _LIFT_SUPPRESSION = Write(
     )
 )
 
+_IDEMPOTENCY = table(tables.Idempotency)
+_INSERT_ANSWER = _insert(_IDEMPOTENCY, StoredAnswer)
+_DELETE_ANSWER = Write(
+    delete(_IDEMPOTENCY).where(
+        _IDEMPOTENCY.c.key == value("key"), _IDEMPOTENCY.c.created_at == value("created_at")
+    )
+)
+
 _INSERT_CLIENT = _insert(table(tables.Client), Client)
 _INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
 
@@ -213,6 +222,16 @@ def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> Non
 def lift_suppressions(engine: SqliteEngine, values: Sequence[Way]) -> None:
     """Forget them; most were never there."""
     engine.run(_LIFT_SUPPRESSION, values, expect=False)
+
+
+def insert_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers by Idempotency-Key. A key that somebody else has used is a Conflict."""
+    engine.run(_INSERT_ANSWER, values)
+
+
+def drop_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers whose time is over, as they were loaded."""
+    engine.run(_DELETE_ANSWER, values)
 
 
 def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:

@@ -7,11 +7,12 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from gateway.domain import delivery, explanation
+from gateway.domain import delivery, explanation, tokens
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
 from gateway.domain.recipient import mask
+from gateway.domain.repeat import OnRepeat
 from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
@@ -21,6 +22,7 @@ Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, patte
 Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
 Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 M = TypeVar("M", bound="Body")
@@ -42,12 +44,16 @@ class SendBody(Body):
     code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
     ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
     reference: Reference | None = None
+    on_repeat: OnRepeat = OnRepeat.JOIN
 
 
 class WhichBody(Body):
-    """Names one verification: exactly one of the three."""
+    """Names one verification: exactly one of these. A number beside a verification key is not a
+    second name: it must be the one the code was sent to.
+    """
 
     verification_id: Named | None = None
+    verification_key: VerificationKey | None = None
     reference: Reference | None = None
     number: Number | None = None
 

@@ -28,7 +28,7 @@ from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
-from gateway.store.records import Mark, Suppression
+from gateway.store.records import Mark, StoredAnswer, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -36,6 +36,7 @@ TABLES = {
     "attempt",
     "client",
     "counter",
+    "idempotency",
     "mark",
     "plan",
     "receipt",
@@ -76,6 +77,7 @@ async def filled(database: Path) -> None:
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
     writes.put_suppressions(engine, [suppression])
     writes.put_marks(engine, [Mark("reconcile", START)])
+    writes.insert_answers(engine, [StoredAnswer(b"key", b"print", 200, b"sealed", "k1", START)])
     await engine.commit()
     engine.close()
 
@@ -121,7 +123,9 @@ def test_the_tests_know_every_table() -> None:
 # What the comparison cannot see.
 
 
-@pytest.mark.parametrize("table", ["verification", "attempt", "transition", "counter"])
+@pytest.mark.parametrize(
+    "table", ["verification", "attempt", "transition", "counter", "idempotency"]
+)
 def test_a_table_that_grows_with_traffic_has_no_rowid(
     connection: sqlite3.Connection, table: str
 ) -> None:
