@@ -5,7 +5,7 @@ import random
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import idempotency, reconcile
+from gateway.services import idempotency, keys, reconcile
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
 
@@ -50,6 +50,7 @@ class Worker:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())
                     await idempotency.sweep(self._runtime, self._runtime.now())
+                    await keys.write_uses(self._runtime)
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
                 self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
             else:

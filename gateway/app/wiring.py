@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
@@ -21,7 +21,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, idempotency, receive, reconcile, send, verify
+from gateway.services import dispatch, idempotency, keys, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
@@ -78,7 +78,16 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
     }
-    return table | idempotency.doings(context, table)
+    return table | idempotency.doings(context, table) | keys.doings()
+
+
+@dataclass(frozen=True)
+class Realm:
+    """What test keys reach: settings with simulated routes, and what carries their requests. None
+    where they are the gateway's own routes, the sandbox being what is configured."""
+
+    settings: Settings
+    transport: Transport | None = None
 
 
 @dataclass
@@ -126,12 +135,14 @@ def build(
     keyring: Keyring,
     *,
     transport: Transport | None = None,
+    test: Realm | None = None,
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
 ) -> Gateway:
-    """Put a gateway together. `after` sees each item a committed batch left behind, before it is
-    followed: a seam for tests that stop the process at a marked point."""
+    """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
+    `after` sees each item a committed batch left behind, before it is followed: a seam for tests
+    that stop the process at a marked point."""
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -139,7 +150,9 @@ def build(
         await receive.receive(runtime, route, callback)
 
     carry = partial(carrier_for, sessions={}, hear=hear, log=log)
-    routes = _routes(settings, carry if transport is None else lambda _: transport, now)
+    live = _routes(settings, carry if transport is None else lambda _: transport, now)
+    simulated = _simulated(test, now)
+    routes = live | simulated
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
     dispatcher = Dispatcher(
@@ -175,7 +188,7 @@ def build(
         ledger=ledger,
         reads=reads,
         keyring=keyring,
-        routes=routes,
+        routes=live,
         workflows=_workflows(settings),
         public_url=settings.public_url,
         brand=settings.brand,
@@ -184,6 +197,12 @@ def build(
         entropy=entropy,
         outage=outage,
     )
+    if test is not None:
+        workflows = _workflows(test.settings)
+        reached = replace(
+            runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
+        )
+        runtime = replace(runtime, test=reached)
     worker = Worker(runtime, log)
     gateway = Gateway(
         settings=settings,
@@ -209,7 +228,7 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         yield
         await gateway.stop()
 
-    api = Api(runtime, Keys(runtime.reads, runtime.now, monotonic))
+    api = Api(runtime, Keys(runtime, monotonic))
     callbacks = Callbacks(runtime)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
     rest = Starlette(
@@ -260,6 +279,13 @@ def mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
         raise SettingsError({f"routes.{provider.name}.ca_file": problem}) from None
+
+
+def _simulated(test: Realm | None, now: Callable[[], datetime]) -> dict[str, Route]:
+    if test is None or test.transport is None:
+        return {}
+    carrier = test.transport
+    return _routes(test.settings, lambda _: carrier, now)
 
 
 def _workflows(settings: Settings) -> dict[str, Workflow]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
@@ -86,6 +87,8 @@ class Runtime:
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
+    used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
+    test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
 

@@ -115,7 +115,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A bearer key: its digest and what it allows."""
+    """A bearer key: its digest and what it allows. `rate`: calls a second; None: any number."""
 
     id: UUID
     client_id: UUID
@@ -124,3 +124,13 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    test: bool = False  # it reaches the sandbox alone
+    rate: float | None = None
+    last_used_at: datetime | None = None  # to within a minute
+
+
+class KeyUse(NamedTuple):
+    """When a key was last used."""
+
+    id: UUID
+    last_used_at: datetime

@@ -46,7 +46,8 @@ class Client(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks."""
+    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks. One that is `test`
+    reaches the sandbox alone; `rate` is in calls a second."""
 
     __tablename__: ClassVar[str] = "api_key"
 
@@ -57,6 +58,9 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Moment)
     expires_at: datetime | None = Field(default=None, sa_type=Moment)
     revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+    test: bool
+    rate: float | None = None
+    last_used_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Plan(SQLModel, table=True):

@@ -18,6 +18,7 @@ from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
 from gateway.store.records import (
     Kept,
+    KeyUse,
     Logged,
     Mark,
     StoredAnswer,
@@ -131,6 +132,7 @@ class Transaction:
         self._answers: dict[bytes, StoredAnswer] = {}
         self._new_answers: dict[bytes, StoredAnswer] = {}
         self._old_answers: list[StoredAnswer] = []
+        self._uses: list[KeyUse] = []
 
     # What a decision reads.
 
@@ -238,6 +240,9 @@ class Transaction:
         held = self._answers.pop(answer.key, None)
         if held is not None and self._new_answers.pop(answer.key, None) is None:
             self._old_answers.append(held)
+
+    def note_use(self, use: KeyUse) -> None:
+        self._uses.append(use)
 
     def log(self, logged: Logged) -> None:
         self._logged.append(logged)
@@ -360,6 +365,11 @@ class Transaction:
         self._write_beliefs(engine)
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
+        self._write_answers(engine)
+        if self._uses:
+            writes.note_uses(engine, self._uses)
+
+    def _write_answers(self, engine: SqliteEngine) -> None:
         if self._old_answers:
             writes.drop_answers(engine, self._old_answers)
         if self._new_answers:

@@ -20,6 +20,7 @@ from gateway.store.records import (
     ApiKey,
     Client,
     Kept,
+    KeyUse,
     Logged,
     Mark,
     StoredAnswer,
@@ -147,7 +148,11 @@ _DELETE_ANSWER = Write(
 )
 
 _INSERT_CLIENT = _insert(table(tables.Client), Client)
-_INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
+_API_KEY = table(tables.ApiKey)
+_INSERT_API_KEY = _insert(_API_KEY, ApiKey)
+_NOTE_USE = Write(
+    update(_API_KEY).where(_API_KEY.c.id == value("id")).values(last_used_at=value("last_used_at"))
+)
 
 
 def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
@@ -242,4 +247,14 @@ def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
 def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
     """A client and its first key. A name that is taken is a Conflict."""
     engine.run(_INSERT_CLIENT, [client])
+    insert_key(engine, key)
+
+
+def insert_key(engine: SqliteEngine, key: ApiKey) -> None:
+    """A further key of a client."""
     engine.run(_INSERT_API_KEY, [key])
+
+
+def note_uses(engine: SqliteEngine, values: Sequence[KeyUse]) -> None:
+    """When keys were last used; one that is gone meanwhile is passed over."""
+    engine.run(_NOTE_USE, values, expect=False)
