@@ -142,6 +142,7 @@ class Rig:
     after: Callable[[object], None] | None = None
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
+    test: app.Realm | None = None  # what test keys reach
 
     async def start(self) -> None:
         """Start, on the database that is there or on a fresh one; no worker: tests pass by
@@ -154,6 +155,7 @@ class Rig:
             settings,
             self.keyring,
             transport=self.carrier or self.transport,
+            test=self.test,
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             after=self._left_behind,
@@ -188,16 +190,25 @@ class Rig:
         if self.after is not None:
             self.after(item)
 
-    async def client(self, name: str, scopes: str = "send verify status") -> str:
-        """A client and its key; a name that exists (after a restart) gets the next free one."""
+    async def client(self, name: str, scopes: str = "send verify status", **more: Any) -> str:
+        """A client and its key; a name that exists (after a restart) gets the next free one. `more`
+        goes to the key: `test`, `rate`…
+        """
         known = {one.name for one in self.reads.clients()}
         while name in known:
             name += "+"
         now = self.clock.now()
-        key = auth.new_key()
+        key = auth.new_key(test=more.get("test", False))
         made = Client(uuid7(now, auth.digest(key)[:10]), name, now)
         row = ApiKey(
-            uuid7(now, auth.digest(key)[10:20]), made.id, auth.digest(key), scopes, now, None, None
+            uuid7(now, auth.digest(key)[10:20]),
+            made.id,
+            auth.digest(key),
+            scopes,
+            now,
+            expires_at=None,
+            revoked_at=None,
+            **more,
         )
         engine = self.runtime.engine
         await engine.begin()

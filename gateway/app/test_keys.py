@@ -6,7 +6,9 @@ real path, but for the wire.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import datetime
+from typing import Any
 
 import httpx
 from starlette.types import ASGIApp
@@ -18,6 +20,8 @@ from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox
 from gateway.transports.http import HttpTransport
 
+Now = Callable[[], datetime]
+
 PREFIX = "test_"  # of its routes and accounts
 _WORLD = "http://127.0.0.1"  # where the simulated providers seem to be
 _GATEWAY = "http://gateway"  # and where they seem to find us
@@ -27,11 +31,13 @@ _PATIENCE = 60
 class Inside:
     """The sandbox inside. `attach` gives it the gateway that its receipts go to."""
 
-    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+    def __init__(
+        self, settings: Settings, keyring: Keyring, now: Now = clock, **timing: Any
+    ) -> None:
         self._public_url = settings.public_url
         self._client: httpx.AsyncClient | None = None
-        given = sandbox_settings(keyring, settings.public_url, PREFIX)
-        self._world = Sandbox(given, self._post, clock)
+        given = sandbox_settings(keyring, settings.public_url, PREFIX, **timing)
+        self._world = Sandbox(given, self._post, now)
         self.realm = Realm(
             simulated(settings, keyring, _WORLD, patience=_PATIENCE, prefix=PREFIX),
             HttpTransport(httpx.ASGITransport(self._world.app)),
