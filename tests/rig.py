@@ -36,6 +36,7 @@ from gateway.ports import Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
 from gateway.services.reconcile import Passing, Wake
+from gateway.services.send import Request, Sent, accepting
 from gateway.store import schema, writes
 from gateway.store.reads import Record
 from gateway.store.records import ApiKey, Client
@@ -235,6 +236,11 @@ class Rig:
         assert answer.status_code == 202, answer.text
         await self.settle()
         return dict(answer.json())
+
+    async def accept(self, request: Request) -> Sent:
+        """A request as the service takes it, without HTTP around it."""
+        operation = accepting(self.runtime, request, self.clock.now())
+        return await self.runtime.ledger.submit(operation)
 
     async def verify(self, verification_id: str, code: str) -> httpx.Response:
         return await self.call("/otp/verify", {"verification_id": verification_id, "code": code})

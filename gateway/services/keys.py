@@ -30,6 +30,7 @@ def wants(operation: NoteUse) -> Wants:
 
 
 def apply(tx: Transaction, operation: NoteUse, now: datetime) -> None:
+    """Leave them for the batch to write."""
     for use in operation.used:
         tx.note_use(use)
 

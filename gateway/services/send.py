@@ -79,17 +79,9 @@ class Accept(Operation[Sent]):
     given: AbstractSet[str]
 
 
-async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
-    """Accept a request durably. The provider is called once the answer may leave.
-
-    Raises what `accepting` does, Limited (cool-down, sends or failure budget used up), Conflict
-    (another code is running) or Unavailable.
-    """
-    return await runtime.ledger.submit(accepting(runtime, request, now))
-
-
 def accepting(runtime: Runtime, request: Request, now: datetime) -> Accept:
-    """The operation that accepts a request: all of it that only the batch can know is left out.
+    """The operation that accepts a request: all of it that only the batch can know is left out. The
+    provider is called once the answer may leave.
 
     Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life).
     """
@@ -191,7 +183,11 @@ def wants(operation: Accept) -> Wants:
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    """Join, or start anew."""
+    """Join, refuse, replace, or start anew.
+
+    Raises Limited (cool-down, sends or failure budget used up) or Conflict (`code_differs`,
+    `workflow_differs`, `already_running`).
+    """
     prepared = operation.prepared
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
