@@ -218,7 +218,7 @@ class Rig:
             },
         )
 
-    async def send(self, to: str = NUMBER, **more: Any) -> dict[str, Any]:
+    async def send(self, to: Any = NUMBER, **more: Any) -> dict[str, Any]:
         """Accepted and handed over; what the caller got."""
         answer = await self.call("/otp/send", {"to": to, **more})
         assert answer.status_code == 202, answer.text

@@ -38,8 +38,8 @@ from gateway.services.case import (
     Inquiry,
     Note,
     Recall,
+    address_for,
     code_of,
-    recipient_of,
 )
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
@@ -274,8 +274,8 @@ class Dispatcher:
 
     def _outgoing(self, handover: Handover, now: datetime) -> Outgoing:
         current, attempt = handover.verification, handover.attempt
-        number = recipient_of(self._keyring, current)
-        if number is None:
+        address = address_for(self._keyring, current, attempt.channel)
+        if address is None:
             raise LookupError("the recipient has been erased")
         code = code_of(self._keyring, current)
         life = int((current.expires_at - now).total_seconds())
@@ -283,7 +283,7 @@ class Dispatcher:
         return Outgoing(
             attempt_id=str(attempt.id),
             channel=attempt.channel,
-            recipient=number,
+            recipient=address,
             text=message.text(code=code, brand=self._brand, expires_at=current.expires_at, now=now),
             code=code,
             sender=handover.sender,

@@ -5,25 +5,27 @@ written. The answer leaves after the commit, and only then is a provider called.
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain import explanation, limits, verification, workflow
+from gateway.domain import addresses, explanation, limits, verification, workflow
+from gateway.domain.addresses import Address
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, InvalidInput, Limited
 from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
+from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
 from gateway.domain.recipient import Phone, mask
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
 from gateway.services.case import Case, Context, Note, code_of
-from gateway.services.runtime import Runtime, sealed
+from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import StoredPlan, Way
+from gateway.store.records import Further, StoredPlan, Way
 
 PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
@@ -32,16 +34,18 @@ _FUTURES = 1000  # plans whose future is remembered
 
 
 class Request(NamedTuple):
-    """What a client asks for, its form already checked."""
+    """What a client asks for, its form already checked. `to`: the phone number, `others`: the
+    recipient's other addresses, of distinct kinds; there is one address at least."""
 
     client_id: UUID
-    to: Phone
+    to: Phone | None
     workflow: str | None = None
     channel: str | None = None
     code: str | None = None
     code_length: int = 6
     ttl: int = 300
     reference: str | None = None
+    others: tuple[Address, ...] = ()
 
 
 class Sent(NamedTuple):
@@ -63,16 +67,22 @@ class Accept(Operation[Sent]):
     own_code: str | None
     failures: bytes
     shown: str
+    further: tuple[Further, ...] = ()  # addresses besides the principal one
 
 
 async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
     """Accept a request durably. The provider is called once the answer may leave.
 
-    Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life),
-    Limited (cool-down, sends or failure budget used up), Conflict (another code is running) or
-    Unavailable.
+    Raises InvalidInput (unknown workflow or channel, no address for any step, a plan longer than
+    the code's life), Limited (cool-down, sends or failure budget used up), Conflict (another code
+    is running) or Unavailable.
     """
-    chosen = runtime.choose(request.workflow, request.channel, request.to.region)
+    return await runtime.ledger.submit(prepare(runtime, request, now))
+
+
+def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
+    """The operation that stores a request. Raises InvalidInput."""
+    chosen = _choose(runtime, request)
     late = workflow.too_late(chosen.plan, request.ttl)
     if late is not None:
         raise InvalidInput(
@@ -82,15 +92,47 @@ async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
             facts={"step": late + 1, "ttl": request.ttl},
         )
     prepared = _prepare(runtime, request, chosen.digest, now)
-    operation = Accept(
+    further: tuple[Further, ...] = ()
+    shown = ""
+    if request.others:
+        further, shown = _further(runtime.keyring, request, prepared)
+    elif request.to is not None:
+        shown = mask(request.to.e164)
+    return Accept(
         prepared=prepared,
         plan=chosen.plan,
         stored_plan=StoredPlan(chosen.digest, chosen.body, now),
         own_code=request.code,
         failures=failures_key(request.client_id, prepared.recipient_index),
-        shown=mask(request.to.e164),
+        shown=shown,
+        further=further,
     )
-    return await runtime.ledger.submit(operation)
+
+
+def _choose(runtime: Runtime, request: Request) -> Chosen:
+    region = request.to.region if request.to is not None else ""
+    if not request.others:
+        return runtime.choose(request.workflow, request.channel, region)
+    kinds = tuple(sorted(address.kind for address in _all(request)))
+    return runtime.choose(request.workflow, request.channel, region, kinds)
+
+
+def _all(request: Request) -> tuple[Address, ...]:
+    phone = () if request.to is None else (Address(addresses.PHONE, request.to.e164),)
+    return phone + request.others
+
+
+def _further(
+    keyring: Keyring, request: Request, prepared: Verification
+) -> tuple[tuple[Further, ...], str]:
+    """The addresses besides the principal one, to be found by, and the principal one masked."""
+    every = _all(request)
+    rows = tuple(
+        Further(prepared.id, address.kind, keyring.index(*addresses.indexed(address)))
+        for address in every
+    )
+    further = tuple(row for row in rows if row.recipient_index != prepared.recipient_index)
+    return further, addresses.mask(addresses.principal(every).text)
 
 
 def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
@@ -125,7 +167,7 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
     key_id = keyring.current
     random = runtime.entropy(_ENTROPY)
     named = uuid7(now, random[:10])
-    number = request.to.e164
+    every = _all(request)
     code_sealed = None
     if request.code is not None:
         nonce = runtime.entropy(NONCE_BYTES)
@@ -136,9 +178,9 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         client_id=request.client_id,
         reference=request.reference,
         purpose=PURPOSE,
-        recipient_index=keyring.index("phone", number),
+        recipient_index=keyring.index(*addresses.indexed(addresses.principal(every))),
         recipient_sealed=keyring.seal(
-            key_id, number.encode(), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
+            key_id, addresses.pack(every), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
         ),
         code_sealed=code_sealed,
         salt=random[-SALT_BYTES:],
@@ -164,7 +206,10 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
 def wants(operation: Accept) -> Wants:
     """The running verification in its way, the count of wrong checks, what does not reach it."""
     index = (operation.prepared.recipient_index,)
-    return Wants(running=index, counters=(operation.failures,), suppressed=index)
+    every: tuple[bytes, ...] = index
+    if operation.further:
+        every += tuple(one.recipient_index for one in operation.further)
+    return Wants(running=index, counters=(operation.failures,), suppressed=every)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
@@ -184,13 +229,16 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
 def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
     prepared, plan, resolved = operation.prepared, operation.plan, operation.stored_plan
     reachable = plan
-    if tx.avoids(prepared.recipient_index):
-        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index))
+    own = {one.kind: one.recipient_index for one in operation.further}
+    if tx.avoids(prepared.recipient_index) or (own and any(map(tx.avoids, own.values()))):
+        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index, own))
     if reachable is not plan:
         chosen = sealed(reachable)
         plan, resolved = chosen.plan, StoredPlan(chosen.digest, chosen.body, now)
         prepared = prepared._replace(plan=chosen.digest)
     tx.put_plan(prepared.plan, plan, resolved)
+    if operation.further:
+        tx.put_further(operation.further)
     case = Case(tx, context, prepared, plan, now)
     case.decide()
     stored = case.close()
@@ -198,9 +246,14 @@ def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) 
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
 
 
-def _against(tx: Transaction, index: bytes, channel: str, route: PlannedRoute) -> str | None:
-    """What is believed against reaching the number over that route."""
-    believed = tx.suppression(Way(index, channel, route.account, route.sender or ""))
+def _against(
+    tx: Transaction, index: bytes, own: Mapping[str, bytes], channel: str, route: PlannedRoute
+) -> str | None:
+    """What is believed against reaching the recipient over that route. `own`: the index of the
+    address that only this channel uses."""
+    believed = tx.suppression(
+        Way(own.get(channel, index), channel, route.account, route.sender or "")
+    )
     return believed.reason if believed is not None else None
 
 

@@ -16,7 +16,7 @@ from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
-from gateway.store.records import Kept, Logged, Mark, StoredPlan, Suppression, Way
+from gateway.store.records import Further, Kept, Logged, Mark, StoredPlan, Suppression, Way
 
 
 class Wants(NamedTuple):
@@ -119,6 +119,7 @@ class Transaction:
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
+        self._further: list[Further] = []
 
     # What a decision reads.
 
@@ -197,6 +198,9 @@ class Transaction:
         if digest not in self.plans:
             self._new_plans[digest] = stored
             self.plans[digest] = plan
+
+    def put_further(self, addresses: Sequence[Further]) -> None:
+        self._further += addresses
 
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
@@ -322,10 +326,9 @@ class Transaction:
         if new := [row.verification for row in changed if not row.loaded]:
             writes.insert_verifications(engine, new)
         self._write_attempts(engine)
-        if self._new_kept:
-            writes.keep_receipts(engine, self._new_kept)
-        if self._dropped:
-            writes.drop_receipts(engine, self._dropped)
+        if self._further:
+            writes.insert_further(engine, self._further)
+        self._write_kept(engine)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
         if lifted := [way for way, one in self._ways.items() if one is None]:
@@ -340,6 +343,12 @@ class Transaction:
         for row in self._rows.values():
             if row.changed or row.touched:
                 self._recent.put(row)
+
+    def _write_kept(self, engine: SqliteEngine) -> None:
+        if self._new_kept:
+            writes.keep_receipts(engine, self._new_kept)
+        if self._dropped:
+            writes.drop_receipts(engine, self._dropped)
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []

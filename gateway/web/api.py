@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from gateway.domain import identity, recipient
+from gateway.domain import addresses, identity
 from gateway.domain.errors import InvalidInput, NotFound
 from gateway.domain.verification import Status
 from gateway.services import send, verify
-from gateway.services.case import recipient_of
+from gateway.services.case import addresses_of
 from gateway.services.runtime import Runtime
-from gateway.web import schemas
+from gateway.web import recipients, schemas
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
@@ -41,11 +41,13 @@ class Api:
         if body.code is not None and body.code_length is not None:
             raise InvalidInput("invalid_request", "Give `code` or `code_length`, not both.")
         now = self._runtime.now()
+        to, others = recipients.read(body.to, self._runtime.default_region)
         sent = await send.send(
             self._runtime,
             send.Request(
                 client_id=key.client_id,
-                to=recipient.parse(body.to, self._runtime.default_region),
+                to=to,
+                others=others,
                 workflow=body.workflow,
                 channel=body.channel,
                 code=body.code,
@@ -65,9 +67,10 @@ class Api:
         if call.method == "POST":
             body = schemas.parse(schemas.StatusBody, await call.json(MAX_BODY))
         else:
-            if any(name == "number" for name, _ in call.query()):
+            if any(name in recipients.PRIVATE for name, _ in call.query()):
                 raise InvalidInput(
-                    "number_in_url", 'Numbers do not belong in URLs: POST {"number": …} instead.'
+                    "number_in_url",
+                    'Numbers and addresses do not belong in URLs: POST {"number": …} instead.',
                 )
             body = schemas.parse_query(schemas.StatusBody, call.query())
         client = None if "operate" in key.scopes.split() else key.client_id
@@ -78,7 +81,7 @@ class Api:
             raise _not_found()
         now = self._runtime.now()
         shown = [
-            schemas.status(one, recipient_of(self._runtime.keyring, one.verification), now)
+            schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
             for one in mine
         ]
         answer = shown[0]
@@ -114,7 +117,7 @@ class Api:
         """The verification meant: of a number the running one, else the latest; of a reference
         that repeats the newest.
         """
-        found = self._find(client_id, body, 1 if body.number is None else 10)
+        found = self._find(client_id, body, 1 if body.address is None else 10)
         if len(found) > 1:
             records = self._runtime.reads.records(found, log=False)
             running = [one.verification for one in records]
@@ -125,10 +128,12 @@ class Api:
         return found[0]
 
     def _find(self, client_id: UUID | None, body: schemas.WhichBody, limit: int) -> list[UUID]:
-        given = [one for one in (body.verification_id, body.reference, body.number) if one]
-        if len(given) != 1:
+        names = (body.verification_id, body.reference, body.number, body.email, body.messenger)
+        if sum(one is not None for one in names) != 1:
             raise InvalidInput(
-                "invalid_request", "Give exactly one of `verification_id`, `reference`, `number`."
+                "invalid_request",
+                "Give exactly one of `verification_id`, `reference`, `number`, `email`, "
+                "`messenger`.",
             )
         reads = self._runtime.reads
         if body.verification_id is not None:
@@ -136,8 +141,9 @@ class Api:
             return [named] if named is not None else []
         if body.reference is not None:
             return reads.by_reference(client_id, body.reference, limit)
-        phone = recipient.parse(body.number or "", self._runtime.default_region)
-        index = self._runtime.keyring.index("phone", phone.e164)
+        kind, text = body.address or ("phone", "")
+        found = addresses.parse(kind, text, self._runtime.default_region)
+        index = self._runtime.keyring.index(*addresses.indexed(found))
         return reads.by_number(client_id, index, limit)
 
 

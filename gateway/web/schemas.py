@@ -1,17 +1,25 @@
 """Bodies: what may come in, checked field by field, and what goes out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
 
 from gateway.domain import delivery, explanation
+from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
-from gateway.domain.recipient import mask
 from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
@@ -20,6 +28,7 @@ from gateway.store.records import Logged
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
 Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -32,10 +41,34 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Addresses(Body):
+    """A recipient by the kinds of its addresses."""
+
+    phone: Number | None = None
+    email: Email | None = None
+    messenger: Number | None = None
+    whatsapp: Number | None = None
+    telegram: Number | None = None
+    viber: Number | None = None
+
+
+_FORMS = ("number", "addresses")  # words of ours, not the caller's
+
+
+def _form(to: Any) -> str:
+    return "addresses" if isinstance(to, dict) else "number"
+
+
+# A number, or addresses by kind; mistakes are told of the form that was chosen.
+To = Annotated[
+    Annotated[Number, Tag("number")] | Annotated[Addresses, Tag("addresses")], Discriminator(_form)
+]
+
+
 class SendBody(Body):
     """`POST /otp/send`."""
 
-    to: Number
+    to: To
     workflow: Name | None = None
     channel: Name | None = None
     code: Code | None = None
@@ -45,11 +78,20 @@ class SendBody(Body):
 
 
 class WhichBody(Body):
-    """Names one verification: exactly one of the three."""
+    """Names one verification: exactly one of these."""
 
     verification_id: Named | None = None
     reference: Reference | None = None
     number: Number | None = None
+    email: Email | None = None
+    messenger: Number | None = None
+
+    @property
+    def address(self) -> tuple[str, str] | None:
+        """Kind and text of the address that names it. A WhatsApp, Telegram or Viber number is a
+        number like any other."""
+        named = {"phone": self.number, "email": self.email, "messenger": self.messenger}
+        return next(((kind, text) for kind, text in named.items() if text is not None), None)
 
 
 class StatusBody(WhichBody):
@@ -92,7 +134,8 @@ def _refusal(error: ValidationError) -> InvalidInput:
         return InvalidInput("broken_json", "The body is not valid JSON.")
     found = [
         {
-            "field": ".".join(str(part) for part in problem["loc"])[:64] or "(body)",
+            "field": ".".join(str(part) for part in problem["loc"] if part not in _FORMS)[:64]
+            or "(body)",
             "problem": problem["msg"],
         }
         for problem in problems
@@ -148,13 +191,16 @@ def delivery_status(
     return best
 
 
-def status(record: Record, recipient: str | None, now: datetime) -> dict[str, Any]:
-    """What `/otp/status` answers: the summary, the attempts, the log and a sentence."""
+def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -> dict[str, Any]:
+    """What `/otp/status` answers: the summary, the attempts, the log and a sentence. `addresses` by
+    kind, the principal one first; None when they have been erased."""
     current, attempts = record.verification, record.attempts
+    shown = {kind: mask(text) for kind, text in (addresses or {}).items()}
     ids = {attempt.ordinal: attempt.id for attempt in attempts}
     return {
         **summary(record.plan, current, attempts, now),
-        "recipient": mask(recipient) if recipient is not None else None,
+        "recipient": next(iter(shown.values()), None),
+        "addresses": shown,
         "workflow": record.plan.workflow,
         "left_out": record.plan.left_out,
         "created_at": current.created_at,

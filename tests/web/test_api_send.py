@@ -164,9 +164,10 @@ async def test_national_form_needs_a_default_region(
 
 
 @pytest.mark.parametrize(
-    "value", [33612345678, None, True, [NUMBER], {"phone": NUMBER}, "", "+33612345678" + " " * 60]
+    "value",
+    [33612345678, None, True, [NUMBER], {"phone": 33612345678}, "", "+33612345678" + " " * 60],
 )
-async def test_to_is_a_short_string_and_nothing_else(rig: Rig, value: object) -> None:
+async def test_to_is_a_short_string_or_addresses_by_kind(rig: Rig, value: object) -> None:
     facts = await refused(rig, "invalid_request", to=value)
 
     assert {"to"} == {error["field"].split(".")[0] for error in facts["errors"]}
