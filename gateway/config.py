@@ -24,8 +24,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gateway.domain import wording
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
 from gateway.providers import PROVIDERS, definitions
@@ -36,6 +38,7 @@ VARIABLES = (
     "PUBLIC_URL",
     "BRAND",
     "DEFAULT_REGION",
+    "DEFAULT_LOCALE",
     "LOG_LEVEL",
     "KEYRING",
 )
@@ -82,6 +85,8 @@ class Settings:
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
     source: Path | None = None
+    templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
+    default_locale: str = "en"
 
 
 def replace(
@@ -124,6 +129,8 @@ class _File(_Model):
     keyring: str | None = None
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
+    templates: dict[str, Any] = Field(default_factory=dict)
+    default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
 
 
@@ -164,6 +171,8 @@ def load(
         providers=tuple(provider for provider, _ in routes),
         routes={provider.name: given for provider, given in routes},
         source=file,
+        templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
+        default_locale=parsed.default_locale,
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):

@@ -75,6 +75,7 @@ def _findings(file: Path | None) -> list[Finding]:
     else:
         findings += _routes(loaded)
     findings += _workflows(loaded)
+    findings += _templates(loaded)
     return findings
 
 
@@ -177,6 +178,21 @@ def _workflows(loaded: "Settings") -> Iterator[Finding]:
                     detail = f"step {at} waits for '{step.until}', which {route.name} cannot report"
                     told = f"{detail}: only a typed code will satisfy it"
                     yield Finding(what, Verdict.NOTE, told)
+
+
+def _templates(loaded: "Settings") -> Iterator[Finding]:
+    from gateway.cli.templates import previews
+
+    for name in loaded.templates:
+        shown = [one for one in previews(loaded, name) if one["channel"] == "sms"]
+        warnings = [one for one in shown if one["segments"] > 1]
+        for one in warnings:
+            detail = f"its short message in {one['locale']} needs {one['segments']} segments"
+            alphabet = "" if one["septets"] is not None else ", for a character outside GSM 03.38"
+            yield Finding(f"template {name}", Verdict.WARNING, f"{detail}{alphabet}")
+        if not warnings:
+            locales = ", ".join(one["locale"] for one in shown)
+            yield Finding(f"template {name}", Verdict.OK, f"one segment in {locales}")
 
 
 def migrate(

@@ -16,6 +16,7 @@ from gateway.domain import addresses, delivery, verification, workflow
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import SEAL_BYTES, Keyring
+from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
@@ -446,6 +447,14 @@ def indexes(keyring: Keyring, found: Mapping[str, str]) -> dict[str, bytes]:
         kind: keyring.index(*addresses.indexed(addresses.Address(kind, text)))
         for kind, text in found.items()
     }
+
+
+def given_of(keyring: Keyring, current: Verification) -> Given | None:
+    """What the request brought for the text; None where it brought nothing."""
+    if current.params_sealed is None:
+        return None
+    owner = b"params" + current.id.bytes
+    return Given.unpack(keyring.open(current.key_id, current.params_sealed, owner=owner))
 
 
 def code_of(keyring: Keyring, current: Verification) -> str:

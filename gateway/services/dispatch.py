@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from gateway.domain import message, recipient
+from gateway.domain import recipient
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
 from gateway.domain.keyring import Keyring
@@ -40,6 +41,7 @@ from gateway.services.case import (
     Recall,
     address_for,
     code_of,
+    given_of,
 )
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
@@ -130,7 +132,7 @@ class Dispatcher:
         routes: Mapping[str, Route],
         keyring: Keyring,
         public_url: str,
-        brand: str,
+        catalogue: Catalogue,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Log,
@@ -138,7 +140,7 @@ class Dispatcher:
         self._routes = routes
         self._keyring = keyring
         self._public_url = public_url
-        self._brand = brand
+        self._catalogue = catalogue
         self._now = now
         self._monotonic = monotonic
         self._log = log
@@ -279,16 +281,27 @@ class Dispatcher:
             raise LookupError("the recipient has been erased")
         code = code_of(self._keyring, current)
         life = int((current.expires_at - now).total_seconds())
+        message = self._catalogue.render(
+            current.template,
+            current.locale,
+            attempt.channel,
+            code=code,
+            seconds=life,
+            given=given_of(self._keyring, current),
+        )
         patience = int((attempt.overdue_at - now).total_seconds())
         return Outgoing(
             attempt_id=str(attempt.id),
             channel=attempt.channel,
             recipient=address,
-            text=message.text(code=code, brand=self._brand, expires_at=current.expires_at, now=now),
+            text=message.text,
             code=code,
             sender=handover.sender,
             callback_url=self._callback_url(attempt),
             validity=life if handover.last_step else max(1, min(patience, life)),
+            locale=message.locale,
+            template=current.template,
+            subject=message.subject,
         )
 
     def _callback_url(self, attempt: Attempt) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.domain import addresses
 from gateway.domain.addresses import PHONE
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
@@ -92,7 +93,7 @@ class Runtime:
     routes: Mapping[str, Route]
     workflows: Mapping[str, Workflow]
     public_url: str
-    brand: str
+    catalogue: Catalogue
     default_region: str | None
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]

@@ -20,14 +20,15 @@ from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
 from gateway.domain.recipient import Phone, mask
+from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
+from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Further, StoredPlan, Way
 
-PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
 _FUTURES = 1000  # plans whose future is remembered
@@ -46,6 +47,9 @@ class Request(NamedTuple):
     ttl: int = 300
     reference: str | None = None
     others: tuple[Address, ...] = ()
+    template: str = DEFAULT
+    locale: str | None = None
+    given: Given | None = None  # what its text is filled with
 
 
 class Sent(NamedTuple):
@@ -73,9 +77,9 @@ class Accept(Operation[Sent]):
 async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
     """Accept a request durably. The provider is called once the answer may leave.
 
-    Raises InvalidInput (unknown workflow or channel, no address for any step, a plan longer than
-    the code's life), Limited (cool-down, sends or failure budget used up), Conflict (another code
-    is running) or Unavailable.
+    Raises InvalidInput (unknown workflow, channel or template, no address for any step, a text that
+    cannot be filled, a plan longer than the code's life), Limited (cool-down, sends or failure
+    budget used up), Conflict (another code is running) or Unavailable.
     """
     return await runtime.ledger.submit(prepare(runtime, request, now))
 
@@ -91,7 +95,10 @@ def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
             f"code expires. Raise `ttl` or choose a shorter workflow.",
             facts={"step": late + 1, "ttl": request.ttl},
         )
-    prepared = _prepare(runtime, request, chosen.digest, now)
+    purpose = linking.purpose(runtime, request.template, request.given)
+    prepared = _prepare(runtime, request, chosen.digest, now, purpose)
+    if request.given is not None:
+        prepared = linking.seal(runtime, prepared, request.given)
     further: tuple[Further, ...] = ()
     shown = ""
     if request.others:
@@ -162,7 +169,9 @@ def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     return b"failures:" + client_id.bytes + recipient_index
 
 
-def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> Verification:
+def _prepare(
+    runtime: Runtime, request: Request, plan: bytes, now: datetime, purpose: str
+) -> Verification:
     keyring = runtime.keyring
     key_id = keyring.current
     random = runtime.entropy(_ENTROPY)
@@ -177,7 +186,7 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         id=named,
         client_id=request.client_id,
         reference=request.reference,
-        purpose=PURPOSE,
+        purpose=purpose,
         recipient_index=keyring.index(*addresses.indexed(addresses.principal(every))),
         recipient_sealed=keyring.seal(
             key_id, addresses.pack(every), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
@@ -200,6 +209,7 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         wake_at=None,
         version=0,
         log=0,
+        locale=request.locale,
     )
 
 

@@ -9,6 +9,7 @@ from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFound
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
+from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Runtime
 from gateway.services.send import failures_key
@@ -52,16 +53,25 @@ class Next(Operation[Changed]):
     verification_id: UUID
 
 
-async def check(runtime: Runtime, client_id: UUID, named: UUID, code: str) -> Changed:
-    """The verification, now VERIFIED.
+async def check(
+    runtime: Runtime,
+    client_id: UUID,
+    named: UUID,
+    code: str,
+    *,
+    amount: str | None = None,
+    payee: str | None = None,
+) -> Changed:
+    """The verification, now VERIFIED. `amount` and `payee`: what the code must have been sent for.
 
-    Raises NotFound `wrong_code` (counted, with `checks_left`) or `verification_not_found`,
-    Conflict `already_verified`, Ended `expired`, `canceled` or `failed`, Limited `checks_used_up`
-    or `failure_budget_used_up`.
+    Raises InvalidInput `amount_mismatch` (not counted), NotFound `wrong_code` (counted, with
+    `checks_left`) or `verification_not_found`, Conflict `already_verified`, Ended `expired`,
+    `canceled` or `failed`, Limited `checks_used_up` or `failure_budget_used_up`.
     """
     found = runtime.reads.record(named, log=False)
     if found is None or found.verification.client_id != client_id:
         raise _not_found()
+    linking.demand(runtime.keyring, found.verification, amount, payee)
     failures = failures_key(client_id, found.verification.recipient_index)
     result = await runtime.ledger.submit(Check(client_id, named, code, failures))
     if isinstance(result, GatewayError):

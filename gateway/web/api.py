@@ -4,16 +4,15 @@ from uuid import UUID
 
 from gateway.domain import addresses, identity
 from gateway.domain.errors import InvalidInput, NotFound
-from gateway.domain.verification import Status
 from gateway.services import send, verify
 from gateway.services.case import addresses_of
 from gateway.services.runtime import Runtime
-from gateway.web import recipients, schemas
+from gateway.web import recipients, schemas, sending
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
 
-MAX_BODY = 64 * 1024  # bytes
+MAX_BODY = 256 * 1024  # bytes: a send may have 500 recipients
 
 
 class Api:
@@ -36,31 +35,13 @@ class Api:
     async def send_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
         body = schemas.parse(schemas.SendBody, await call.json(MAX_BODY))
-        if body.workflow is not None and body.channel is not None:
-            raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
-        if body.code is not None and body.code_length is not None:
-            raise InvalidInput("invalid_request", "Give `code` or `code_length`, not both.")
+        sending.check(body, key)
         now = self._runtime.now()
-        to, others = recipients.read(body.to, self._runtime.default_region)
-        sent = await send.send(
-            self._runtime,
-            send.Request(
-                client_id=key.client_id,
-                to=to,
-                others=others,
-                workflow=body.workflow,
-                channel=body.channel,
-                code=body.code,
-                code_length=len(body.code) if body.code else body.code_length or 6,
-                ttl=body.ttl,
-                reference=body.reference,
-            ),
-            now,
-        )
-        coming = send.coming(self._runtime, sent, now)
-        answer = schemas.summed(sent.verification, sent.attempts, coming, now)
-        answer["joined"] = sent.joined
-        return _json(answer, 202)
+        if body.recipients is not None:
+            return _json(await sending.send_all(self._runtime, key.client_id, body, now), 202)
+        request = sending.request(self._runtime, key.client_id, body)
+        sent = await send.send(self._runtime, request, now)
+        return _json(sending.summed(self._runtime, sent, now), 202)
 
     async def show_status(self, call: Call) -> Answer:
         key = self._keys.caller(call, "status")
@@ -93,7 +74,9 @@ class Api:
         key = self._keys.caller(call, "verify")
         body = schemas.parse(schemas.VerifyBody, await call.json(MAX_BODY))
         named = self._one(key.client_id, body)
-        changed = await verify.check(self._runtime, key.client_id, named, body.code)
+        changed = await verify.check(
+            self._runtime, key.client_id, named, body.code, **sending.linked(body)
+        )
         return self._changed(changed, 200)
 
     async def cancel(self, call: Call) -> Answer:
@@ -120,9 +103,7 @@ class Api:
         found = self._find(client_id, body, 1 if body.address is None else 10)
         if len(found) > 1:
             records = self._runtime.reads.records(found, log=False)
-            running = [one.verification for one in records]
-            pending = [one.id for one in running if one.status is Status.PENDING]
-            return (pending or found)[0]
+            return sending.meant([one.verification for one in records], body, self._runtime.now())
         if not found:
             raise _not_found()
         return found[0]

@@ -10,7 +10,7 @@ from gateway.store.reads import Reads
 from gateway.store.records import ApiKey
 from gateway.web.edge import Call
 
-SCOPES = ("send", "verify", "status", "operate")
+SCOPES = ("send", "verify", "status", "operate", "text")
 PREFIX = "otp_live_"
 _HELD = 5.0  # seconds until a key is looked up again: how long a revoked one may still work
 _MOST = 10_000

@@ -32,6 +32,12 @@ Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
+Locale = Annotated[
+    str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")
+]
+Shown = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Params = Annotated[dict[Name, Shown], Field(max_length=10)]
+
 M = TypeVar("M", bound="Body")
 
 
@@ -68,23 +74,41 @@ To = Annotated[
 class SendBody(Body):
     """`POST /otp/send`."""
 
-    to: To
+    to: To | None = None
+    recipients: Annotated[list[Any], Field(min_length=1, max_length=500)] | None = None
     workflow: Name | None = None
     channel: Name | None = None
     code: Code | None = None
     code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
     ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
     reference: Reference | None = None
+    template: Name | None = None
+    locale: Locale | None = None
+    params: Params | None = None
+    amount: Shown | None = None
+    payee: Shown | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+
+
+class Entry(Addresses):
+    """One of `recipients`: its addresses, and what is its own."""
+
+    phone_number: Number | None = None
+    code: Code | None = None
+    reference: Reference | None = None
+    params: Params | None = None
 
 
 class WhichBody(Body):
-    """Names one verification: exactly one of these."""
+    """Names one verification: exactly one of these; `template` tells two apart that one address
+    has running."""
 
     verification_id: Named | None = None
     reference: Reference | None = None
     number: Number | None = None
     email: Email | None = None
     messenger: Number | None = None
+    template: Name | None = None
 
     @property
     def address(self) -> tuple[str, str] | None:
@@ -103,6 +127,9 @@ class StatusBody(WhichBody):
 class VerifyBody(WhichBody):
     """`POST /otp/verify`."""
 
+    amount: Shown | None = None
+    payee: Shown | None = None
+
     code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
 
@@ -113,7 +140,7 @@ def parse(kind: type[M], raw: bytes) -> M:
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
 
 
 def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
@@ -125,10 +152,11 @@ def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
     try:
         return kind.model_validate_strings(dict(query))
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
 
 
-def _refusal(error: ValidationError) -> InvalidInput:
+def refusal(error: ValidationError) -> InvalidInput:
+    """What pydantic found, as a problem that names the fields and repeats no value."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     if any(problem["type"] == "json_invalid" for problem in problems):
         return InvalidInput("broken_json", "The body is not valid JSON.")
@@ -201,6 +229,7 @@ def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -
         **summary(record.plan, current, attempts, now),
         "recipient": next(iter(shown.values()), None),
         "addresses": shown,
+        "template": current.template,
         "workflow": record.plan.workflow,
         "left_out": record.plan.left_out,
         "created_at": current.created_at,

@@ -324,10 +324,10 @@ async def test_a_reference_is_short_visible_ascii(rig: Rig, reference: object) -
 
 
 async def test_unknown_fields_are_refused_by_name(rig: Rig) -> None:
-    answer = await rig.call("/otp/send", {"to": NUMBER, "lenght": 6, "text": "hi", "ttl": "x"})
+    answer = await rig.call("/otp/send", {"to": NUMBER, "lenght": 6, "message": "hi", "ttl": "x"})
 
-    assert {"fields": ["lenght", "text"]} == problem(answer, 400, "unknown_field")
-    assert "lenght, text" in answer.json()["detail"]
+    assert {"fields": ["lenght", "message"]} == problem(answer, 400, "unknown_field")
+    assert "lenght, message" in answer.json()["detail"]
     assert [] == rig.transport.submissions
 
 
