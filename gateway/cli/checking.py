@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TTL = 300  # seconds; what a request that names none gets
 LONGEST_TTL = 600
+RETRIEVER_BYTES = 140  # the longest message that Android's SMS Retriever looks at
 
 
 class Verdict(StrEnum):
@@ -185,14 +186,19 @@ def _templates(loaded: "Settings") -> Iterator[Finding]:
 
     for name in loaded.templates:
         shown = [one for one in previews(loaded, name) if one["channel"] == "sms"]
-        warnings = [one for one in shown if one["segments"] > 1]
-        for one in warnings:
+        what = f"template {name}"
+        long = [one for one in shown if one["segments"] > 1]
+        for one in long:
             detail = f"its short message in {one['locale']} needs {one['segments']} segments"
             alphabet = "" if one["septets"] is not None else ", for a character outside GSM 03.38"
-            yield Finding(f"template {name}", Verdict.WARNING, f"{detail}{alphabet}")
-        if not warnings:
+            yield Finding(what, Verdict.WARNING, f"{detail}{alphabet}")
+        for one in shown:
+            if one["retriever"] and len(one["text"].encode()) > RETRIEVER_BYTES:
+                detail = f"in {one['locale']} it has more than {RETRIEVER_BYTES} bytes: Android's"
+                yield Finding(what, Verdict.WARNING, f"{detail} SMS Retriever passes it over")
+        if not long:
             locales = ", ".join(one["locale"] for one in shown)
-            yield Finding(f"template {name}", Verdict.OK, f"one segment in {locales}")
+            yield Finding(what, Verdict.OK, f"one segment in {locales}")
 
 
 def migrate(

@@ -31,7 +31,8 @@ def add(
         str,
         typer.Option(
             metavar="WORDS",
-            help="What the key allows: send, verify, status; operate is for all clients.",
+            help="What the key allows: send, verify, status; text: texts of its own; operate is "
+            "for all clients.",
         ),
     ] = "send verify status",
     config: Config = None,

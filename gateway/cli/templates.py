@@ -100,6 +100,7 @@ def previews(
                 "channel": used,
                 "subject": made.subject if used == "email" else None,
                 "text": made.text,
+                "retriever": short and template.retriever,
                 "septets": gsm.septets(made.text) if short else None,
                 "segments": segments(made.text) if short else None,
             }

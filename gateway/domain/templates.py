@@ -112,6 +112,11 @@ class Template:
         return found
 
     @property
+    def retriever(self) -> bool:
+        """Whether its short messages are for Android's SMS Retriever."""
+        return self.last_line is not None and not self.last_line.startswith("@")
+
+    @property
     def demands(self) -> bool:
         """Whether a request has to bring anything for its texts."""
         return self.linked or bool(self.needed)

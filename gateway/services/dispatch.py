@@ -24,12 +24,11 @@ from gateway.ports import (
     Correlation,
     Lost,
     NotSent,
-    Outgoing,
     RefusalKind,
     Refused,
     Unknown,
 )
-from gateway.services import receive
+from gateway.services import compose, receive
 from gateway.services.case import (
     Case,
     Context,
@@ -39,9 +38,6 @@ from gateway.services.case import (
     Inquiry,
     Note,
     Recall,
-    address_for,
-    code_of,
-    given_of,
 )
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
@@ -253,7 +249,9 @@ class Dispatcher:
         if self._closing or attempt.claimed_until is None or now > attempt.claimed_until - late:
             return Released()
         try:
-            request = provider.build(self._outgoing(handover, now))
+            url = self._callback_url(attempt)
+            message = compose.outgoing(self._keyring, self._catalogue, handover, url, now)
+            request = provider.build(message)
         except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
             self._log.error("build_failed", route=route.name, problem=type(error).__name__)
             return Refused("build_failed", RefusalKind.PERMANENT)
@@ -273,36 +271,6 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  an answer that nobody understood
             self._log.error("parse_failed", route=route.name, problem=type(error).__name__)
             return Unknown("answer_not_understood", type(error).__name__)
-
-    def _outgoing(self, handover: Handover, now: datetime) -> Outgoing:
-        current, attempt = handover.verification, handover.attempt
-        address = address_for(self._keyring, current, attempt.channel)
-        if address is None:
-            raise LookupError("the recipient has been erased")
-        code = code_of(self._keyring, current)
-        life = int((current.expires_at - now).total_seconds())
-        message = self._catalogue.render(
-            current.template,
-            current.locale,
-            attempt.channel,
-            code=code,
-            seconds=life,
-            given=given_of(self._keyring, current),
-        )
-        patience = int((attempt.overdue_at - now).total_seconds())
-        return Outgoing(
-            attempt_id=str(attempt.id),
-            channel=attempt.channel,
-            recipient=address,
-            text=message.text,
-            code=code,
-            sender=handover.sender,
-            callback_url=self._callback_url(attempt),
-            validity=life if handover.last_step else max(1, min(patience, life)),
-            locale=message.locale,
-            template=current.template,
-            subject=message.subject,
-        )
 
     def _callback_url(self, attempt: Attempt) -> str:
         """The attempt's own receipt address, for providers that take one with the message."""
