@@ -3,6 +3,8 @@ environment and of gateway.toml.
 
 Order: command line, then GATEWAY_* variables, then gateway.toml, then the defaults. A secret is
 `{ env = "NAME" }` or `{ file = "PATH" }`; a literal one is refused.
+
+Over 500 lines, because every mistake has to be found in one pass and listed by its key.
 """
 
 import base64
