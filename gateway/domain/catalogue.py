@@ -8,10 +8,10 @@ from gateway.domain import gsm, message, templates
 from gateway.domain.errors import InvalidInput
 
 _CHOICES = 1000  # of name, locale and channel that are remembered
+_CODE = "\f"  # stands for the code in a text that is ready but for it; no text and no name has one
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """What leaves: `locale` is the one asked for, in a call the one that is spoken."""
 
     text: str
@@ -26,6 +26,7 @@ class Catalogue:
     named: Mapping[str, templates.Template]
     brand: str = "Gateway"
     locale: str = "en"
+    _ready: dict[tuple[str, str | None, str, int], "_Ready"] = field(default_factory=dict)
     _chosen: dict[tuple[str, str | None, str, bool], "_Choice"] = field(default_factory=dict)
 
     def template(self, name: str) -> templates.Template:
@@ -59,7 +60,31 @@ class Catalogue:
         A template that has left the settings meanwhile, or asks for more than it did, gives way to
         a built-in one: a code that was promised leaves.
         """
-        key = (name, locale, channel, given is not None and given.amount is not None)
+        if given is not None:
+            return self._fill(name, locale, channel, code=code, seconds=seconds, given=given)
+        said = seconds if seconds < 60 else seconds // 60 * 60  # of the life, in any text
+        key = (name, locale, channel, said)
+        ready = self._ready.get(key)
+        if ready is None:
+            if len(self._ready) >= _CHOICES:
+                self._ready.clear()
+            made = self._fill(name, locale, channel, code=_CODE, seconds=seconds, given=None)
+            ready = self._ready[key] = _Ready(made.text.split(_CODE), made)
+        _, subject, spoken = ready.made
+        return Rendered(code.join(ready.pieces), subject.replace(_CODE, code), spoken)
+
+    def _fill(
+        self,
+        name: str,
+        locale: str | None,
+        channel: str,
+        *,
+        code: str,
+        seconds: int,
+        given: templates.Given | None,
+    ) -> Rendered:
+        paid = given is not None and given.amount is not None
+        key = (name, locale, channel, paid)
         chosen = self._chosen.get(key)
         if chosen is None:
             if len(self._chosen) >= _CHOICES:
@@ -79,8 +104,8 @@ class Catalogue:
             values |= given.params
             if given.amount is not None and given.payee is not None:
                 values |= {"amount": given.amount, "payee": given.payee}
-        if not text.names <= values.keys():
-            text = _builtin(locale, linked="amount" in values).text
+        if not text.names <= values.keys() or (paid and not text.names >= templates.LINKED):
+            text = _builtin(locale, linked=paid).text
         whole = text.fill(values)
         if channel == "sms":
             whole = shortest(whole)
@@ -99,6 +124,13 @@ class Catalogue:
             text = text.ending(last_line)
         spoken = self.locale if wording.locale == "default" else wording.locale
         return _Choice(text, wording.subject, spoken, last_line)
+
+
+class _Ready(NamedTuple):
+    """A message for which nothing is missing but the code: most are sent again and again."""
+
+    pieces: list[str]
+    made: Rendered
 
 
 class _Choice(NamedTuple):

@@ -426,6 +426,9 @@ def addresses_of(keyring: Keyring, current: Verification) -> dict[str, str] | No
 
 def address_for(keyring: Keyring, current: Verification, channel: str) -> str | None:
     """The address that a channel sends to, in the clear; None when it has been erased."""
+    sealed = current.recipient_sealed
+    if sealed is not None and len(sealed) <= _PLAIN_SEALED and channel != addresses.EMAIL:
+        return keyring.open(current.key_id, sealed, owner=current.id.bytes).decode()
     found = addresses_of(keyring, current)
     return addresses.for_channel(channel, found) if found is not None else None
 

@@ -129,6 +129,16 @@ def _all(request: Request) -> tuple[Address, ...]:
     return phone + request.others
 
 
+def _packed(keyring: Keyring, request: Request) -> tuple[bytes, bytes]:
+    """The blind index of the principal address, and all of them as one value."""
+    if not request.others and request.to is not None:  # most: a number alone
+        number = request.to.e164
+        return keyring.index(addresses.PHONE, number), number.encode()
+    every = _all(request)
+    index = keyring.index(*addresses.indexed(addresses.principal(every)))
+    return index, addresses.pack(every)
+
+
 def _further(
     keyring: Keyring, request: Request, prepared: Verification
 ) -> tuple[tuple[Further, ...], str]:
@@ -176,7 +186,7 @@ def _prepare(
     key_id = keyring.current
     random = runtime.entropy(_ENTROPY)
     named = uuid7(now, random[:10])
-    every = _all(request)
+    index, packed = _packed(keyring, request)
     code_sealed = None
     if request.code is not None:
         nonce = runtime.entropy(NONCE_BYTES)
@@ -187,9 +197,9 @@ def _prepare(
         client_id=request.client_id,
         reference=request.reference,
         purpose=purpose,
-        recipient_index=keyring.index(*addresses.indexed(addresses.principal(every))),
+        recipient_index=index,
         recipient_sealed=keyring.seal(
-            key_id, addresses.pack(every), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
+            key_id, packed, owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
         ),
         code_sealed=code_sealed,
         salt=random[-SALT_BYTES:],
@@ -247,11 +257,11 @@ def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) 
         plan, resolved = chosen.plan, StoredPlan(chosen.digest, chosen.body, now)
         prepared = prepared._replace(plan=chosen.digest)
     tx.put_plan(prepared.plan, plan, resolved)
-    if operation.further:
-        tx.put_further(operation.further)
     case = Case(tx, context, prepared, plan, now)
     case.decide()
     stored = case.close()
+    if operation.further:
+        tx.put_further(operation.further)
     _note(case, operation, joined=False)
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
 

@@ -367,3 +367,21 @@ def test_what_a_request_brings_comes_back_as_it_was() -> None:
     given = PAID._replace(params={"name": "Zoé"}, text="{code}")
 
     assert given == Given.unpack(given.pack())
+
+
+def test_a_template_that_shows_no_amount_any_more_gives_way_for_a_payment() -> None:
+    """The person always reads what the code is good for."""
+    text = text_of(read({"mine": {"en": {"text": "{code}"}}}), "mine", given=PAID)
+
+    assert text_of(Catalogue(BUILT_IN, "ACME"), "payment", given=PAID) == text
+
+
+@drawn(st.integers(MIN_LIFE, TTL_SECONDS[-1]), st.from_regex(r"[0-9]{4,10}", fullmatch=True))
+def test_a_remembered_text_is_the_one_that_is_filled_anew(seconds: int, code: str) -> None:
+    text = "“{code}” {ttl} {minutes} {code}"
+    catalogue = read({"mine": {"en": {"text": text, "subject": "{code}?"}}})
+    for channel in ("sms", "email"):
+        values: dict[str, Any] = {"code": code, "seconds": seconds}
+        anew = catalogue.render("mine", None, channel, given=Given(), **values)
+        for _ in range(2):
+            assert anew == catalogue.render("mine", None, channel, **values)
