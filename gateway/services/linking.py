@@ -1,8 +1,8 @@
 """What a code is for: the template, and the amount and payee it is linked to.
 
 The purpose of a verification is its template's name and, where something is paid, a keyed index of
-amount and payee: so that a payment never joins a login or another payment, and a check can demand
-both again (PSD2, dynamic linking) without anybody having to decrypt anything.
+amount and payee: so that a payment never joins a login or another payment. A check demands both
+again (PSD2, dynamic linking) and compares them with what was sealed when the code was sent.
 """
 
 from gateway.domain import templates
@@ -10,6 +10,7 @@ from gateway.domain.errors import InvalidInput
 from gateway.domain.keyring import NONCE_BYTES, Keyring
 from gateway.domain.templates import Given
 from gateway.domain.verification import Verification
+from gateway.services.case import given_of
 from gateway.services.runtime import Runtime
 
 _NOTHING = Given()
@@ -46,10 +47,9 @@ def seal(runtime: Runtime, current: Verification, given: Given) -> Verification:
 def demand(keyring: Keyring, current: Verification, amount: str | None, payee: str | None) -> None:
     """Raise InvalidInput `amount_mismatch` unless amount and payee are those the code was sent
     for: none where there were none. Nothing is compared or counted then."""
-    asked = current.template
-    if amount is not None and payee is not None:
-        asked = linked(keyring, asked, amount, payee)
-    if asked != current.purpose:
+    given = given_of(keyring, current) or _NOTHING
+    lost = ":" in current.purpose and given.amount is None  # erased: then nothing is confirmed
+    if lost or (given.amount, given.payee) != (amount, payee):
         detail = (
             "This code confirms another amount or payee. Give `amount` and `payee` exactly as they "
             "were sent."
