@@ -36,7 +36,7 @@ from gateway.ports import Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
 from gateway.services.reconcile import Passing, Wake
-from gateway.services.send import Request, Sent, accepting
+from gateway.services.send import Request, Sent, prepare
 from gateway.store import schema, writes
 from gateway.store.reads import Record
 from gateway.store.records import ApiKey, Client
@@ -230,7 +230,7 @@ class Rig:
             },
         )
 
-    async def send(self, to: str = NUMBER, **more: Any) -> dict[str, Any]:
+    async def send(self, to: Any = NUMBER, **more: Any) -> dict[str, Any]:
         """Accepted and handed over; what the caller got."""
         answer = await self.call("/otp/send", {"to": to, **more})
         assert answer.status_code == 202, answer.text
@@ -239,7 +239,7 @@ class Rig:
 
     async def accept(self, request: Request) -> Sent:
         """A request as the service takes it, without HTTP around it."""
-        operation = accepting(self.runtime, request, self.clock.now())
+        operation = prepare(self.runtime, request, self.clock.now())
         return await self.runtime.ledger.submit(operation)
 
     async def verify(self, verification_id: str, code: str) -> httpx.Response:

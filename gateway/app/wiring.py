@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from gateway.config import Settings, SettingsError
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
@@ -155,11 +156,12 @@ def build(
     routes = live | simulated
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
+    catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
     dispatcher = Dispatcher(
         routes=routes,
         keyring=keyring,
         public_url=settings.public_url,
-        brand=settings.brand,
+        catalogue=catalogue,
         now=now,
         monotonic=monotonic,
         log=log,
@@ -191,7 +193,7 @@ def build(
         routes=live,
         workflows=_workflows(settings),
         public_url=settings.public_url,
-        brand=settings.brand,
+        catalogue=catalogue,
         default_region=settings.default_region,
         now=now,
         entropy=entropy,

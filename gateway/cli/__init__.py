@@ -5,7 +5,17 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import calling, checking, clients, keys, output, recorded, serving, showing
+from gateway.cli import (
+    calling,
+    checking,
+    clients,
+    keys,
+    output,
+    recorded,
+    serving,
+    showing,
+    templates,
+)
 
 app = typer.Typer(
     name="gateway",
@@ -29,6 +39,7 @@ app.command()(calling.send)
 app.command()(showing.show)
 app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
+app.add_typer(templates.app, name="templates")
 
 
 def _version(wanted: bool) -> None:

@@ -64,7 +64,10 @@ def _read(url: str, status: int, content: bytes) -> Answer:
 
 
 def send(
-    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Where to: +33612345678.")],
+    number: Annotated[
+        str,
+        typer.Argument(metavar="NUMBER", help="Where to: +33612345678, or an e-mail address."),
+    ],
     *,
     workflow: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of gateway.toml's; default: default.")
@@ -80,6 +83,12 @@ def send(
         str | None, typer.Option(metavar="TEXT", help="Your own id for it.")
     ] = None,
     code_length: Annotated[int | None, typer.Option(metavar="DIGITS", help="4 to 10.")] = None,
+    template: Annotated[
+        str | None, typer.Option(metavar="NAME", help="login, reset…; see gateway templates.")
+    ] = None,
+    locale: Annotated[
+        str | None, typer.Option(metavar="LOCALE", help="The language of the text: fr, fr-CA.")
+    ] = None,
     url: Annotated[
         str, typer.Option(envvar="GATEWAY_URL", metavar="URL", help="Where the gateway is.")
     ] = "http://127.0.0.1:8080",
@@ -97,12 +106,14 @@ def send(
     """Send a code through a running gateway, as a client would."""
     _check_address(url, key)
     given = {
-        "to": number,
+        "to": {"email": number} if "@" in number else number,
         "workflow": workflow,
         "channel": channel,
         "ttl": ttl,
         "reference": reference,
         "code_length": code_length,
+        "template": template,
+        "locale": locale,
     }
     body = {name: value for name, value in given.items() if value is not None}
     answer = call(f"{url.rstrip('/')}/otp/send", body, key)

@@ -20,6 +20,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 SALT_BYTES = 8
 INDEX_BYTES = 16
+SEAL_BYTES = NONCE_BYTES + 16  # what sealing adds: the nonce and the tag
 _MAC_BYTES = 16
 _BLOCK_BYTES = 64  # of SHA-256; our keys are shorter
 _IPAD = bytes(byte ^ 0x36 for byte in range(256))

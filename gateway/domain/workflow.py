@@ -110,9 +110,13 @@ class PlannedStep:
         return self.until if able else Until.VERIFIED
 
 
+NO_ADDRESS = "no_address"  # the recipient was given none for the channel
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A route that this number's plan does without, and what its provider said of the number."""
+    """A route that this recipient's plan does without, and why: what its provider said of the
+    number, or NO_ADDRESS."""
 
     channel: str
     route: str
@@ -145,7 +149,9 @@ def without(plan: Plan, why: Callable[[str, PlannedRoute], str | None]) -> Plan:
         if able:
             steps.append(replace(step, routes=able))
     return (
-        replace(plan, steps=tuple(steps), left_out=tuple(left_out)) if steps and left_out else plan
+        replace(plan, steps=tuple(steps), left_out=(*plan.left_out, *left_out))
+        if steps and left_out
+        else plan
     )
 
 

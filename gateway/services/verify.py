@@ -9,6 +9,7 @@ from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFound
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
+from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Runtime
 from gateway.services.send import failures_key
@@ -52,11 +53,23 @@ class Next(Operation[Changed]):
     verification_id: UUID
 
 
-def checking(runtime: Runtime, client_id: UUID, named: UUID, code: str) -> Check:
-    """The operation that checks a code. Raises NotFound `verification_not_found`."""
+def checking(
+    runtime: Runtime,
+    client_id: UUID,
+    named: UUID,
+    code: str,
+    *,
+    amount: str | None = None,
+    payee: str | None = None,
+) -> Check:
+    """The operation that checks a code. `amount` and `payee`: what it must have been sent for.
+
+    Raises InvalidInput `amount_mismatch` (not counted) or NotFound `verification_not_found`.
+    """
     found = runtime.reads.record(named, log=False)
     if found is None or found.verification.client_id != client_id:
         raise _not_found()
+    linking.demand(runtime.keyring, found.verification, amount, payee)
     failures = failures_key(client_id, found.verification.recipient_index)
     return Check(client_id, named, code, failures)
 

@@ -45,6 +45,7 @@ _SUPPRESSION = table(tables.Suppression)
 _IDEMPOTENCY = table(tables.Idempotency)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
+_RECIPIENT = table(tables.Recipient)
 
 
 def _itself(*cells: Any) -> Any:
@@ -154,6 +155,12 @@ _BY_REFERENCE = _newest(_OF_REFERENCE, _OF_CLIENT)
 _BY_REFERENCE_ALL = _newest(_OF_REFERENCE)
 _BY_NUMBER = _newest(_OF_NUMBER, _OF_CLIENT)
 _BY_NUMBER_ALL = _newest(_OF_NUMBER)
+_OF_FURTHER = (
+    _RECIPIENT.c.recipient_index == value("index"),
+    VERIFICATION.c.id == _RECIPIENT.c.verification_id,
+)
+_BY_FURTHER = _newest(*_OF_FURTHER, _OF_CLIENT)
+_BY_FURTHER_ALL = _newest(*_OF_FURTHER)
 _KEPT: Read[Kept] = Read(
     select(*columns_of(_RECEIPT, Kept)).order_by(asc(_RECEIPT.c.id)).limit(value("limit")), Kept
 )
@@ -231,10 +238,16 @@ class Reads:
         return self._engine.fetch(_BY_REFERENCE, reference, client_id, limit)
 
     def by_number(self, client_id: UUID | None, index: bytes, limit: int = 1) -> list[UUID]:
-        """The newest verifications of a number, by its blind index; None: of every client."""
+        """The newest verifications of a number or other address, by its blind index, whether it is
+        their principal one or not; None: of every client."""
+        fetch = self._engine.fetch
         if client_id is None:
-            return self._engine.fetch(_BY_NUMBER_ALL, index, limit)
-        return self._engine.fetch(_BY_NUMBER, index, client_id, limit)
+            found = fetch(_BY_NUMBER_ALL, index, limit)
+            more = fetch(_BY_FURTHER_ALL, index, limit)
+        else:
+            found = fetch(_BY_NUMBER, index, client_id, limit)
+            more = fetch(_BY_FURTHER, index, client_id, limit)
+        return sorted({*found, *more}, reverse=True)[:limit] if more else found
 
     def latest(self, limit: int) -> list[UUID]:
         """The newest verifications of all."""

@@ -67,6 +67,14 @@ class Way(NamedTuple):
     sender: str
 
 
+class Further(NamedTuple):
+    """An address of a verification besides its principal one, to be found by."""
+
+    verification_id: UUID
+    kind: str
+    recipient_index: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Suppression:
     """A way that its provider says does not reach the number, and until when that is believed."""

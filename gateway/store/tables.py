@@ -3,9 +3,9 @@ columns through `writes` and `reads`.
 
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
-Retention: verification, attempt, transition and plan for as long as receipts may come (7 days at
-least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client and api_key
-for ever.
+Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
+(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client
+and api_key for ever.
 """
 
 from datetime import datetime
@@ -132,6 +132,22 @@ class Verification(SQLModel, table=True):
     wake_at: datetime | None = Field(default=None, sa_type=Moment)
     version: int
     log: int
+    locale: str | None = None
+    params_sealed: bytes | None = None
+
+
+class Recipient(SQLModel, table=True):
+    """An address of a verification besides its principal one, by its blind index."""
+
+    __tablename__: ClassVar[str] = "recipient"
+    __table_args__ = (
+        Index("ix_recipient_recipient_index", "recipient_index", "verification_id"),
+        _WITHOUT_ROWID,
+    )
+
+    verification_id: UUID = Field(primary_key=True, foreign_key="verification.id", sa_type=Id)
+    kind: str = Field(primary_key=True)
+    recipient_index: bytes
 
 
 class Attempt(SQLModel, table=True):

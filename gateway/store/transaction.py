@@ -17,6 +17,7 @@ from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
 from gateway.store.records import (
+    Further,
     Kept,
     KeyUse,
     Logged,
@@ -133,6 +134,7 @@ class Transaction:
         self._new_answers: dict[bytes, StoredAnswer] = {}
         self._old_answers: list[StoredAnswer] = []
         self._uses: list[KeyUse] = []
+        self._further: list[Further] = []
 
     # What a decision reads.
 
@@ -215,6 +217,9 @@ class Transaction:
         if digest not in self.plans:
             self._new_plans[digest] = stored
             self.plans[digest] = plan
+
+    def put_further(self, addresses: Sequence[Further]) -> None:
+        self._further += addresses
 
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
@@ -356,10 +361,9 @@ class Transaction:
         if new := [row.verification for row in changed if not row.loaded]:
             writes.insert_verifications(engine, new)
         self._write_attempts(engine)
-        if self._new_kept:
-            writes.keep_receipts(engine, self._new_kept)
-        if self._dropped:
-            writes.drop_receipts(engine, self._dropped)
+        if self._further:
+            writes.insert_further(engine, self._further)
+        self._write_kept(engine)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
         self._write_beliefs(engine)
@@ -386,6 +390,12 @@ class Transaction:
         for row in self._rows.values():
             if row.changed or row.touched:
                 self._recent.put(row)
+
+    def _write_kept(self, engine: SqliteEngine) -> None:
+        if self._new_kept:
+            writes.keep_receipts(engine, self._new_kept)
+        if self._dropped:
+            writes.drop_receipts(engine, self._dropped)
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []

@@ -19,6 +19,7 @@ from gateway.store.engine import SqliteEngine, Write, names_of, value
 from gateway.store.records import (
     ApiKey,
     Client,
+    Further,
     Kept,
     KeyUse,
     Logged,
@@ -106,6 +107,8 @@ _INSERT_PLAN = Write(
     .values({name: value(name) for name in names_of(StoredPlan)})
     .on_conflict_do_nothing()
 )
+
+_INSERT_FURTHER = _insert(table(tables.Recipient), Further)
 
 _COUNTER = table(tables.Counter)
 _PUT_COUNTER = Write(
@@ -212,6 +215,11 @@ def drop_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
 def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
     """Plans that this process has not stored before; others may have."""
     engine.run(_INSERT_PLAN, values, expect=False)
+
+
+def insert_further(engine: SqliteEngine, values: Sequence[Further]) -> None:
+    """The addresses of new verifications besides their principal ones."""
+    engine.run(_INSERT_FURTHER, values)
 
 
 def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:

@@ -5,24 +5,19 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from gateway.domain import identity, recipient, tokens
+from gateway.domain import addresses, identity, tokens
 from gateway.domain.errors import Ended, Forbidden, InvalidInput, NotFound
-from gateway.domain.keyring import NONCE_BYTES
 from gateway.domain.tokens import Ticket
-from gateway.domain.verification import Status, Verification
 from gateway.services import send, verify
-from gateway.services.case import recipient_of
+from gateway.services.case import addresses_of
 from gateway.services.idempotency import Render
 from gateway.services.runtime import Runtime
-from gateway.store.records import ApiKey
-from gateway.web import once, schemas
+from gateway.web import once, recipients, schemas, sending
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
 
-MAX_BODY = 64 * 1024  # bytes
-
-TEST_CODE = "1234567890"  # its beginning is the code of every send with a test key
+MAX_BODY = 256 * 1024  # bytes: a send may have 500 recipients
 
 Change = type[verify.Cancel] | type[verify.Next]
 
@@ -48,36 +43,22 @@ class Api:
     async def send_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
         raw = await call.json(MAX_BODY)
-        prepare = partial(self._accepting, key, raw)
-        return await once.answer(
-            self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
-        )
-
-    def _accepting(self, key: ApiKey, raw: bytes, now: datetime) -> send.Accept:
         runtime = self._runtime if not key.test else self._sandbox()
         body = schemas.parse(schemas.SendBody, raw)
-        if body.workflow is not None and body.channel is not None:
-            raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
-        if body.code is not None and body.code_length is not None:
-            raise InvalidInput("invalid_request", "Give `code` or `code_length`, not both.")
-        code = body.code
-        if key.test and code is None:
-            code = TEST_CODE[: body.code_length or 6]
-        return send.accepting(
-            runtime,
-            send.Request(
-                client_id=key.client_id,
-                to=recipient.parse(body.to, self._runtime.default_region),
-                workflow=body.workflow,
-                channel=body.channel,
-                code=code,
-                code_length=len(code) if code else body.code_length or 6,
-                ttl=body.ttl,
-                reference=body.reference,
-                on_repeat=body.on_repeat,
-                given=body.model_fields_set,
-            ),
-            now,
+        sending.check(body, key)
+        if body.recipients is not None:
+            if call.header(b"idempotency-key") is not None:
+                raise InvalidInput(
+                    "idempotency_refused",
+                    "`Idempotency-Key` cannot stand for many recipients: use `reference`.",
+                )
+            return _json(await sending.send_all(runtime, key, body, self._runtime.now()), 202)
+
+        def prepare(now: datetime) -> send.Accept:
+            return send.prepare(runtime, sending.request(runtime, key, body), now)
+
+        return await once.answer(
+            self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
         )
 
     def _sandbox(self) -> Runtime:
@@ -87,18 +68,7 @@ class Api:
         return self._runtime.test
 
     def _shown(self, sent: send.Sent, now: datetime) -> dict[str, Any]:
-        coming = send.coming(self._runtime, sent, now)
-        answer = schemas.summed(sent.verification, sent.attempts, coming, now)
-        answer["joined"] = sent.joined
-        if sent.joined:
-            answer["ignored"] = sent.ignored
-        answer["verification_key"] = self._key_of(sent.verification)
-        return answer
-
-    def _key_of(self, current: Verification) -> str:
-        ticket = Ticket(current.id, current.recipient_index, current.expires_at)
-        nonce = self._runtime.entropy(NONCE_BYTES)
-        return tokens.issue(self._runtime.keyring, ticket, nonce)
+        return sending.summed(self._runtime, sent, now)
 
     async def show_status(self, call: Call) -> Answer:
         key = self._keys.caller(call, "status")
@@ -116,7 +86,7 @@ class Api:
             raise _not_found()
         now = self._runtime.now()
         shown = [
-            schemas.status(one, recipient_of(self._runtime.keyring, one.verification), now)
+            schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
             for one in mine
         ]
         answer = shown[0]
@@ -135,7 +105,7 @@ class Api:
     def _checking(self, client_id: UUID, raw: bytes, now: datetime) -> verify.Check:
         body = schemas.parse(schemas.VerifyBody, raw)
         named = self._one(client_id, body)
-        return verify.checking(self._runtime, client_id, named, body.code)
+        return verify.checking(self._runtime, client_id, named, body.code, **sending.linked(body))
 
     async def cancel(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
@@ -161,12 +131,10 @@ class Api:
         """
         if body.verification_key is not None:
             return self._running(self._ticket(body))
-        found = self._find(client_id, body, 1 if body.number is None else 10)
+        found = self._find(client_id, body, 1 if body.address is None else 10)
         if len(found) > 1:
             records = self._runtime.reads.records(found, log=False)
-            running = [one.verification for one in records]
-            pending = [one.id for one in running if one.status is Status.PENDING]
-            return (pending or found)[0]
+            return sending.meant([one.verification for one in records], body, self._runtime.now())
         if not found:
             raise _not_found()
         return found[0]
@@ -174,8 +142,8 @@ class Api:
     def _find(self, client_id: UUID | None, body: schemas.WhichBody, limit: int) -> list[UUID]:
         if body.verification_key is not None:
             return [self._ticket(body).verification_id]
-        given = [one for one in (body.verification_id, body.reference, body.number) if one]
-        if len(given) != 1:
+        names = (body.verification_id, body.reference, body.number, body.email, body.messenger)
+        if sum(one is not None for one in names) != 1:
             raise _not_one()
         reads = self._runtime.reads
         if body.verification_id is not None:
@@ -183,11 +151,12 @@ class Api:
             return [named] if named is not None else []
         if body.reference is not None:
             return reads.by_reference(client_id, body.reference, limit)
-        return reads.by_number(client_id, self._index(body.number or ""), limit)
+        return reads.by_number(client_id, self._index(body), limit)
 
-    def _index(self, number: str) -> bytes:
-        phone = recipient.parse(number, self._runtime.default_region)
-        return self._runtime.keyring.index("phone", phone.e164)
+    def _index(self, body: schemas.WhichBody) -> bytes:
+        kind, text = body.address or ("phone", "")
+        found = addresses.parse(kind, text, self._runtime.default_region)
+        return self._runtime.keyring.index(*addresses.indexed(found))
 
     def _running(self, ticket: Ticket) -> UUID:
         """The row says how it stands; a key past its time whose row is gone is simply over."""
@@ -197,14 +166,14 @@ class Api:
         return ticket.verification_id
 
     def _ticket(self, body: schemas.WhichBody) -> Ticket:
-        """What a verification key says. A number beside it must be the one it was made for."""
+        """What a verification key says. An address beside it must be the one it was made for."""
         if body.verification_id is not None or body.reference is not None:
             raise _not_one()
         ticket = tokens.read(self._runtime.keyring, body.verification_key or "")
-        if body.number is not None and self._index(body.number) != ticket.recipient_index:
+        if body.address is not None and self._index(body) != ticket.recipient_index:
             raise InvalidInput(
                 "recipient_mismatch",
-                "This verification key was made for another number than `number`.",
+                "This verification key was made for another recipient than the one given.",
             )
         return ticket
 
@@ -212,17 +181,19 @@ class Api:
 def _not_one() -> InvalidInput:
     return InvalidInput(
         "invalid_request",
-        "Give exactly one of `verification_id`, `reference`, `verification_key`, `number`; beside "
-        "a `verification_key`, `number` is compared with the one it was made for.",
+        "Give exactly one of `verification_id`, `reference`, `verification_key`, `number`, "
+        "`email`, `messenger`; beside a `verification_key`, an address is compared with the one it "
+        "was made for.",
     )
 
 
 def _no_secret(call: Call) -> None:
     """URLs are written into every log on the way."""
     names = {name for name, _ in call.query()}
-    if "number" in names:
+    if not names.isdisjoint(recipients.PRIVATE):
         raise InvalidInput(
-            "number_in_url", 'Numbers do not belong in URLs: POST {"number": …} instead.'
+            "number_in_url",
+            'Numbers and addresses do not belong in URLs: POST {"number": …} instead.',
         )
     if "verification_key" in names:
         raise InvalidInput(

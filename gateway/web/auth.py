@@ -12,7 +12,7 @@ from gateway.services.runtime import Runtime
 from gateway.store.records import ApiKey
 from gateway.web.edge import Call
 
-SCOPES = ("send", "verify", "status", "operate")
+SCOPES = ("send", "verify", "status", "operate", "text")
 LIVE, TEST = "otp_live_", "otp_test_"  # what keys begin with, for people to tell them apart
 _HELD = 5.0  # seconds until a key is looked up again: how long a revoked one may still work
 _MOST = 10_000

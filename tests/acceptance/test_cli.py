@@ -280,8 +280,10 @@ def test_help_names_every_command_and_the_exit_codes(home: Home) -> None:
 
     assert done.returncode == 0, done.stderr
     for word in (
-        "serve demo migrate check client keys send show routes sandbox", "0  done", "3  there is"
-    ):  # fmt: skip
+        "serve demo migrate check client keys send show routes templates sandbox",
+        "0  done",
+        "3  there is",
+    ):
         for part in [word] if "  " in word else word.split():
             assert part in done.stdout
 

@@ -28,7 +28,7 @@ from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
-from gateway.store.records import Mark, StoredAnswer, Suppression
+from gateway.store.records import Further, Mark, StoredAnswer, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -40,6 +40,7 @@ TABLES = {
     "mark",
     "plan",
     "receipt",
+    "recipient",
     "suppression",
     "transition",
     "verification",
@@ -72,6 +73,7 @@ async def filled(database: Path) -> None:
     writes.insert_verifications(engine, [verification])
     writes.insert_attempts(engine, [make_attempt(verification_id=verification.id)])
     writes.move(engine, [], [make_logged(verification_id=verification.id)])
+    writes.insert_further(engine, [Further(verification.id, "email", b"index-of-mailbox")])
     writes.keep_receipts(engine, [make_kept()])
     writes.put_counters(engine, [Counter(b"key", START, 1)])
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)

@@ -1,6 +1,6 @@
 """Keys: test or live, a rate, when last used.
 
-Revises: 0003
+Revises: 0004
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Moment
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

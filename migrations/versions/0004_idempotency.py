@@ -1,6 +1,6 @@
 """Answers by Idempotency-Key.
 
-Revises: 0002
+Revises: 0003
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Moment
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
