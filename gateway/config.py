@@ -44,6 +44,7 @@ VARIABLES = (
     "LOG_LEVEL",
     "KEYRING",
 )
+_TOKEN_LENGTH = 16  # characters of a token that nobody guesses
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -89,6 +90,7 @@ class Settings:
     source: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
     default_locale: str = "en"
+    metrics_token: Secret | None = None  # None: /metrics is open on this machine only
 
 
 def replace(
@@ -121,6 +123,10 @@ class _Sandbox(_Model):
     port: int = Field(default=8081, ge=0, le=65535)
 
 
+class _Metrics(_Model):
+    token: dict[str, str] | str | None = None
+
+
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
@@ -134,6 +140,7 @@ class _File(_Model):
     templates: dict[str, Any] = Field(default_factory=dict)
     default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
+    metrics: _Metrics = _Metrics()
 
 
 def environment() -> Mapping[str, str]:
@@ -175,6 +182,7 @@ def load(
         source=file,
         templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
         default_locale=parsed.default_locale,
+        metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):
@@ -365,6 +373,18 @@ def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str
                 'is a secret: write { env = "NAME" } or { file = "PATH" }, never the value itself'
             )
     return Secret("")
+
+
+def _token(
+    key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> Secret | None:
+    """A secret that may be left out."""
+    if value is None:
+        return None
+    token = _secret(key, value, environ, mistakes)
+    if token and len(token) < _TOKEN_LENGTH:
+        mistakes[key] = f"is shorter than {_TOKEN_LENGTH} characters; it could be guessed"
+    return token
 
 
 def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:

@@ -15,11 +15,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from gateway.config import Settings, SettingsError
+from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
+from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import dispatch, idempotency, keys, receive, reconcile, send, verify
@@ -38,6 +39,7 @@ from gateway.web.callbacks import Callbacks
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
+from gateway.web.scrape import Scrape
 from gateway.worker import Worker
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
@@ -103,12 +105,35 @@ class Gateway:
     worker: Worker
     transports: tuple[Transport[Any, Any], ...]
     log: Any
+    meter: PrometheusMeter
+    dropped: Callable[[], int]  # log lines that could not be written
     web: ASGIApp = field(init=False)
+    sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampler = Sampler(self.meter, self.standing)
+
+    def standing(self) -> Standing:
+        """How this process stands now."""
+        return Standing(
+            queue=self.ledger.depth,
+            under_way=self.dispatcher.under_way,
+            lag=self.worker.lag,
+            last_pass=self.worker.last_pass,
+            reruns=self.ledger.tally.reruns,
+            dropped=self.dropped(),
+        )
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as of now, in the format of that Accept header, and its content type."""
+        self.sampler.sample()
+        return self.meter.render(accept)
 
     async def start(self) -> None:
         """Begin to write and to pass."""
         self.ledger.start()
         self.worker.start()
+        self.sampler.start()
         for transport in self.transports:
             if isinstance(transport, Starts):
                 await transport.start()
@@ -122,6 +147,7 @@ class Gateway:
                 await transport.aclose()
         await self.ledger.close()
         self.engine.close()
+        self.sampler.stop()
         tally = self.ledger.tally
         self.log.info(
             "ledger_closed",
@@ -140,10 +166,13 @@ def build(
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
+    dropped: Callable[[], int] = int,
 ) -> Gateway:
     """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
     `after` sees each item a committed batch left behind, before it is followed: a seam for tests
-    that stop the process at a marked point."""
+    that stop the process at a marked point. `dropped`: how many log lines could not be written so
+    far."""
+    meter = PrometheusMeter(folder_of(environment()))
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -165,6 +194,7 @@ def build(
         now=now,
         monotonic=monotonic,
         log=log,
+        meter=meter,
     )
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
@@ -182,8 +212,16 @@ def build(
             for item in items:
                 after(item)
         dispatcher.follow(items)
+        meter.follow(items)
 
-    ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
+    ledger = Ledger(
+        engine,
+        doings(context),
+        now=now,
+        slots=dispatcher.slots,
+        after=follow,
+        tally=MeteredTally(meter),
+    )
     dispatcher.attach(ledger)
     runtime = Runtime(
         engine=engine,
@@ -198,6 +236,7 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        meter=meter,
     )
     if test is not None:
         workflows = _workflows(test.settings)
@@ -215,6 +254,8 @@ def build(
         worker=worker,
         transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
         log=log,
+        meter=meter,
+        dropped=dropped,
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -233,13 +274,24 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     api = Api(runtime, Keys(runtime, monotonic))
     callbacks = Callbacks(runtime)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
+    scrape = Scrape(
+        gateway.scrape,
+        token=gateway.settings.metrics_token,
+        public_url=gateway.settings.public_url,
+    )
     rest = Starlette(
-        routes=Probes(ready).routes(),
+        routes=[*Probes(ready).routes(), *scrape.routes()],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
+    return Edge(
+        rest,
+        {**api.calls(), **callbacks.calls()},
+        callbacks.below(),
+        gateway.log,
+        gateway.meter.refused,
+    )
 
 
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:

@@ -39,6 +39,7 @@ from gateway.services.case import (
     Note,
     Recall,
 )
+from gateway.services.metering import UNMETERED, Meter
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
 from gateway.services.runtime import Route
@@ -132,7 +133,9 @@ class Dispatcher:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Log,
+        meter: Meter = UNMETERED,
     ) -> None:
+        self._meter = meter
         self._routes = routes
         self._keyring = keyring
         self._public_url = public_url
@@ -225,6 +228,7 @@ class Dispatcher:
 
     async def _hand_over(self, handover: Handover) -> None:
         attempt, vid = handover.attempt, handover.verification.id
+        began = self._monotonic()
         try:
             result = await self._submit(handover)
         finally:
@@ -234,8 +238,11 @@ class Dispatcher:
                 self._flying[vid] = left
             else:
                 self._ended.discard(vid)
+        seconds = self._monotonic() - began
         self._wake_crowd(attempt.route)
-        await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
+        stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
+        if stored:
+            self._meter.called(attempt.route, result, seconds)
 
     async def _submit(self, handover: Handover) -> Result:
         """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
@@ -321,18 +328,18 @@ class Dispatcher:
         else:
             self._log.info("recall_asked", status=response.status_code, **facts)
 
-    async def _offer(self, operation: Conclude) -> None:
-        """An outcome is offered again until it is stored."""
+    async def _offer(self, operation: Conclude) -> bool:
+        """An outcome is offered again until it is stored, or this process has closed."""
         while True:
             try:
                 await self._the_ledger().submit(operation)
             except Unavailable as error:
                 if error.code == "closing":
-                    return  # the claim lapses, and the next process sees an unknown outcome
+                    return False  # the claim lapses, and the next process sees an unknown outcome
                 self._log.error("outcome_not_stored", attempt_id=str(operation.attempt_id))
                 await asyncio.sleep(_OFFER_AGAIN)
             else:
-                return
+                return True
 
     def _wake_crowd(self, route: str) -> None:
         """A slot is free: the one who waits longest gets it."""

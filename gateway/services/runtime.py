@@ -28,6 +28,7 @@ from gateway.domain.workflow import (
 )
 from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
 from gateway.services.case import Outage
+from gateway.services.metering import UNMETERED, Meter
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
@@ -101,6 +102,7 @@ class Runtime:
     outage: Outage
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
+    meter: Meter = UNMETERED
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

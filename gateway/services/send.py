@@ -364,6 +364,7 @@ def _note(case: Case, operation: Accept, *, joined: bool) -> None:
         "recipient": operation.shown,
         "workflow": case.plan.workflow,
         "reference": current.reference,
+        "channel": case.plan.steps[current.step].channel,
         "joined": joined,
     }
     case.tx.after.append(Note("verification_accepted", facts))
