@@ -73,6 +73,14 @@ class StepSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Where spans go: an OTLP/HTTP collector, and the headers it wants."""
+
+    endpoint: str
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the gateway can be told."""
 
@@ -91,6 +99,7 @@ class Settings:
     templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
     default_locale: str = "en"
     metrics_token: Secret | None = None  # None: /metrics is open on this machine only
+    traces: TraceSettings | None = None
 
 
 def replace(
@@ -127,6 +136,11 @@ class _Metrics(_Model):
     token: dict[str, str] | str | None = None
 
 
+class _Traces(_Model):
+    endpoint: str
+    headers: dict[str, Any] = Field(default_factory=dict)
+
+
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
@@ -141,6 +155,7 @@ class _File(_Model):
     default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
     metrics: _Metrics = _Metrics()
+    traces: _Traces | None = None
 
 
 def environment() -> Mapping[str, str]:
@@ -183,6 +198,7 @@ def load(
         templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
         default_locale=parsed.default_locale,
         metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
+        traces=_traces(parsed.traces, environ, mistakes),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):
@@ -385,6 +401,18 @@ def _token(
     if token and len(token) < _TOKEN_LENGTH:
         mistakes[key] = f"is shorter than {_TOKEN_LENGTH} characters; it could be guessed"
     return token
+
+
+def _traces(
+    given: _Traces | None, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> TraceSettings | None:
+    if given is None:
+        return None
+    headers = {
+        name: _secret(f"traces.headers.{name}", one, environ, mistakes)
+        for name, one in given.headers.items()
+    }
+    return TraceSettings(_url("traces.endpoint", given.endpoint, mistakes), headers)
 
 
 def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:

@@ -1,5 +1,6 @@
 """Wiring: Settings → Runtime → web application. The only module that knows all others."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -21,9 +22,27 @@ from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
-from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
+from gateway.ports import (
+    NO_TRACER,
+    Callback,
+    MailProvider,
+    Provider,
+    Timed,
+    Tracer,
+    Transport,
+    Wire,
+)
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, idempotency, keys, receive, reconcile, send, verify
+from gateway.services import (
+    dispatch,
+    idempotency,
+    keys,
+    receive,
+    reconcile,
+    send,
+    tracing,
+    verify,
+)
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
@@ -148,6 +167,7 @@ class Gateway:
         await self.ledger.close()
         self.engine.close()
         self.sampler.stop()
+        await asyncio.to_thread(self.runtime.tracer.close)  # it may have to wait for a collector
         tally = self.ledger.tally
         self.log.info(
             "ledger_closed",
@@ -167,12 +187,14 @@ def build(
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
     dropped: Callable[[], int] = int,
+    tracer: Tracer | None = None,
 ) -> Gateway:
     """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
     `after` sees each item a committed batch left behind, before it is followed: a seam for tests
     that stop the process at a marked point. `dropped`: how many log lines could not be written so
     far."""
     meter = PrometheusMeter(folder_of(environment()))
+    tracer = tracer or tracer_of(settings)
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -195,6 +217,7 @@ def build(
         monotonic=monotonic,
         log=log,
         meter=meter,
+        tracer=tracer,
     )
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
@@ -213,6 +236,8 @@ def build(
                 after(item)
         dispatcher.follow(items)
         meter.follow(items)
+        if tracer.on:
+            tracing.follow(tracer, items)
 
     ledger = Ledger(
         engine,
@@ -237,6 +262,7 @@ def build(
         entropy=entropy,
         outage=outage,
         meter=meter,
+        tracer=tracer,
     )
     if test is not None:
         workflows = _workflows(test.settings)
@@ -294,12 +320,26 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     )
 
 
+def tracer_of(settings: Settings) -> Tracer:
+    """What keeps spans. Raises SettingsError: the packages for it are not installed."""
+    if settings.traces is None:
+        return NO_TRACER
+    try:
+        from gateway import traces
+    except ImportError as error:
+        problem = f"needs the extra `otel`: pip install 'otp-gateway[otel]' ({error.name})"
+        raise SettingsError({"traces.endpoint": problem}) from None
+    return traces.exporting(settings.traces.endpoint, settings.traces.headers)
+
+
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
         if isinstance(provider, Timed):
             provider.now = now
-        made[provider.name] = Route(provider.name, provider, carry(provider))
+        given = settings.routes.get(provider.name)
+        traceparent = given is not None and given.traceparent
+        made[provider.name] = Route(provider.name, provider, carry(provider), traceparent)
     return made
 
 

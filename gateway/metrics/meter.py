@@ -20,16 +20,14 @@ from gateway.domain.delivery import Cause
 from gateway.metrics import catalogue
 from gateway.metrics.catalogue import CATALOGUE, Metric
 from gateway.metrics.sampling import Standing
-from gateway.ports import Accepted, Refused, Unknown
 from gateway.services.case import Crowded, Handover, Note
 from gateway.services.dispatch import Released, Withdrawn
-from gateway.services.metering import Heard
+from gateway.services.metering import Heard, kind_of
 from gateway.store.ledger import Tally
 
 # Attempts a person or client asked for are no fallbacks.
 _FALLBACKS = frozenset({Cause.SILENCE, Cause.FAILED, Cause.REFUSED, Cause.UNKNOWN})
 
-_KINDS = {Accepted: "accepted", Unknown: "unknown", Released: "released", Withdrawn: "withdrawn"}
 _UNCALLED = Released | Withdrawn  # submissions that ended before the wire
 
 
@@ -106,7 +104,7 @@ class PrometheusMeter:
 
     def called(self, route: str, result: object, seconds: float) -> None:
         """A submission came to its end, and its outcome is stored; of a refusal its kind counts."""
-        kind = result.kind if isinstance(result, Refused) else _KINDS[type(result)]
+        kind = kind_of(result)
         self._count((catalogue.OUTCOMES.name, route, kind))
         if not isinstance(result, _UNCALLED):
             self._observe((catalogue.CALLS.name, route), seconds)

@@ -2,6 +2,8 @@
 
 It starts where a commit ends and never holds a transaction. Slots (calls under way, calls per
 second) are counted here per route, and given to the ledger as a value before each batch.
+
+Over 500 lines: what follows a commit, the call and what its outcome means are one story.
 """
 
 import asyncio
@@ -20,15 +22,18 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
+    NO_TRACER,
     Accepted,
     Correlation,
     Lost,
     NotSent,
     RefusalKind,
     Refused,
+    Span,
+    Tracer,
     Unknown,
 )
-from gateway.services import compose, receive
+from gateway.services import compose, receive, tracing
 from gateway.services.case import (
     Case,
     Context,
@@ -134,7 +139,9 @@ class Dispatcher:
         monotonic: Callable[[], float],
         log: Log,
         meter: Meter = UNMETERED,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
         self._meter = meter
         self._routes = routes
         self._keyring = keyring
@@ -229,8 +236,9 @@ class Dispatcher:
     async def _hand_over(self, handover: Handover) -> None:
         attempt, vid = handover.attempt, handover.verification.id
         began = self._monotonic()
+        span = tracing.dispatching(self._tracer, handover)
         try:
-            result = await self._submit(handover)
+            result = await self._submit(handover, span)
         finally:
             self._lanes[attempt.route].flying -= 1
             left = self._flying.pop(vid) - 1
@@ -239,12 +247,13 @@ class Dispatcher:
             else:
                 self._ended.discard(vid)
         seconds = self._monotonic() - began
+        tracing.dispatched(span, result)
         self._wake_crowd(attempt.route)
         stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
         if stored:
             self._meter.called(attempt.route, result, seconds)
 
-    async def _submit(self, handover: Handover) -> Result:
+    async def _submit(self, handover: Handover, span: Span | None) -> Result:
         """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
         attempt = handover.attempt
         route = self._routes[attempt.route]
@@ -259,6 +268,7 @@ class Dispatcher:
             url = self._callback_url(attempt)
             message = compose.outgoing(self._keyring, self._catalogue, handover, url, now)
             request = provider.build(message)
+            tracing.told(request, span, allowed=route.traceparent)
         except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
             self._log.error("build_failed", route=route.name, problem=type(error).__name__)
             return Refused("build_failed", RefusalKind.PERMANENT)

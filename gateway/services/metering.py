@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.domain.delivery import State
+from gateway.ports import Refused
 
 APPLIED = "applied"  # it moved the state
 LATE = "late"  # a new word that moved nothing: something stronger had been said
@@ -29,6 +30,11 @@ class Heard(NamedTuple):
     channel: str = ""
     state: State | None = None
     seconds: float = 0.0
+
+
+def kind_of(result: object) -> str:
+    """A `dispatch.Result` in a word: of a refusal its kind."""
+    return result.kind if isinstance(result, Refused) else type(result).__name__.lower()
 
 
 class Meter(Protocol):

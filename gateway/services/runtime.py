@@ -26,7 +26,17 @@ from gateway.domain.workflow import (
     Until,
     without,
 )
-from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
+from gateway.ports import (
+    NO_TRACER,
+    Asks,
+    Confirms,
+    Polls,
+    Provider,
+    Revokes,
+    Sender,
+    Tracer,
+    Transport,
+)
 from gateway.services.case import Outage
 from gateway.services.metering import UNMETERED, Meter
 from gateway.store.engine import SqliteEngine
@@ -43,6 +53,7 @@ class Route:
     name: str
     provider: Provider[Any, Any]
     transport: Transport[Any, Any]
+    traceparent: bool = False  # whether its provider is told our trace
     polls: Polls | None = field(init=False)
     asks: Asks | None = field(init=False)
     confirms: Confirms | None = field(init=False)
@@ -103,6 +114,7 @@ class Runtime:
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     meter: Meter = UNMETERED
+    tracer: Tracer = NO_TRACER
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

@@ -54,6 +54,7 @@ class Request(NamedTuple):
     given: Given | None = None  # what its text is filled with
     on_repeat: OnRepeat = OnRepeat.JOIN
     named: AbstractSet[str] = frozenset()  # the fields the caller named itself
+    trace: str | None = None  # the traceparent that its spans are to hang on
 
     @property
     def way(self) -> str | None:
@@ -232,6 +233,7 @@ def _prepare(
         version=0,
         log=0,
         locale=request.locale,
+        trace=request.trace,
     )
 
 

@@ -134,6 +134,7 @@ class Verification(SQLModel, table=True):
     log: int
     locale: str | None = None
     params_sealed: bytes | None = None
+    trace: str | None = None
 
 
 class Recipient(SQLModel, table=True):
