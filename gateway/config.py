@@ -45,6 +45,7 @@ VARIABLES = (
     "KEYRING",
 )
 _TOKEN_LENGTH = 16  # characters of a token that nobody guesses
+_DELAY_MOST = 1000  # milliseconds
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 
 
@@ -100,6 +101,7 @@ class Settings:
     default_locale: str = "en"
     metrics_token: Secret | None = None  # None: /metrics is open on this machine only
     traces: TraceSettings | None = None
+    commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
 
 
 def replace(
@@ -198,6 +200,7 @@ def load(
         templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
         default_locale=parsed.default_locale,
         metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
+        commit_delay=_commit_delay(environ, mistakes),
         traces=_traces(parsed.traces, environ, mistakes),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
@@ -401,6 +404,15 @@ def _token(
     if token and len(token) < _TOKEN_LENGTH:
         mistakes[key] = f"is shorter than {_TOKEN_LENGTH} characters; it could be guessed"
     return token
+
+
+def _commit_delay(environ: Mapping[str, str], mistakes: dict[str, str]) -> float:
+    """Of GATEWAY_COMMIT_DELAY_MS, which is for measuring alone and in no file; in seconds."""
+    given = environ.get("GATEWAY_COMMIT_DELAY_MS", "0")
+    if given.isascii() and given.isdigit() and int(given) <= _DELAY_MOST:
+        return int(given) / 1000
+    mistakes["GATEWAY_COMMIT_DELAY_MS"] = f"is a number of milliseconds from 0 to {_DELAY_MOST}"
+    return 0.0
 
 
 def _traces(

@@ -90,3 +90,16 @@ def test_without_the_extra_traces_are_refused_and_all_else_works(
     assert ["traces.endpoint"] == list(refused.value.mistakes)
     assert "otp-gateway[otel]" in refused.value.mistakes["traces.endpoint"]
     assert not wiring.tracer_of(config.load({})).on
+
+
+def test_a_delay_of_commits_is_read_from_the_environment_alone(tmp_path: Path) -> None:
+    assert 0.002 == load(tmp_path, "", GATEWAY_COMMIT_DELAY_MS="2").commit_delay
+    assert 0 == load(tmp_path, "").commit_delay
+
+
+@pytest.mark.parametrize("given", ["", "-1", "1001", "2.5", "²"])
+def test_a_wrong_delay_is_refused(tmp_path: Path, given: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path, "", GATEWAY_COMMIT_DELAY_MS=given)
+
+    assert ["GATEWAY_COMMIT_DELAY_MS"] == list(refused.value.mistakes)

@@ -205,7 +205,7 @@ def build(
     live = _routes(settings, carry if transport is None else lambda _: transport, now)
     simulated = _simulated(test, now)
     routes = live | simulated
-    engine = SqliteEngine(settings.database)
+    engine = SqliteEngine(settings.database, commit_delay=settings.commit_delay)
     reads = Reads(engine)
     catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
     dispatcher = Dispatcher(
