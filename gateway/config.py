@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gateway.domain import wording
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.retention import LEAST_DAYS, Retention
 from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
@@ -89,6 +90,7 @@ class Settings:
     source: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
     default_locale: str = "en"
+    retention: Retention = field(default_factory=Retention)
 
 
 def replace(
@@ -121,6 +123,11 @@ class _Sandbox(_Model):
     port: int = Field(default=8081, ge=0, le=65535)
 
 
+class _Retention(_Model):
+    verifications: int = Field(default=Retention().verifications, ge=LEAST_DAYS, le=3650)
+    keep_recipients: int = Field(default=Retention().recipients, ge=0, le=3650)
+
+
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
@@ -134,6 +141,7 @@ class _File(_Model):
     templates: dict[str, Any] = Field(default_factory=dict)
     default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
+    retention: _Retention = _Retention()
 
 
 def environment() -> Mapping[str, str]:
@@ -175,6 +183,7 @@ def load(
         source=file,
         templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
         default_locale=parsed.default_locale,
+        retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):

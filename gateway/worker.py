@@ -1,15 +1,18 @@
-"""The background loop: reconcile often, sweep now and then; ticks with jitter, clean stop."""
+"""The background loop: reconcile often, sweep and purge now and then; ticks with jitter, clean
+stop."""
 
 import asyncio
 import random
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import idempotency, keys, reconcile
+from gateway.services import idempotency, keys, reconcile, retention
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
 
 TICK = 0.1  # seconds between two passes; an empty one costs microseconds
+PURGE_EVERY = 60.0  # seconds between two looks for what is past its time…
+PURGE_ON = 0.5  # …and between two chunks of it, while there is more
 SWEEP_EVERY = 30.0  # seconds between two sweeps of parked receipts
 
 
@@ -26,6 +29,8 @@ class Worker:
         self._runtime = runtime
         self._log = log
         self._passing = Passing()
+        self._place = retention.Place()
+        self._purge_in = PURGE_ON  # seconds from the last look, or from the start
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_pass: datetime | None = None
@@ -42,7 +47,7 @@ class Worker:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        swept = loop.time()
+        swept = purged = loop.time()
         while not self._stop.is_set():
             try:
                 await reconcile.run_once(self._runtime, self._passing, self._runtime.now())
@@ -51,11 +56,22 @@ class Worker:
                     await reconcile.sweep(self._runtime, self._runtime.now())
                     await idempotency.sweep(self._runtime, self._runtime.now())
                     await keys.write_uses(self._runtime)
+                if loop.time() - purged >= self._purge_in:
+                    purged = loop.time()
+                    await self._purge()
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
                 self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
             else:
                 self.last_pass = self._runtime.now()
             await self._pause(TICK * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not secrecy
+
+    async def _purge(self) -> None:
+        """A chunk of what is past its time; soon another, while there is more."""
+        runtime = self._runtime
+        done = await retention.in_passing(
+            runtime.reads, runtime.ledger, runtime.retention, self._place, runtime.now()
+        )
+        self._purge_in = PURGE_ON if done.more else PURGE_EVERY
 
     async def _pause(self, seconds: float) -> None:
         try:

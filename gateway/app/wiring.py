@@ -22,7 +22,16 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, idempotency, keys, receive, reconcile, send, verify
+from gateway.services import (
+    dispatch,
+    idempotency,
+    keys,
+    receive,
+    reconcile,
+    retention,
+    send,
+    verify,
+)
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
@@ -78,6 +87,8 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
+        retention.Purge: doing(7, 0.5, retention.wants, retention.apply),
+        retention.Forget: doing(7, 0.5, retention.wants_forget, retention.apply_forget),
     }
     return table | idempotency.doings(context, table) | keys.doings()
 
@@ -175,6 +186,7 @@ def build(
         entropy=entropy,
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
+        retention=settings.retention,
     )
 
     def follow(items: Any) -> None:
@@ -198,6 +210,7 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        retention=settings.retention,
     )
     if test is not None:
         workflows = _workflows(test.settings)

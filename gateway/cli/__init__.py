@@ -12,6 +12,7 @@ from gateway.cli import (
     keys,
     output,
     recorded,
+    retention,
     serving,
     showing,
     templates,
@@ -37,6 +38,8 @@ showing.routes_app.command()(recorded.check)
 app.add_typer(showing.routes_app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
+app.command()(retention.purge)
+app.command()(retention.erase)
 app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")

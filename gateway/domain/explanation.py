@@ -38,6 +38,8 @@ _ENDS = {
     Status.FAILED: "No provider took the message; the verification ended at {at}. Try again.",
 }
 
+_ERASED = "The addresses it went to have been erased."
+
 
 @dataclass(frozen=True, slots=True)
 class Coming:
@@ -87,7 +89,10 @@ def explain(
     told = [*_left_out(plan), *(_attempt(attempt) for attempt in attempts)]
     if status is not Status.PENDING:
         at = verification.ended_at or verification.expires_at
-        return " ".join([*told, _ENDS[status].format(at=_clock(at))])
+        told.append(_ENDS[status].format(at=_clock(at)))
+        if verification.recipient_sealed is None:
+            told.append(_ERASED)
+        return " ".join(told)
     if attempts:
         told.append(_blind(plan, attempts[-1]))
     following = coming(plan, verification, attempts, now)

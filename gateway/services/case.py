@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.domain import addresses, delivery, verification, workflow
+from gateway.domain import addresses, delivery, retention, verification, workflow
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import SEAL_BYTES, Keyring
+from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
@@ -56,6 +57,7 @@ class Context:
     entropy: Callable[[int], bytes]  # so many random bytes
     revokes: frozenset[str] = frozenset()  # routes whose provider can take a message back
     outage: Outage = field(default_factory=Outage)
+    retention: Retention = field(default_factory=Retention)
 
 
 class Handover(NamedTuple):
@@ -175,7 +177,8 @@ class Case:
             changes["reason"] = reason
         changed = attempt._replace(state=moved.after, **changes)
         self.change(changed)
-        if moved.applied and moved.after.reaches(State.DELIVERED):
+        known = self.verification.recipient_sealed is not None
+        if moved.applied and known and moved.after.reaches(State.DELIVERED):
             self.tx.lift(self._way(changed))
         self._record(
             attempt.ordinal,
@@ -214,6 +217,8 @@ class Case:
         """Believe for a while that this number takes nothing here from this sender, unless
         it has just done so."""
         if not seconds or reason is None or attempt.state.reaches(State.DELIVERED):
+            return
+        if self.verification.recipient_sealed is None:  # erased: nobody knows which address it was
             return
         until = self.now + timedelta(seconds=min(seconds, _AVOIDED_MOST))
         self.tx.suppress(Suppression(*self._way(attempt), reason, self.now, until))
@@ -277,6 +282,8 @@ class Case:
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
         length = current.log + len(self._logged)
         self.verification = current._replace(wake_at=wake_at, log=length)
+        if not self.context.retention.recipients and current.status is not Status.PENDING:
+            self._forget()
         for row in self._logged:
             self.tx.log(row)
         recalled = (one for one in self._revocable() if one.id not in self._unwanted)
@@ -285,6 +292,15 @@ class Case:
         changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
         self.tx.put(self.verification, changed)
         return self.verification
+
+    def _forget(self) -> None:
+        """At its end a verification gives up the addresses, where none are to be kept."""
+        sealed = self.verification.recipient_sealed
+        if sealed is None:
+            return
+        self.verification = retention.erased(self.verification)
+        if len(sealed) > _PLAIN_SEALED:
+            self.tx.forget_further(self.verification.id)
 
     def _revocable(self) -> list[Attempt]:
         if not self.context.revokes:

@@ -16,6 +16,7 @@ from gateway.domain.catalogue import Catalogue
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
+from gateway.domain.retention import Retention
 from gateway.domain.workflow import (
     NO_ADDRESS,
     OnFailed,
@@ -101,6 +102,7 @@ class Runtime:
     outage: Outage
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
+    retention: Retention = field(default_factory=Retention)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

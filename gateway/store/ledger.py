@@ -169,13 +169,11 @@ class Ledger:
             try:
                 after = await self._attempt(batch)
             except Refused as error:
-                self._engine.rollback()
-                self._recent.clear()
+                self._forget()
                 _refuse(batch, error)
                 return
             except Exception as error:  # noqa: BLE001  no defect in one operation stops the ledger
-                self._engine.rollback()
-                self._recent.clear()
+                self._forget()
                 self.tally.reruns += 1
                 failure = error
             else:
@@ -187,6 +185,12 @@ class Ledger:
         middle = len(batch) // 2
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
+
+    def _forget(self) -> None:
+        """What failed may have rested on what somebody else has changed, or deleted, since."""
+        self._engine.rollback()
+        self._recent.clear()
+        self._plans.clear()
 
     async def _attempt(self, batch: list[_Entry]) -> Sequence[object]:
         """One transaction: load, decide, write, commit."""

@@ -133,6 +133,67 @@ _PAST_SUPPRESSIONS: Read[Way] = Read(
     Way,
 )
 
+_BEFORE = VERIFICATION.c.id < _typed("before", VERIFICATION.c.id)
+_OLDEST: Read[UUID] = Read(
+    select(VERIFICATION.c.id).where(_BEFORE).order_by(asc(VERIFICATION.c.id)).limit(value("limit")),
+    _itself,
+)
+_NAMED: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(
+        VERIFICATION.c.id >= _typed("since", VERIFICATION.c.id),
+        _BEFORE,
+        VERIFICATION.c.recipient_sealed.is_not(None),
+    )
+    .order_by(asc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_COUNT_OVER: Read[int] = Read(
+    select(func.count()).select_from(VERIFICATION).where(_BEFORE), _itself
+)
+_COUNT_ATTEMPTS: Read[int] = Read(
+    select(func.count())
+    .select_from(ATTEMPT)
+    .where(ATTEMPT.c.verification_id < _typed("before", ATTEMPT.c.verification_id)),
+    _itself,
+)
+_COUNT_LOGGED: Read[int] = Read(
+    select(func.count())
+    .select_from(_TRANSITION)
+    .where(_TRANSITION.c.verification_id < _typed("before", _TRANSITION.c.verification_id)),
+    _itself,
+)
+_COUNT_NAMED: Read[int] = Read(
+    select(func.count())
+    .select_from(VERIFICATION)
+    .where(
+        VERIFICATION.c.id >= _typed("since", VERIFICATION.c.id),
+        _BEFORE,
+        VERIFICATION.c.recipient_sealed.is_not(None),
+    ),
+    _itself,
+)
+_COUNT_KEPT: Read[int] = Read(
+    select(func.count())
+    .select_from(_RECEIPT)
+    .where(_RECEIPT.c.received_at < _typed("before", _RECEIPT.c.received_at)),
+    _itself,
+)
+_COUNT_PAST: Read[int] = Read(
+    select(func.count())
+    .select_from(_SUPPRESSION)
+    .where(_SUPPRESSION.c.until <= _typed("now", _SUPPRESSION.c.until)),
+    _itself,
+)
+_COUNTERS_AFTER: Read[Counter] = Read(
+    select(*columns_of(_COUNTER, Counter))
+    .where(_COUNTER.c.key > _typed("after", _COUNTER.c.key))
+    .order_by(asc(_COUNTER.c.key))
+    .limit(value("limit")),
+    Counter,
+)
+
 LOG = ByKeys(columns_of(_TRANSITION, Logged), _TRANSITION.c.verification_id, Logged)
 _SOONEST: Read[datetime | None] = Read(
     select(func.min(VERIFICATION.c.wake_at, type_=VERIFICATION.c.wake_at.type)).where(
@@ -252,6 +313,37 @@ class Reads:
     def latest(self, limit: int) -> list[UUID]:
         """The newest verifications of all."""
         return self._engine.fetch(_LATEST, limit)
+
+    def oldest(self, before: UUID, limit: int) -> tuple[UUID, ...]:
+        """The oldest verifications, of those below an id."""
+        return tuple(self._engine.fetch(_OLDEST, before, limit))
+
+    def named(self, since: UUID, before: UUID, limit: int) -> tuple[UUID, ...]:
+        """The oldest verifications between two ids that still hold addresses."""
+        return tuple(self._engine.fetch(_NAMED, since, before, limit))
+
+    def count_over(self, before: UUID) -> tuple[int, int, int]:
+        """Verifications below an id, their attempts and the rows of their logs."""
+        (verifications,) = self._engine.fetch(_COUNT_OVER, before)
+        (attempts,) = self._engine.fetch(_COUNT_ATTEMPTS, before)
+        (transitions,) = self._engine.fetch(_COUNT_LOGGED, before)
+        return verifications, attempts, transitions
+
+    def count_named(self, since: UUID, before: UUID) -> int:
+        """Verifications between two ids that still hold addresses."""
+        return self._engine.fetch(_COUNT_NAMED, since, before)[0]
+
+    def count_kept(self, before: datetime) -> int:
+        """Receipts kept aside since before a moment."""
+        return self._engine.fetch(_COUNT_KEPT, before)[0]
+
+    def count_past_suppressions(self, now: datetime) -> int:
+        """Ways to numbers that are not believed closed any more."""
+        return self._engine.fetch(_COUNT_PAST, now)[0]
+
+    def counters_after(self, key: bytes, limit: int) -> list[Counter]:
+        """The counters that follow a key, in the order of keys."""
+        return self._engine.fetch(_COUNTERS_AFTER, key, limit)
 
     def soonest(self) -> datetime | None:
         """When the next verification is due."""

@@ -58,6 +58,12 @@ class StoredPlan(NamedTuple):
     created_at: datetime
 
 
+class Named(NamedTuple):
+    """A verification by its id alone."""
+
+    id: UUID
+
+
 class Way(NamedTuple):
     """A way to a number: over a channel, from a sender of an account ("" where it has none)."""
 

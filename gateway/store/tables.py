@@ -3,9 +3,7 @@ columns through `writes` and `reads`.
 
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
-Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
-(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client
-and api_key for ever.
+Retention: docs/retention.md says of every table how long its rows stay and who deletes them.
 """
 
 from datetime import datetime

@@ -22,6 +22,7 @@ from gateway.store.records import (
     KeyUse,
     Logged,
     Mark,
+    Named,
     StoredAnswer,
     StoredPlan,
     Suppression,
@@ -99,10 +100,25 @@ class Recent:
             if attempt.reference is not None:
                 self._references.pop((attempt.account, attempt.reference), None)
 
+    def drop(self, named: UUID) -> None:
+        """A row that has just been deleted."""
+        if named in self._rows:
+            self._forget(named)
+
     def clear(self) -> None:
         self._rows.clear()
         self._owners.clear()
         self._references.clear()
+
+
+@dataclass(slots=True)
+class Purged:
+    """What a batch takes away for good."""
+
+    verifications: list[Verification] = field(default_factory=list)  # as loaded
+    nameless: list[UUID] = field(default_factory=list)  # lose their further addresses
+    unfound: list[UUID] = field(default_factory=list)  # lose their own index
+    counters: list[Counter] = field(default_factory=list)
 
 
 class Transaction:
@@ -135,6 +151,7 @@ class Transaction:
         self._old_answers: list[StoredAnswer] = []
         self._uses: list[KeyUse] = []
         self._further: list[Further] = []
+        self._purged: Purged = Purged()
 
     # What a decision reads.
 
@@ -220,6 +237,40 @@ class Transaction:
 
     def put_further(self, addresses: Sequence[Further]) -> None:
         self._further += addresses
+
+    def forget_further(self, verification_id: UUID) -> None:
+        """A verification is not found by its further addresses any more."""
+        self._purged.nameless.append(verification_id)
+
+    def forget_index(self, verification_id: UUID) -> None:
+        """Nor by its principal one."""
+        self._purged.unfound.append(verification_id)
+
+    def remove(self, verification_id: UUID) -> bool:
+        """Delete a verification with all that hangs on it; not one that this batch has changed."""
+        row = self._rows.get(verification_id)
+        if row is None or row.loaded is None or row.changed or row.touched:
+            return False
+        del self._rows[verification_id]
+        for attempt in row.attempts:
+            self._owner.pop(attempt.id, None)
+            if attempt.reference is not None:
+                self._by_reference.pop((attempt.account, attempt.reference), None)
+        self._purged.verifications.append(row.loaded[0])
+        return True
+
+    def drop_counter(self, counter: Counter) -> bool:
+        """Forget a count; not one that this batch has changed."""
+        if counter.key in self._new_counters:
+            return False
+        if self._counters.pop(counter.key, None) is None:
+            return False
+        self._purged.counters.append(counter)
+        return True
+
+    def believed(self, recipient_index: bytes) -> list[Way]:
+        """The ways to a number that are believed closed."""
+        return [way for way in self._suppressed if way.recipient_index == recipient_index]
 
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
@@ -367,6 +418,7 @@ class Transaction:
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
         self._write_beliefs(engine)
+        self._write_purged(engine)
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
         self._write_answers(engine)
@@ -390,6 +442,21 @@ class Transaction:
         for row in self._rows.values():
             if row.changed or row.touched:
                 self._recent.put(row)
+        for named in self._purged.unfound:  # its version was counted up once more
+            self._recent.drop(named)
+        for gone in self._purged.verifications:
+            self._recent.drop(gone.id)
+
+    def _write_purged(self, engine: SqliteEngine) -> None:
+        """After the addresses of this batch's own sends."""
+        if self._purged.verifications:
+            writes.delete_verifications(engine, self._purged.verifications)
+        if self._purged.nameless:
+            writes.delete_further(engine, [Named(named) for named in self._purged.nameless])
+        if self._purged.unfound:
+            writes.forget_indexes(engine, [Named(named) for named in self._purged.unfound])
+        if self._purged.counters:
+            writes.delete_counters(engine, self._purged.counters)
 
     def _write_kept(self, engine: SqliteEngine) -> None:
         if self._new_kept:

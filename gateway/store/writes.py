@@ -24,6 +24,7 @@ from gateway.store.records import (
     KeyUse,
     Logged,
     Mark,
+    Named,
     StoredAnswer,
     StoredPlan,
     Suppression,
@@ -66,7 +67,7 @@ def _update_verification(names: Iterable[str]) -> Write:
 
 _UPDATE_VERIFICATION = _update_verification(
     ("recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used", "sent_at",
-     "ended_at", "wake_at", "log")
+     "ended_at", "wake_at", "log", "params_sealed")
 )  # fmt: skip
 # Most steps only move these. What a statement names, its indexes pay for, changed or not.
 _TOUCH_VERIFICATION = _update_verification(("wake_at", "log"))
@@ -110,7 +111,27 @@ _INSERT_PLAN = Write(
 
 _INSERT_FURTHER = _insert(table(tables.Recipient), Further)
 
+# A verification and what hangs on it: children first, foreign keys are on.
+_RECIPIENT = table(tables.Recipient)
+_DELETE_FURTHER = Write(delete(_RECIPIENT).where(_RECIPIENT.c.verification_id == value("id")))
+_TRANSITION = table(tables.Transition)
+_DELETE_LOGGED = Write(delete(_TRANSITION).where(_TRANSITION.c.verification_id == value("id")))
+_DELETE_ATTEMPTS = Write(delete(ATTEMPT).where(ATTEMPT.c.verification_id == value("id")))
+_DELETE_VERIFICATION = Write(
+    delete(VERIFICATION).where(
+        VERIFICATION.c.id == value("id"), VERIFICATION.c.version == value("version")
+    )
+)
+_FORGET_INDEX = Write(
+    update(VERIFICATION)
+    .where(VERIFICATION.c.id == value("id"))
+    .values(recipient_index=b"", version=VERIFICATION.c.version + 1)
+)
+
 _COUNTER = table(tables.Counter)
+_DELETE_COUNTER = Write(
+    delete(_COUNTER).where(_COUNTER.c.key == value("key"), _COUNTER.c.since == value("since"))
+)
 _PUT_COUNTER = Write(
     upsert(_COUNTER)
     .values({name: value(name) for name in names_of(Counter)})
@@ -220,6 +241,28 @@ def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
 def insert_further(engine: SqliteEngine, values: Sequence[Further]) -> None:
     """The addresses of new verifications besides their principal ones."""
     engine.run(_INSERT_FURTHER, values)
+
+
+def delete_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+    """With attempts, log and further addresses. One that is not as loaded is a Conflict."""
+    for statement in (_DELETE_FURTHER, _DELETE_LOGGED, _DELETE_ATTEMPTS):
+        engine.run(statement, values, expect=False)
+    engine.run(_DELETE_VERIFICATION, values)
+
+
+def delete_further(engine: SqliteEngine, values: Sequence[Named]) -> None:
+    """The further addresses of verifications; most have none."""
+    engine.run(_DELETE_FURTHER, values, expect=False)
+
+
+def forget_indexes(engine: SqliteEngine, values: Sequence[Named]) -> None:
+    """Nobody finds these verifications by an address any more."""
+    engine.run(_FORGET_INDEX, values)
+
+
+def delete_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
+    """Counts whose window is over; one that has begun anew stays."""
+    engine.run(_DELETE_COUNTER, values, expect=False)
 
 
 def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
