@@ -14,6 +14,7 @@ import pytest
 from gateway import config
 from gateway.config import Settings, SettingsError, StepSettings
 from gateway.domain.keyring import KEY_BYTES
+from gateway.domain.retention import Retention
 from gateway.domain.workflow import OnFailed, OnUnknown, Until
 from gateway.providers import PROVIDERS
 
@@ -901,3 +902,17 @@ def test_what_a_definition_needs_is_told_in_its_words(mistakes: Mistakes) -> Non
         "values: sinch needs plan; secrets: sinch needs exactly token, not empty"
         == mistakes(text)["routes.sinch"]
     )
+
+
+# Retention.
+
+
+def test_how_long_things_are_kept_may_be_set(load: Load) -> None:
+    kept = load("[retention]\nverifications = 7\nkeep_recipients = 0").retention
+
+    assert Retention(7, 0) == kept
+
+
+@pytest.mark.parametrize("line", ["verifications = 6", "keep_recipients = -1", "attempts = 9"])
+def test_a_wrong_retention_is_listed_by_its_key(mistakes: Mistakes, line: str) -> None:
+    assert [f"retention.{line.split()[0]}"] == list(mistakes(f"[retention]\n{line}"))
