@@ -256,10 +256,11 @@ async def run(
     settings = app.with_sandbox(settings, keyring, app.port_of(world), patience=PATIENCE)
     given = app.sandbox_settings(keyring, settings.public_url, **TIMING)
     stop = app.stop_signal()
+    gateway = app.build(settings, keyring)
     async with (
         app.sandbox(given) as simulated,
         app.served(simulated.app, world, grace=1),
-        app.served(app.build(settings, keyring).web, listening),
+        app.served(gateway.web, listening, leaving=gateway.leave),
     ):
         key = await hands.new_key()
         caller = Caller(settings.public_url, sandbox, key, hands.call)

@@ -1,15 +1,20 @@
-"""The background loop: reconcile often, sweep now and then; ticks with jitter, clean stop."""
+"""The background loop: reconcile and notify often, sweep now and then; ticks with jitter, clean
+stop.
+"""
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
 from gateway.services import reconcile
+from gateway.services.notify import Notifier
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
 
 TICK = 0.1  # seconds between two passes; an empty one costs microseconds
+POLL_EVERY = 2.0  # seconds between two looks at what other processes wrote, for those who wait
 SWEEP_EVERY = 30.0  # seconds between two sweeps of parked receipts
 
 
@@ -22,9 +27,19 @@ class Log(Protocol):
 class Worker:
     """One loop a process. `last_pass` tells readiness when it last came through."""
 
-    def __init__(self, runtime: Runtime, log: Log) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        log: Log,
+        notifier: Notifier | None = None,
+        forget: Callable[[datetime], Awaitable[object]] | None = None,
+        poll: Callable[[], object] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._log = log
+        self._notifier = notifier
+        self._forget = forget
+        self._poll = poll
         self._passing = Passing()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -42,13 +57,20 @@ class Worker:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        swept = loop.time()
+        swept = polled = loop.time()
         while not self._stop.is_set():
             try:
                 await reconcile.run_once(self._runtime, self._passing, self._runtime.now())
+                if self._notifier is not None:
+                    self._notifier.run_once(self._runtime.now())
+                if self._poll is not None and loop.time() - polled >= POLL_EVERY:
+                    polled = loop.time()
+                    self._poll()
                 if loop.time() - swept >= SWEEP_EVERY:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())
+                    if self._forget is not None:
+                        await self._forget(self._runtime.now())
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
                 self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
             else:

@@ -142,6 +142,7 @@ class Rig:
     after: Callable[[object], None] | None = None
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
+    webhooks: Transport | None = None
 
     async def start(self) -> None:
         """Start, on the database that is there or on a fresh one; no worker: tests pass by
@@ -154,6 +155,7 @@ class Rig:
             settings,
             self.keyring,
             transport=self.carrier or self.transport,
+            webhooks=self.webhooks,
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             after=self._left_behind,
@@ -265,6 +267,7 @@ class Rig:
     async def beside(self) -> "Rig":
         """A second process on the same database, with the same world around it."""
         twin = Rig(self.folder, self.template, self.clock, self.transport, self.settings)
+        twin.webhooks = self.webhooks
         twin.key = self.key
         await twin.revive()
         return twin

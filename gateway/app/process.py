@@ -98,7 +98,7 @@ async def serve(
             simulated = await stack.enter_async_context(sandbox(given))
             await stack.enter_async_context(served(simulated.app, world, grace=1))
         gateway = build(settings, keyring)
-        async with served(gateway.web, listening):
+        async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:
                 started(gateway, simulated)
             await stop.wait()
@@ -127,8 +127,15 @@ def stop_signal() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> AsyncGenerator[None]:
-    """An application served on a socket for as long as the block lasts."""
+async def served(
+    app: Any,
+    listening: socket.socket,
+    *,
+    grace: int = GRACE,
+    leaving: Callable[[], None] = lambda: None,
+) -> AsyncGenerator[None]:
+    """An application served on a socket for as long as the block lasts. `leaving` is called before
+    the server waits for its callers to go."""
     running = server(app, grace=grace)
     task = asyncio.get_running_loop().create_task(running.serve(sockets=[listening]))
     while not running.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
@@ -139,5 +146,6 @@ async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> A
     try:
         yield
     finally:
+        leaving()
         running.should_exit = True
         await task

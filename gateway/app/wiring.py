@@ -1,12 +1,13 @@
 """Wiring: Settings → Runtime → web application. The only module that knows all others."""
 
+import asyncio
 import contextlib
 import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -22,13 +23,18 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, receive, reconcile, send, verify
+from gateway.services import dispatch, notify, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
+from gateway.services.notify import Notifier
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
+from gateway.services.subscriptions import Subscriptions
+from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
+from gateway.store.outbox import OutboxReads
 from gateway.store.reads import Reads
+from gateway.transports.guard import Allowed, Guarded, OwnResolver, guarded_socket
 from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.transports.smpp import SmppTransport
 from gateway.transports.smtp import SmtpTransport
@@ -38,9 +44,12 @@ from gateway.web.callbacks import Callbacks
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
+from gateway.web.subscriptions import SubscriptionCalls
+from gateway.web.waits import Streams
 from gateway.worker import Worker
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
+WEBHOOK_ANSWER = 64 * 1024  # bytes of an endpoint's answer
 LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
 
 Hear = Callable[[str, bytes], Awaitable[None]]  # stores what came over a route's own wire
@@ -78,6 +87,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
+        notify.Change: doing(7, 2.0, notify.wants, notify.apply),
     }
 
 
@@ -89,6 +99,8 @@ class Gateway:
     engine: SqliteEngine
     ledger: Ledger
     dispatcher: Dispatcher
+    notifier: Notifier
+    subscriptions: Subscriptions
     runtime: Runtime
     worker: Worker
     transports: tuple[Transport[Any, Any], ...]
@@ -103,10 +115,17 @@ class Gateway:
             if isinstance(transport, Starts):
                 await transport.start()
 
+    def leave(self) -> None:
+        """The server is about to stop: whoever waits is answered now."""
+        self.runtime.waiting.close()
+
     async def stop(self) -> None:
         """Start nothing new, bring home what is on the wire, write what waits, let go."""
+        self.leave()
         await self.worker.stop()
+        webhooks = asyncio.ensure_future(self.notifier.drain(GRACE))
         await self.dispatcher.drain(GRACE)
+        await webhooks
         for transport in self.transports:  # before the ledger: what they still hear is stored
             if isinstance(transport, HttpTransport | SmtpTransport | Starts):
                 await transport.aclose()
@@ -126,6 +145,7 @@ def build(
     keyring: Keyring,
     *,
     transport: Transport | None = None,
+    webhooks: Transport | None = None,
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
@@ -152,6 +172,7 @@ def build(
         monotonic=monotonic,
         log=log,
     )
+    waiting = Waiting()
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
     context = Context(
@@ -161,16 +182,35 @@ def build(
         entropy=entropy,
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
+        watched=waiting.watched,
     )
+
+    allowed = Allowed.parse(settings.webhook_allow)
+    carriers = () if webhooks is not None else _carriers(allowed)
+    outbox = OutboxReads(engine)
+    notifier = Notifier(
+        reads=outbox,
+        audience=context.audience,
+        keyring=keyring,
+        transport=webhooks or Guarded(allowed, *carriers),
+        now=now,
+        entropy=entropy,
+        log=log,
+    )
+    with contextlib.suppress(StoreError):  # told where it is ready; the worker learns it then
+        notifier.refresh()
 
     def follow(items: Any) -> None:
         if after is not None:
             for item in items:
                 after(item)
         dispatcher.follow(items)
+        notifier.follow(items)
+        waiting.follow(items)
 
     ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
     dispatcher.attach(ledger)
+    notifier.attach(ledger)
     runtime = Runtime(
         engine=engine,
         ledger=ledger,
@@ -184,16 +224,21 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        waiting=waiting,
     )
-    worker = Worker(runtime, log)
+    keep = timedelta(days=settings.keep_events)
+    poll = partial(waiting.poll, outbox.versions)
+    worker = Worker(runtime, log, notifier, partial(notify.sweep, ledger, outbox, keep), poll)
     gateway = Gateway(
         settings=settings,
         engine=engine,
         ledger=ledger,
         dispatcher=dispatcher,
+        notifier=notifier,
+        subscriptions=Subscriptions(ledger, outbox, keyring, notifier, allowed.url, now, entropy),
         runtime=runtime,
         worker=worker,
-        transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
+        transports=(*{id(r.transport): r.transport for r in routes.values()}.values(), *carriers),
         log=log,
     )
     gateway.web = _web(gateway, monotonic)
@@ -210,8 +255,10 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         yield
         await gateway.stop()
 
-    api = Api(runtime, Keys(runtime.reads, runtime.now, monotonic))
+    keys = Keys(runtime.reads, runtime.now, monotonic)
+    api = Api(runtime, keys)
     callbacks = Callbacks(runtime)
+    subscriptions = SubscriptionCalls(gateway.subscriptions, keys)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
     rest = Starlette(
         routes=Probes(ready).routes(),
@@ -219,7 +266,24 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    return Edge(rest, {**api.calls(), **callbacks.calls()}, callbacks.below(), gateway.log)
+    streams = Streams(runtime, keys)
+    served = (api, callbacks, subscriptions, streams)
+    calls = {path: methods for one in served for path, methods in one.calls().items()}
+    return Edge(rest, calls, {**callbacks.below(), **subscriptions.below()}, gateway.log)
+
+
+def _carriers(allowed: Allowed) -> tuple[HttpTransport, HttpTransport]:
+    """What carries webhooks: to allowed addresses, and to hosts that are allowed by name.
+
+    Each lane has its own few places, so the common limit only bounds what is open.
+    """
+    limits: dict[str, Any] = {"limit": 1000, "max_body": WEBHOOK_ANSWER}
+    guarded = AiohttpTransport(resolver=OwnResolver(), sockets=guarded_socket(allowed), **limits)
+    open_ = AiohttpTransport(resolver=OwnResolver(), **limits)
+    return (
+        HttpTransport(guarded, max_body=WEBHOOK_ANSWER),
+        HttpTransport(open_, max_body=WEBHOOK_ANSWER),
+    )
 
 
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:

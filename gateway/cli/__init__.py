@@ -14,6 +14,7 @@ from gateway.cli import (
     recorded,
     serving,
     showing,
+    subscriptions,
     templates,
 )
 
@@ -40,6 +41,7 @@ app.command()(showing.show)
 app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")
+app.add_typer(subscriptions.app, name="subscription")
 
 
 def _version(wanted: bool) -> None:

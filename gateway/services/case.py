@@ -14,12 +14,14 @@ from uuid import UUID
 
 from gateway.domain import addresses, delivery, verification, workflow
 from gateway.domain.delivery import Attempt, Outcome, State
+from gateway.domain.events import Standing
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import SEAL_BYTES, Keyring
+from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
+from gateway.services.publishing import Audience, Told, publish
 from gateway.store.ledger import Transaction
 from gateway.store.records import Logged, Source, Suppression, Way
 
@@ -56,6 +58,8 @@ class Context:
     entropy: Callable[[int], bytes]  # so many random bytes
     revokes: frozenset[str] = frozenset()  # routes whose provider can take a message back
     outage: Outage = field(default_factory=Outage)
+    audience: Audience = field(default_factory=Audience)
+    watched: Mapping[UUID, object] = field(default_factory=dict)  # somebody waits for their changes
 
 
 class Handover(NamedTuple):
@@ -81,6 +85,12 @@ class Recall(NamedTuple):
 
 class Ended(NamedTuple):
     """A verification that ended: what has not been written to a provider yet stays unwritten."""
+
+    verification_id: UUID
+
+
+class Touched(NamedTuple):
+    """A verification that changed while somebody waited for it to."""
 
     verification_id: UUID
 
@@ -117,6 +127,9 @@ class Case:
         self._changed: set[int] = set()  # ordinals
         self._wake_at: datetime | None = None  # as decided, until something changes after that
         self._unwanted = {one.id for one in self._revocable()}  # and told so before
+        self._before: Standing | None = None
+        if context.audience.clients:
+            self._before = Standing(current.status, tuple(self.attempts))
 
     @classmethod
     def open(
@@ -277,6 +290,11 @@ class Case:
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
         length = current.log + len(self._logged)
         self.verification = current._replace(wake_at=wake_at, log=length)
+        if self._before is not None:
+            self._publish(self._before)
+        watched = self.context.watched
+        if watched and current.id in watched:
+            self.after.append(Touched(current.id))
         for row in self._logged:
             self.tx.log(row)
         recalled = (one for one in self._revocable() if one.id not in self._unwanted)
@@ -285,6 +303,17 @@ class Case:
         changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
         self.tx.put(self.verification, changed)
         return self.verification
+
+    def _publish(self, before: Standing) -> None:
+        current = self.verification
+        listeners = self.context.audience.clients.get(current.client_id)
+        if listeners:
+            try:
+                recipient = _shown(self.context, current)
+            except KeyringError:  # its key is gone; what happens to it is told all the same
+                recipient = "unreadable"
+            told = Told(current, self.plan, self.attempts, recipient)
+            self.verification = publish(self.tx, listeners, before, told, self.now)
 
     def _revocable(self) -> list[Attempt]:
         if not self.context.revokes:
@@ -413,6 +442,12 @@ def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:
     if state is State.READ:
         changes["read_at"] = now
     return changes
+
+
+def _shown(context: Context, current: Verification) -> str:
+    """The principal address as it may be shown."""
+    known = addresses_of(context.keyring, current)
+    return addresses.mask(next(iter(known.values()))) if known else "erased"
 
 
 def addresses_of(keyring: Keyring, current: Verification) -> dict[str, str] | None:

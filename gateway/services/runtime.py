@@ -27,6 +27,7 @@ from gateway.domain.workflow import (
 )
 from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
 from gateway.services.case import Outage
+from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
@@ -98,6 +99,7 @@ class Runtime:
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
+    waiting: Waiting = field(default_factory=Waiting)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

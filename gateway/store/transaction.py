@@ -16,6 +16,7 @@ from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.outbox import Outbox
 from gateway.store.records import Further, Kept, Logged, Mark, StoredPlan, Suppression, Way
 
 
@@ -120,6 +121,7 @@ class Transaction:
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
         self._further: list[Further] = []
+        self.outbox = Outbox()
 
     # What a decision reads.
 
@@ -337,6 +339,7 @@ class Transaction:
             writes.put_suppressions(engine, believed)
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
+        self.outbox.write(engine)
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""

@@ -64,10 +64,10 @@ def _update_verification(names: Iterable[str]) -> Write:
 
 _UPDATE_VERIFICATION = _update_verification(
     ("recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used", "sent_at",
-     "ended_at", "wake_at", "log")
+     "ended_at", "wake_at", "log", "events")
 )  # fmt: skip
 # Most steps only move these. What a statement names, its indexes pay for, changed or not.
-_TOUCH_VERIFICATION = _update_verification(("wake_at", "log"))
+_TOUCH_VERIFICATION = _update_verification(("wake_at", "log", "events"))
 _STANDING = Verification._fields.index("wake_at")  # the fields before it stay as they are
 
 _INSERT_ATTEMPT = _insert(ATTEMPT, Attempt)

@@ -4,10 +4,12 @@ from uuid import UUID
 
 from gateway.domain import addresses, identity
 from gateway.domain.errors import InvalidInput, NotFound
+from gateway.domain.events import Awaited
 from gateway.services import send, verify
 from gateway.services.case import addresses_of
 from gateway.services.runtime import Runtime
-from gateway.web import recipients, schemas, sending
+from gateway.store.reads import Record
+from gateway.web import recipients, schemas, sending, waits
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
@@ -41,7 +43,19 @@ class Api:
             return _json(await sending.send_all(self._runtime, key.client_id, body, now), 202)
         request = sending.request(self._runtime, key.client_id, body)
         sent = await send.send(self._runtime, request, now)
+        if (seconds := waits.preferred(call)) and not self._runtime.waiting.full:
+            return await self._handed_over(sent, seconds)
         return _json(sending.summed(self._runtime, sent, now), 202)
+
+    async def _handed_over(self, sent: send.Sent, seconds: int) -> Answer:
+        """`Prefer: wait=N`: the same answer, once a provider has it or the time is out."""
+        named = sent.verification.id
+        record = await waits.hold(self._runtime, named, Awaited.SENT, seconds)
+        if record is not None:
+            sent = send.Sent(record.verification, record.plan, record.attempts, sent.joined)
+        answer = sending.summed(self._runtime, sent, self._runtime.now())
+        applied = (b"preference-applied", b"wait=%d" % seconds)
+        return _json(answer, 202)._replace(headers=(applied,))
 
     async def show_status(self, call: Call) -> Answer:
         key = self._keys.caller(call, "status")
@@ -56,10 +70,11 @@ class Api:
             body = schemas.parse_query(schemas.StatusBody, call.query())
         client = None if "operate" in key.scopes.split() else key.client_id
         found = self._find(client, body, max(1, body.history))
-        records = self._runtime.reads.records(found)
-        mine = [one for one in records if client in {None, one.verification.client_id}]
-        if not mine:
-            raise _not_found()
+        mine = self._mine(found, client)
+        if body.wait:
+            named = mine[0].verification.id
+            await waits.hold(self._runtime, named, Awaited(body.until), body.wait)
+            mine = self._mine(found, client)
         now = self._runtime.now()
         shown = [
             schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
@@ -69,6 +84,14 @@ class Api:
         if body.history:
             answer["history"] = shown[1:]
         return _json(answer, 200)
+
+    def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
+        """Those of a client, None: of every client. Raises NotFound when there are none."""
+        records = self._runtime.reads.records(found)
+        mine = [one for one in records if client in {None, one.verification.client_id}]
+        if not mine:
+            raise _not_found()
+        return mine
 
     async def check_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "verify")
