@@ -21,7 +21,7 @@ from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
-from gateway.services.publishing import Audience, Told, publish
+from gateway.services.publishing import Audience, Told, Touched, publish
 from gateway.store.ledger import Transaction
 from gateway.store.records import Logged, Source, Suppression, Way
 
@@ -85,12 +85,6 @@ class Recall(NamedTuple):
 
 class Ended(NamedTuple):
     """A verification that ended: what has not been written to a provider yet stays unwritten."""
-
-    verification_id: UUID
-
-
-class Touched(NamedTuple):
-    """A verification that changed while somebody waited for it to."""
 
     verification_id: UUID
 

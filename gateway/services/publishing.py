@@ -35,6 +35,12 @@ class Published(NamedTuple):
     subscriptions: frozenset[UUID]
 
 
+class Touched(NamedTuple):
+    """A verification that changed while somebody waited for it to."""
+
+    verification_id: UUID
+
+
 @dataclass(slots=True)
 class Audience:
     """Who listens, by client. `notify` keeps it up to date."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.domain.errors import Unavailable
-from gateway.services.case import Touched
+from gateway.services.publishing import Touched
 from gateway.store.reads import Record
 
 MOST = 5000  # waiters of one process
