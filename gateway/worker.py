@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import reconcile
+from gateway.services import idempotency, keys, reconcile
 from gateway.services.notify import Notifier
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
@@ -69,6 +69,8 @@ class Worker:
                 if loop.time() - swept >= SWEEP_EVERY:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())
+                    await idempotency.sweep(self._runtime, self._runtime.now())
+                    await keys.write_uses(self._runtime)
                     if self._forget is not None:
                         await self._forget(self._runtime.now())
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback

@@ -19,17 +19,21 @@ from gateway.app.process import (
     stop_signal,
 )
 from gateway.app.sandboxed import no_keyring, sandbox, sandbox_settings, with_sandbox
-from gateway.app.wiring import GRACE, Gateway, build, clock, doings, plans
+from gateway.app.test_keys import Inside, inside
+from gateway.app.wiring import GRACE, Gateway, Realm, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
     "Gateway",
+    "Inside",
+    "Realm",
     "alone",
     "bind",
     "build",
     "check_schema",
     "clock",
     "doings",
+    "inside",
     "keyring_problem",
     "make_folders",
     "no_keyring",

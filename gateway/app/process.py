@@ -13,7 +13,8 @@ import uvicorn
 import uvloop
 
 from gateway.app.sandboxed import sandbox, sandbox_settings
-from gateway.app.wiring import GRACE, Gateway, build
+from gateway.app.test_keys import inside
+from gateway.app.wiring import GRACE, Gateway, Realm, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings
@@ -97,7 +98,12 @@ async def serve(
             given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
             simulated = await stack.enter_async_context(sandbox(given))
             await stack.enter_async_context(served(simulated.app, world, grace=1))
-        gateway = build(settings, keyring)
+            realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
+            gateway = build(settings, keyring, test=realm)
+        else:
+            own = await stack.enter_async_context(inside(settings, keyring))
+            gateway = build(settings, keyring, test=own.realm)
+            own.attach(gateway.web)
         async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:
                 started(gateway, simulated)

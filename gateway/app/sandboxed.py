@@ -21,33 +21,39 @@ def with_sandbox(
     settings: Settings, keyring: Keyring, port: int, *, patience: int = 60
 ) -> Settings:
     """The settings with the sandbox's routes: Messenger, then SMS, then a call."""
-    world = f"http://127.0.0.1:{port}"
+    return simulated(settings, keyring, f"http://127.0.0.1:{port}", patience=patience)
+
+
+def simulated(
+    settings: Settings, keyring: Keyring, world: str, *, patience: int, prefix: str = ""
+) -> Settings:
+    """The settings with routes to a sandbox at `world`, their names and accounts after `prefix`."""
     secret = partial(_sandbox_secret, keyring)
     octopush: dict[str, Any] = {
-        "account": "octopush",
+        "account": f"{prefix}octopush",
         "api_login": "sandbox@example.com",
         "api_key": secret("octopush-key"),
-        "callback_key": (secret("octopush-callback"),),
+        "callback_key": (secret(f"{prefix}octopush-callback"),),
         "base_url": f"{world}/octopush/v1/public",
         "sender": "SANDBOX",
     }
     providers = (
         _made(
             "messenger",
-            name="messenger",
+            name=f"{prefix}messenger",
             channel="messenger",
-            account="messenger",
+            account=f"{prefix}messenger",
             token=secret("messenger-token"),
-            callback_secret=(secret("messenger-callback"),),
+            callback_secret=(secret(f"{prefix}messenger-callback"),),
             base_url=f"{world}/messenger/v1",
         ),
-        _made("octopush", name="octopush", channel="sms", **octopush),
-        _made("octopush", name="octopush_voice", channel="voice", **octopush),
+        _made("octopush", name=f"{prefix}octopush", channel="sms", **octopush),
+        _made("octopush", name=f"{prefix}octopush_voice", channel="voice", **octopush),
     )
     chain = (
-        _step("messenger", "messenger", patience, Until.READ),
-        _step("sms", "octopush", patience, Until.DELIVERED),
-        _step("voice", "octopush_voice", patience, Until.DELIVERED),
+        _step("messenger", f"{prefix}messenger", patience, Until.READ),
+        _step("sms", f"{prefix}octopush", patience, Until.DELIVERED),
+        _step("voice", f"{prefix}octopush_voice", patience, Until.DELIVERED),
     )
     return config.replace(settings, providers, {"default": chain, "sms": chain[1:]})
 
@@ -70,15 +76,18 @@ def _sandbox_secret(keyring: Keyring, purpose: str) -> Secret:
     return Secret(keyring.index("sandbox", purpose).hex())
 
 
-def sandbox_settings(keyring: Keyring, public_url: str, **timing: Any) -> SandboxSettings:
+def sandbox_settings(
+    keyring: Keyring, public_url: str, prefix: str = "", /, **timing: Any
+) -> SandboxSettings:
     """The sandbox's side of the same accounts."""
     secret = partial(_sandbox_secret, keyring)
+    key = secret(f"{prefix}octopush-callback")
     return SandboxSettings(
         octopush_login="sandbox@example.com",
         octopush_key=secret("octopush-key"),
-        octopush_callback_url=f"{public_url}/otp/delivered/octopush/{secret('octopush-callback')}",
+        octopush_callback_url=f"{public_url}/otp/delivered/{prefix}octopush/{key}",
         messenger_token=secret("messenger-token"),
-        messenger_secret=secret("messenger-callback"),
+        messenger_secret=secret(f"{prefix}messenger-callback"),
         **timing,
     )
 

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
@@ -23,7 +23,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, notify, receive, reconcile, send, verify
+from gateway.services import dispatch, idempotency, keys, notify, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.notify import Notifier
@@ -78,7 +78,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
 
         return Doing(order, share, module_wants, applied)
 
-    return {
+    table: dict[type[Operation[Any]], Doing] = {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
@@ -89,6 +89,16 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
         notify.Change: doing(7, 2.0, notify.wants, notify.apply),
     }
+    return table | idempotency.doings(context, table) | keys.doings()
+
+
+@dataclass(frozen=True)
+class Realm:
+    """What test keys reach: settings with simulated routes, and what carries their requests. None
+    where they are the gateway's own routes, the sandbox being what is configured."""
+
+    settings: Settings
+    transport: Transport | None = None
 
 
 @dataclass
@@ -146,12 +156,14 @@ def build(
     *,
     transport: Transport | None = None,
     webhooks: Transport | None = None,
+    test: Realm | None = None,
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
 ) -> Gateway:
-    """Put a gateway together. `after` sees each item a committed batch left behind, before it is
-    followed: a seam for tests that stop the process at a marked point."""
+    """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
+    `after` sees each item a committed batch left behind, before it is followed: a seam for tests
+    that stop the process at a marked point."""
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -159,7 +171,9 @@ def build(
         await receive.receive(runtime, route, callback)
 
     carry = partial(carrier_for, sessions={}, hear=hear, log=log)
-    routes = _routes(settings, carry if transport is None else lambda _: transport, now)
+    live = _routes(settings, carry if transport is None else lambda _: transport, now)
+    simulated = _simulated(test, now)
+    routes = live | simulated
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
     catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
@@ -216,7 +230,7 @@ def build(
         ledger=ledger,
         reads=reads,
         keyring=keyring,
-        routes=routes,
+        routes=live,
         workflows=_workflows(settings),
         public_url=settings.public_url,
         catalogue=catalogue,
@@ -226,6 +240,12 @@ def build(
         outage=outage,
         waiting=waiting,
     )
+    if test is not None:
+        workflows = _workflows(test.settings)
+        reached = replace(
+            runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
+        )
+        runtime = replace(runtime, test=reached)
     keep = timedelta(days=settings.keep_events)
     poll = partial(waiting.poll, outbox.versions)
     worker = Worker(runtime, log, notifier, partial(notify.sweep, ledger, outbox, keep), poll)
@@ -255,10 +275,10 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         yield
         await gateway.stop()
 
-    keys = Keys(runtime.reads, runtime.now, monotonic)
-    api = Api(runtime, keys)
+    callers = Keys(runtime, monotonic)
+    api = Api(runtime, callers)
     callbacks = Callbacks(runtime)
-    subscriptions = SubscriptionCalls(gateway.subscriptions, keys)
+    subscriptions = SubscriptionCalls(gateway.subscriptions, callers)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
     rest = Starlette(
         routes=Probes(ready).routes(),
@@ -266,7 +286,7 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    streams = Streams(runtime, keys)
+    streams = Streams(runtime, callers)
     served = (api, callbacks, subscriptions, streams)
     calls = {path: methods for one in served for path, methods in one.calls().items()}
     return Edge(rest, calls, {**callbacks.below(), **subscriptions.below()}, gateway.log)
@@ -325,6 +345,13 @@ def mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
         raise SettingsError({f"routes.{provider.name}.ca_file": problem}) from None
+
+
+def _simulated(test: Realm | None, now: Callable[[], datetime]) -> dict[str, Route]:
+    if test is None or test.transport is None:
+        return {}
+    carrier = test.transport
+    return _routes(test.settings, lambda _: carrier, now)
 
 
 def _workflows(settings: Settings) -> dict[str, Workflow]:

@@ -88,6 +88,13 @@ class Keyring:
         """The blind index of an address: equal addresses meet, and nobody reads them back."""
         return self._index.digest(f"{kind}\0{address}".encode())[:INDEX_BYTES]
 
+    def fingerprint(self, *parts: bytes) -> bytes:
+        """Equal parts meet, and nobody reads them back: a keyed hash that does not rotate."""
+        digest = sha256()
+        for part in parts:
+            digest.update(len(part).to_bytes(4, "big") + part)
+        return self._index.digest(b"fingerprint" + digest.digest())[:INDEX_BYTES]
+
     def token(self, attempt_id: UUID) -> str:
         """The last segment of an attempt's own callback URL: names it and proves our hand."""
         mac = self._token[self.current].digest(attempt_id.bytes)[:_MAC_BYTES]

@@ -342,7 +342,9 @@ class Case:
             reason=None,
             error=None,
             queued_at=self.now,
-            overdue_at=self.now + timedelta(seconds=step.patience),
+            overdue_at=workflow.patience_ends(
+                self.plan, action.step, self.verification.expires_at, self.now
+            ),
         )
 
     def _claim(self, attempt: Attempt, sender: str | None) -> Attempt:

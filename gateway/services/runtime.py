@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from gateway.domain import addresses
 from gateway.domain.addresses import PHONE
@@ -100,6 +101,8 @@ class Runtime:
     entropy: Callable[[int], bytes]
     outage: Outage
     waiting: Waiting = field(default_factory=Waiting)
+    used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
+    test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

@@ -6,13 +6,14 @@ written. The answer leaves after the commit, and only then is a provider called.
 
 import hmac
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain import addresses, explanation, limits, verification, workflow
+from gateway.domain import addresses, explanation, limits, repeat, verification, workflow
 from gateway.domain.addresses import Address
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, InvalidInput, Limited
@@ -20,6 +21,7 @@ from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
 from gateway.domain.recipient import Phone, mask
+from gateway.domain.repeat import OnRepeat
 from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
@@ -27,7 +29,7 @@ from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import Further, StoredPlan, Way
+from gateway.store.records import Further, Source, StoredPlan, Way
 
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
@@ -50,15 +52,24 @@ class Request(NamedTuple):
     template: str = DEFAULT
     locale: str | None = None
     given: Given | None = None  # what its text is filled with
+    on_repeat: OnRepeat = OnRepeat.JOIN
+    named: AbstractSet[str] = frozenset()  # the fields the caller named itself
+
+    @property
+    def way(self) -> str | None:
+        """The plan that is asked for by name."""
+        return f"channel:{self.channel}" if self.channel is not None else self.workflow
 
 
 class Sent(NamedTuple):
-    """The verification as stored; `joined` when it was running before."""
+    """The verification as stored; `joined` when it was running before, and then `ignored` names the
+    fields that had no effect."""
 
     verification: Verification
     plan: Plan
     attempts: tuple[Attempt, ...]
     joined: bool
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +82,19 @@ class Accept(Operation[Sent]):
     own_code: str | None
     failures: bytes
     shown: str
+    on_repeat: OnRepeat
+    way: str | None  # the plan asked for by name, as `Plan.workflow`
+    named: AbstractSet[str]
     further: tuple[Further, ...] = ()  # addresses besides the principal one
 
 
-async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
-    """Accept a request durably. The provider is called once the answer may leave.
+def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
+    """The operation that accepts a request: all of it that only the batch can know is left out. The
+    provider is called once the answer may leave.
 
     Raises InvalidInput (unknown workflow, channel or template, no address for any step, a text that
-    cannot be filled, a plan longer than the code's life), Limited (cool-down, sends or failure
-    budget used up), Conflict (another code is running) or Unavailable.
+    cannot be filled, a plan longer than the code's life).
     """
-    return await runtime.ledger.submit(prepare(runtime, request, now))
-
-
-def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
-    """The operation that stores a request. Raises InvalidInput."""
     chosen = _choose(runtime, request)
     late = workflow.too_late(chosen.plan, request.ttl)
     if late is not None:
@@ -112,6 +121,9 @@ def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         own_code=request.code,
         failures=failures_key(request.client_id, prepared.recipient_index),
         shown=shown,
+        on_repeat=request.on_repeat,
+        way=request.way,
+        named=request.named,
         further=further,
     )
 
@@ -233,21 +245,43 @@ def wants(operation: Accept) -> Wants:
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    """Join, or start anew."""
+    """Join, refuse, replace, or start anew.
+
+    Raises Limited (cool-down, sends or failure budget used up) or Conflict (`code_differs`,
+    `workflow_differs`, `already_running`).
+    """
     prepared = operation.prepared
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
     if running is not None and running.status_at(now) is Status.PENDING:
-        return _join(Case(tx, context, running, tx.plans[running.plan], now), operation)
+        return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
         over.decide()
         over.close()
-    return _start(tx, context, operation, now)
+    return _start(tx, context, operation, prepared, now)
 
 
-def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    prepared, plan, resolved = operation.prepared, operation.plan, operation.stored_plan
+def _repeat(case: Case, operation: Accept) -> Sent:
+    """What the caller asked for in case one is running."""
+    match operation.on_repeat:
+        case OnRepeat.JOIN:
+            return _join(case, operation)
+        case OnRepeat.REFUSE:
+            raise repeat.refuse(case.verification)
+        case OnRepeat.REPLACE:
+            fresh = repeat.replaced(case.verification, operation.prepared, case.now)
+            case.end(Status.CANCELED, Source.CLIENT)
+            case.close()
+            return _start(case.tx, case.context, operation, fresh, case.now)
+
+
+def _start(
+    tx: Transaction, context: Context, operation: Accept, prepared: Verification, now: datetime
+) -> Sent:
+    plan, resolved = operation.plan, operation.stored_plan
+    if prepared.created_at != now:
+        prepared = _dated(prepared, now)
     reachable = plan
     own = {one.kind: one.recipient_index for one in operation.further}
     if tx.avoids(prepared.recipient_index) or (own and any(map(tx.avoids, own.values()))):
@@ -266,6 +300,13 @@ def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) 
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
 
 
+def _dated(prepared: Verification, now: datetime) -> Verification:
+    """With its life counted from the batch, as its first attempt's patience is: a step that may
+    start at the last moment would come too late by what the request waited."""
+    life = prepared.expires_at - prepared.created_at
+    return prepared._replace(created_at=now, sent_at=now, expires_at=now + life)
+
+
 def _against(
     tx: Transaction, index: bytes, own: Mapping[str, bytes], channel: str, route: PlannedRoute
 ) -> str | None:
@@ -280,6 +321,7 @@ def _against(
 def _join(case: Case, operation: Accept) -> Sent:
     """The person asked again: the same code, once more, when it is not too soon."""
     running, now = case.verification, case.now
+    repeat.same_way(running, case.plan.workflow, operation.way)
     limits.resend(running, now)
     if operation.own_code is not None and not _same_code(case, operation.own_code):
         raise Conflict(
@@ -300,7 +342,8 @@ def _join(case: Case, operation: Accept) -> Sent:
     case.decide(Asked.RESEND)
     stored = case.close()
     _note(case, operation, joined=True)
-    return Sent(stored, case.plan, tuple(case.attempts), joined=True)
+    ignored = repeat.ignored(running, operation.prepared, operation.named)
+    return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)
 
 
 def _same_code(case: Case, own: str) -> bool:

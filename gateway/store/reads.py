@@ -24,7 +24,16 @@ from gateway.domain.workflow import (
 )
 from gateway.store import tables
 from gateway.store.engine import ByKeys, Read, SqliteEngine, columns_of, value
-from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, Suppression, Way
+from gateway.store.records import (
+    ApiKey,
+    Client,
+    Kept,
+    Logged,
+    Mark,
+    StoredAnswer,
+    Suppression,
+    Way,
+)
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
 _TRANSITION = table(tables.Transition)
@@ -33,6 +42,7 @@ _COUNTER = table(tables.Counter)
 _PLAN = table(tables.Plan)
 _MARK = table(tables.Mark)
 _SUPPRESSION = table(tables.Suppression)
+_IDEMPOTENCY = table(tables.Idempotency)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
 _RECIPIENT = table(tables.Recipient)
@@ -104,6 +114,7 @@ COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter)
 SUPPRESSIONS = ByKeys(
     columns_of(_SUPPRESSION, Suppression), _SUPPRESSION.c.recipient_index, Suppression
 )
+ANSWERS = ByKeys(columns_of(_IDEMPOTENCY, StoredAnswer), _IDEMPOTENCY.c.key, StoredAnswer)
 PLANS = ByKeys([_PLAN.c.digest, _PLAN.c.body], _PLAN.c.digest, _stored_plan)
 DUE: Read[UUID] = Read(
     select(VERIFICATION.c.id)
@@ -165,6 +176,12 @@ _API_KEY_BY_DIGEST: Read[ApiKey] = Read(
     select(*columns_of(_API_KEY, ApiKey)).where(_API_KEY.c.digest == value("digest")), ApiKey
 )
 _LATEST = _newest()
+_ANSWERS_BEFORE: Read[bytes] = Read(
+    select(_IDEMPOTENCY.c.key)
+    .where(_IDEMPOTENCY.c.created_at <= _typed("before", _IDEMPOTENCY.c.created_at))
+    .limit(value("limit")),
+    _itself,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +275,15 @@ class Reads:
         """When something was last done."""
         found = self._engine.fetch(_MARK_AT, name)
         return found[0].at if found else None
+
+    def answer(self, key: bytes) -> StoredAnswer | None:
+        """What was answered under an Idempotency-Key."""
+        found = self._engine.fetch_by(ANSWERS, [key])
+        return found[0] if found else None
+
+    def answers_before(self, before: datetime, limit: int) -> list[bytes]:
+        """The keys of answers stored until then."""
+        return self._engine.fetch(_ANSWERS_BEFORE, before, limit)
 
     def api_key(self, digest: bytes) -> ApiKey | None:
         """The key with that SHA-256."""

@@ -93,6 +93,18 @@ class Suppression:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a request with an Idempotency-Key was answered; `sealed` is the body, under `key_id`."""
+
+    key: bytes
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """When something was last done."""
 
@@ -111,7 +123,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A bearer key: its digest and what it allows."""
+    """A bearer key: its digest and what it allows. `rate`: calls a second; None: any number."""
 
     id: UUID
     client_id: UUID
@@ -120,3 +132,13 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    test: bool = False  # it reaches the sandbox alone
+    rate: float | None = None
+    last_used_at: datetime | None = None  # to within a minute
+
+
+class KeyUse(NamedTuple):
+    """When a key was last used."""
+
+    id: UUID
+    last_used_at: datetime

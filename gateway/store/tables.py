@@ -4,8 +4,8 @@ columns through `writes` and `reads`.
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
 Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
-(7 days at least); receipt 72 h; counter until its window is over; mark, client and api_key for
-ever.
+(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client
+and api_key for ever.
 """
 
 from datetime import datetime
@@ -46,7 +46,8 @@ class Client(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks."""
+    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks. One that is `test`
+    reaches the sandbox alone; `rate` is in calls a second."""
 
     __tablename__: ClassVar[str] = "api_key"
 
@@ -57,6 +58,9 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Moment)
     expires_at: datetime | None = Field(default=None, sa_type=Moment)
     revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+    test: bool
+    rate: float | None = None
+    last_used_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Plan(SQLModel, table=True):
@@ -311,6 +315,21 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = Field(default=None, sa_type=Moment)
     tries: int
     claim: UUID | None = Field(default=None, sa_type=Id)
+
+
+class Idempotency(SQLModel, table=True):
+    """What a request with an Idempotency-Key was answered, for 24 h: `key` and `fingerprint` are
+    keyed hashes (of client and key; of method, path and body), the body is sealed."""
+
+    __tablename__: ClassVar[str] = "idempotency"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    key: bytes = Field(primary_key=True)
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime = Field(sa_type=Moment, index=True)
 
 
 class Mark(SQLModel, table=True):

@@ -17,7 +17,17 @@ from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
 from gateway.store.outbox import Outbox
-from gateway.store.records import Further, Kept, Logged, Mark, StoredPlan, Suppression, Way
+from gateway.store.records import (
+    Further,
+    Kept,
+    KeyUse,
+    Logged,
+    Mark,
+    StoredAnswer,
+    StoredPlan,
+    Suppression,
+    Way,
+)
 
 
 class Wants(NamedTuple):
@@ -29,6 +39,7 @@ class Wants(NamedTuple):
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
     suppressed: tuple[bytes, ...] = ()  # recipient indexes
+    answers: tuple[bytes, ...] = ()  # by Idempotency-Key
     due: int = 0
 
 
@@ -120,6 +131,10 @@ class Transaction:
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
+        self._answers: dict[bytes, StoredAnswer] = {}
+        self._new_answers: dict[bytes, StoredAnswer] = {}
+        self._old_answers: list[StoredAnswer] = []
+        self._uses: list[KeyUse] = []
         self._further: list[Further] = []
         self.outbox = Outbox()
 
@@ -161,6 +176,10 @@ class Transaction:
     def suppression(self, way: Way) -> Suppression | None:
         """What is believed against a way to a number; only of those that the batch wanted."""
         return self._suppressed.get(way)
+
+    def answer(self, key: bytes) -> StoredAnswer | None:
+        """What was answered under an Idempotency-Key, however long ago."""
+        return self._answers.get(key)
 
     def kept(self, account: str, reference: str) -> list[Kept]:
         """Receipts parked for a reference, oldest first."""
@@ -218,6 +237,20 @@ class Transaction:
     def put_mark(self, mark: Mark) -> None:
         self._marks[mark.name] = mark
 
+    def put_answer(self, answer: StoredAnswer) -> None:
+        """In place of one whose time is over, if there is one."""
+        self.drop_answer(answer)
+        self._answers[answer.key] = self._new_answers[answer.key] = answer
+
+    def drop_answer(self, answer: StoredAnswer) -> None:
+        """Forget what is stored under its key."""
+        held = self._answers.pop(answer.key, None)
+        if held is not None and self._new_answers.pop(answer.key, None) is None:
+            self._old_answers.append(held)
+
+    def note_use(self, use: KeyUse) -> None:
+        self._uses.append(use)
+
     def log(self, logged: Logged) -> None:
         self._logged.append(logged)
 
@@ -274,6 +307,8 @@ class Transaction:
         indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
         believed = engine.load(reads.SUPPRESSIONS, indexes)
         self._suppressed = {one.way: one for one in believed if one.until > now}
+        answered = list(dict.fromkeys(key for want in wanted for key in want.answers))
+        self._answers = {one.key: one for one in engine.load(reads.ANSWERS, answered)}
 
     def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
         known = {named: self._recent.owner(named) for named in attempts}
@@ -333,13 +368,25 @@ class Transaction:
         self._write_kept(engine)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
+        self._write_beliefs(engine)
+        if self._marks:
+            writes.put_marks(engine, list(self._marks.values()))
+        self._write_answers(engine)
+        if self._uses:
+            writes.note_uses(engine, self._uses)
+        self.outbox.write(engine)
+
+    def _write_answers(self, engine: SqliteEngine) -> None:
+        if self._old_answers:
+            writes.drop_answers(engine, self._old_answers)
+        if self._new_answers:
+            writes.insert_answers(engine, list(self._new_answers.values()))
+
+    def _write_beliefs(self, engine: SqliteEngine) -> None:
         if lifted := [way for way, one in self._ways.items() if one is None]:
             writes.lift_suppressions(engine, lifted)
         if believed := [one for one in self._ways.values() if one is not None]:
             writes.put_suppressions(engine, believed)
-        if self._marks:
-            writes.put_marks(engine, list(self._marks.values()))
-        self.outbox.write(engine)
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""

@@ -11,7 +11,7 @@ from sqlalchemy import asc, bindparam, delete, func, select, update
 from gateway.domain import addresses
 from gateway.domain.addresses import Address
 from gateway.domain.keyring import Keyring
-from gateway.store import tables
+from gateway.store import tables, writes
 from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client, Further
@@ -97,6 +97,13 @@ def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:
     keys = engine.fetch(_KEYS)
     found = Reads(engine).clients()
     return [(client, [key for key in keys if key.client_id == client.id]) for client in found]
+
+
+async def add_key(engine: SqliteEngine, key: ApiKey) -> None:
+    """A further key of a client."""
+    await engine.begin()
+    writes.insert_key(engine, key)
+    await engine.commit()
 
 
 async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> None:

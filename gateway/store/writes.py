@@ -21,8 +21,10 @@ from gateway.store.records import (
     Client,
     Further,
     Kept,
+    KeyUse,
     Logged,
     Mark,
+    StoredAnswer,
     StoredPlan,
     Suppression,
     Way,
@@ -140,8 +142,20 @@ _LIFT_SUPPRESSION = Write(
     )
 )
 
+_IDEMPOTENCY = table(tables.Idempotency)
+_INSERT_ANSWER = _insert(_IDEMPOTENCY, StoredAnswer)
+_DELETE_ANSWER = Write(
+    delete(_IDEMPOTENCY).where(
+        _IDEMPOTENCY.c.key == value("key"), _IDEMPOTENCY.c.created_at == value("created_at")
+    )
+)
+
 _INSERT_CLIENT = _insert(table(tables.Client), Client)
-_INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
+_API_KEY = table(tables.ApiKey)
+_INSERT_API_KEY = _insert(_API_KEY, ApiKey)
+_NOTE_USE = Write(
+    update(_API_KEY).where(_API_KEY.c.id == value("id")).values(last_used_at=value("last_used_at"))
+)
 
 
 def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
@@ -223,6 +237,16 @@ def lift_suppressions(engine: SqliteEngine, values: Sequence[Way]) -> None:
     engine.run(_LIFT_SUPPRESSION, values, expect=False)
 
 
+def insert_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers by Idempotency-Key. A key that somebody else has used is a Conflict."""
+    engine.run(_INSERT_ANSWER, values)
+
+
+def drop_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers whose time is over, as they were loaded."""
+    engine.run(_DELETE_ANSWER, values)
+
+
 def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
     """Marks as they are now."""
     engine.run(_PUT_MARK, values)
@@ -231,4 +255,14 @@ def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
 def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
     """A client and its first key. A name that is taken is a Conflict."""
     engine.run(_INSERT_CLIENT, [client])
+    insert_key(engine, key)
+
+
+def insert_key(engine: SqliteEngine, key: ApiKey) -> None:
+    """A further key of a client."""
     engine.run(_INSERT_API_KEY, [key])
+
+
+def note_uses(engine: SqliteEngine, values: Sequence[KeyUse]) -> None:
+    """When keys were last used; one that is gone meanwhile is passed over."""
+    engine.run(_NOTE_USE, values, expect=False)

@@ -15,11 +15,12 @@ from pydantic import (
     ValidationError,
 )
 
-from gateway.domain import explanation
+from gateway.domain import explanation, tokens
 from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
+from gateway.domain.repeat import OnRepeat
 from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
@@ -30,6 +31,7 @@ Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
 Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 Locale = Annotated[
@@ -82,6 +84,7 @@ class SendBody(Body):
     code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
     ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
     reference: Reference | None = None
+    on_repeat: OnRepeat = OnRepeat.JOIN
     template: Name | None = None
     locale: Locale | None = None
     params: Params | None = None
@@ -101,9 +104,12 @@ class Entry(Addresses):
 
 class WhichBody(Body):
     """Names one verification: exactly one of these; `template` tells two apart that one address
-    has running."""
+    has running. An address beside a verification key is no second name: it must be the one the code
+    was sent to.
+    """
 
     verification_id: Named | None = None
+    verification_key: VerificationKey | None = None
     reference: Reference | None = None
     number: Number | None = None
     email: Email | None = None

@@ -9,9 +9,11 @@ from uuid import UUID
 import orjson
 from pydantic import ValidationError
 
-from gateway.domain import templates
+from gateway.domain import templates, tokens
 from gateway.domain.errors import Forbidden, GatewayError, InvalidInput
+from gateway.domain.keyring import NONCE_BYTES
 from gateway.domain.templates import Given
+from gateway.domain.tokens import Ticket
 from gateway.domain.verification import Status, Verification
 from gateway.services import send
 from gateway.services.runtime import Runtime
@@ -19,6 +21,7 @@ from gateway.store.records import ApiKey
 from gateway.web import errors, recipients, schemas
 from gateway.web.schemas import Entry, SendBody, VerifyBody, WhichBody
 
+TEST_CODE = "1234567890"  # its beginning is the code of every send with a test key
 OWN_TEXT = "text"  # the scope of a key that may bring its own text
 
 
@@ -52,24 +55,29 @@ def check(body: SendBody, key: ApiKey) -> None:
         )
 
 
-def request(runtime: Runtime, client_id: UUID, body: SendBody) -> send.Request:
+def request(runtime: Runtime, key: ApiKey, body: SendBody) -> send.Request:
     """The request of a body with `to`. Raises InvalidInput."""
     if body.to is None:
         raise InvalidInput("invalid_request", "to: Field required")
     to, others = recipients.read(body.to, runtime.default_region)
+    code = body.code
+    if key.test and code is None:
+        code = TEST_CODE[: body.code_length or 6]
     return send.Request(
-        client_id=client_id,
+        client_id=key.client_id,
         to=to,
         others=others,
         workflow=body.workflow,
         channel=body.channel,
-        code=body.code,
-        code_length=len(body.code) if body.code else body.code_length or 6,
+        code=code,
+        code_length=len(code) if code else body.code_length or 6,
         ttl=body.ttl,
         reference=body.reference,
         template=body.template or templates.DEFAULT,
         locale=body.locale,
         given=_given(body),
+        on_repeat=body.on_repeat,
+        named=body.model_fields_set,
     )
 
 
@@ -98,12 +106,18 @@ def summed(runtime: Runtime, sent: send.Sent, now: datetime) -> dict[str, Any]:
     coming = send.coming(runtime, sent, now)
     answer = schemas.summed(sent.verification, sent.attempts, coming, now)
     answer["joined"] = sent.joined
+    if sent.joined:
+        answer["ignored"] = sent.ignored
+    answer["verification_key"] = _key_of(runtime, sent.verification)
     return answer
 
 
-async def send_all(
-    runtime: Runtime, client_id: UUID, body: SendBody, now: datetime
-) -> dict[str, Any]:
+def _key_of(runtime: Runtime, current: Verification) -> str:
+    ticket = Ticket(current.id, current.recipient_index, current.expires_at)
+    return tokens.issue(runtime.keyring, ticket, runtime.entropy(NONCE_BYTES))
+
+
+async def send_all(runtime: Runtime, key: ApiKey, body: SendBody, now: datetime) -> dict[str, Any]:
     """One operation for each entry of `recipients`; the results in their order, each a verification
     or a problem. A bad entry fails alone.
 
@@ -113,7 +127,7 @@ async def send_all(
     operations = []
     for raw in body.recipients or ():
         try:
-            one = request(runtime, client_id, _alone(body, raw))
+            one = request(runtime, key, _alone(body, raw))
             operations.append(send.prepare(runtime, one, now))
             results.append(None)
         except GatewayError as error:

@@ -31,7 +31,7 @@ from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
-from gateway.store.records import Further, Mark, Suppression
+from gateway.store.records import Further, Mark, StoredAnswer, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -41,6 +41,7 @@ TABLES = {
     "counter",
     "delivery",
     "event",
+    "idempotency",
     "mark",
     "plan",
     "receipt",
@@ -84,6 +85,7 @@ async def filled(database: Path) -> None:
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
     writes.put_suppressions(engine, [suppression])
     writes.put_marks(engine, [Mark("reconcile", START)])
+    writes.insert_answers(engine, [StoredAnswer(b"key", b"print", 200, b"sealed", "k1", START)])
     outbox = Outbox()
     subscription = make_subscription()
     outbox.add(
@@ -138,7 +140,8 @@ def test_the_tests_know_every_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["verification", "attempt", "transition", "counter", "event", "delivery"]
+    "table",
+    ["verification", "attempt", "transition", "counter", "event", "delivery", "idempotency"],
 )
 def test_a_table_that_grows_with_traffic_has_no_rowid(
     connection: sqlite3.Connection, table: str

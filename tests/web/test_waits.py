@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rig import NUMBER, PATIENCE, Rig, problem
 
 from gateway.services.waiting import Waiting
+from gateway.store.engine import StoreError
 from gateway.web import waits
 from gateway.web.edge import Call
 
@@ -248,11 +249,12 @@ async def test_nobody_waits_for_another_clients_verification(rig: Rig) -> None:
 # --- Send that waits ----------------------------------------------------------------------------
 
 
-async def send(rig: Rig, prefer: str) -> httpx.Response:
+async def send(rig: Rig, prefer: str, **more: str) -> httpx.Response:
     headers = {
         "content-type": "application/json",
         "authorization": f"Bearer {rig.key}",
         "prefer": prefer,
+        **more,
     }
     body = orjson.dumps({"to": NUMBER, "workflow": "sms"})
     return await rig.http.post("/otp/send", content=body, headers=headers)
@@ -288,6 +290,48 @@ async def test_a_send_that_cannot_wait_is_answered_at_once(rig: Rig) -> None:
     answer = await send(rig, f"wait={LONG}")
 
     assert (202, None) == (answer.status_code, answer.headers.get("preference-applied"))
+
+
+async def test_a_replay_of_a_send_is_answered_at_once_as_it_was_accepted(rig: Rig) -> None:
+    """Waiting brings the first answer up to date; what is stored is that of the accept."""
+    gate = Gate(answering(201, {"sms_ticket": "sms_1", "total_cost": 0.05}))
+    rig.transport.script("sms-campaign", gate)
+    once = {"idempotency-key": "k-1"}
+    call = await held(rig, send(rig, f"wait={LONG}", **once))
+    await gate.reached.wait()
+    replay = await send(rig, f"wait={LONG}", **once)  # nothing can wake it: the gate is shut
+    early = call.done()
+    gate.opened.set()
+    first = await woken(call)
+    again = await send(rig, "wait=0", **once)
+
+    assert not early
+    assert "true" == replay.headers["idempotency-replayed"]
+    assert "preference-applied" not in replay.headers
+    assert ("SENT", "QUEUED") == (first.json()["delivery_status"], replay.json()["delivery_status"])
+    assert first.json()["verification_key"] == replay.json()["verification_key"]
+    assert again.content == replay.content
+    assert 1 == len(rig.transport.submissions)
+
+
+async def test_a_refused_send_with_a_key_is_not_held(rig: Rig) -> None:
+    await send(rig, "wait=0")
+    await rig.settle()
+    answer = await send(rig, f"wait={LONG}", **{"idempotency-key": "k-1"})
+
+    problem(answer, 429, "cool_down")
+
+
+async def test_the_database_away_while_a_send_waits_does_not_undo_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreError("away")
+
+    monkeypatch.setattr(waits, "hold", away)
+    answer = await send(rig, f"wait={LONG}")
+
+    assert (202, "QUEUED") == (answer.status_code, answer.json()["delivery_status"])
 
 
 @pytest.mark.parametrize(
@@ -411,9 +455,12 @@ async def test_a_last_event_id_that_is_none_is_refused(rig: Rig, last: str) -> N
     problem(answer, 400, "invalid_request")
 
 
-async def test_a_stream_of_another_client_is_not_found(rig: Rig, open_stream: Open) -> None:
+@pytest.mark.parametrize("more", [{}, {"scopes": "status operate", "test": True}])
+async def test_a_stream_of_another_client_is_not_found(
+    rig: Rig, open_stream: Open, more: dict[str, Any]
+) -> None:
     sent = await rig.send(workflow="sms")
-    other = await rig.client("other")
+    other = await rig.client("other", **more)
     reader = await open_stream(sent["verification_id"], key=other)
     await reader.task
 

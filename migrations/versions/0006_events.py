@@ -1,6 +1,6 @@
 """Events to callers: what happened, who wants to know, and what has not been delivered yet.
 
-Revises: 0003
+Revises: 0005
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Id, Moment
 
-revision = "0004"
-down_revision = "0003"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
