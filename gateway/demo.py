@@ -77,6 +77,13 @@ SCENES = (
         ("messenger:SENT", "sms:DELIVERED"),
     ),
     Scene(
+        "vonage",
+        "The same with Vonage: its Messenger message is not read in time, its SMS follows.",
+        "+33600020100",
+        "vonage",
+        ("messenger:SENT", "sms:DELIVERED"),
+    ),
+    Scene(
         "failed",
         "An SMS is reported as failed; a call follows at once.",
         "+33600000300",
@@ -253,8 +260,9 @@ async def run(
     """Play everything, tell how it went, stay up unless `once`. Whether all was as expected."""
     sandbox = f"http://127.0.0.1:{app.port_of(world)}"
     keyring = app.prepare(settings)
-    settings = app.with_sandbox(settings, keyring, app.port_of(world), patience=PATIENCE)
-    given = app.sandbox_settings(keyring, settings.public_url, **TIMING)
+    port = app.port_of(world)
+    settings = app.with_sandbox(settings, keyring, port, patience=PATIENCE, reading=PATIENCE)
+    given = app.sandbox_settings(keyring, settings.public_url, port, **TIMING)
     stop = app.stop_signal()
     async with (
         app.sandbox(given) as simulated,

@@ -94,7 +94,7 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         simulated = None
         if world is not None:
-            given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
+            given = sandbox_settings(keyring, settings.public_url, port_of(world), **(timing or {}))
             simulated = await stack.enter_async_context(sandbox(given))
             await stack.enter_async_context(served(simulated.app, world, grace=1))
         gateway = build(settings, keyring)

@@ -117,7 +117,7 @@ def demo(
 ) -> None:
     """See the gateway at work, without any account.
 
-    Eight scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
+    Nine scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
     SQLite in a temporary folder; nothing is sent to anyone.
     """
     from gateway import app, config
