@@ -78,6 +78,7 @@ class Settings:
     default_region: str | None
     log_level: str
     sandbox_port: int | None  # None: no sandbox beside the gateway
+    silent_fallbacks: int = 30  # a minute, automatic ones where silence has become the rule
     providers: tuple[Provider[Any, Any], ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
@@ -122,6 +123,7 @@ class _File(_Model):
     default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     keyring: str | None = None
+    silent_fallbacks: int = Field(default=30, ge=0)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
     sandbox: _Sandbox = _Sandbox()
@@ -160,6 +162,7 @@ def load(
         brand=parsed.brand,
         default_region=parsed.default_region,
         log_level=parsed.log_level,
+        silent_fallbacks=parsed.silent_fallbacks,
         sandbox_port=parsed.sandbox.port if not parsed.routes else None,
         providers=tuple(provider for provider, _ in routes),
         routes={provider.name: given for provider, given in routes},

@@ -5,7 +5,8 @@ import random
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import reconcile
+from gateway.services import health, reconcile
+from gateway.services.health import Looking
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
 
@@ -26,6 +27,7 @@ class Worker:
         self._runtime = runtime
         self._log = log
         self._passing = Passing()
+        self._looking = Looking()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_pass: datetime | None = None
@@ -46,6 +48,7 @@ class Worker:
         while not self._stop.is_set():
             try:
                 await reconcile.run_once(self._runtime, self._passing, self._runtime.now())
+                await health.run_once(self._runtime, self._looking, self._runtime.now())
                 if loop.time() - swept >= SWEEP_EVERY:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())

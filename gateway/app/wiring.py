@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -21,10 +22,11 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, receive, reconcile, send, verify
+from gateway.services import dispatch, health, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
+from gateway.services.standing import Routes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.reads import Reads
@@ -71,6 +73,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
     return {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
+        health.Judge: doing(1, 2.0, health.wants, health.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
@@ -152,6 +155,8 @@ def build(
     )
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
+    standing = Routes(settings.silent_fallbacks)
+    standing.learn(reads.route_states(), now())
     context = Context(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
@@ -159,6 +164,7 @@ def build(
         entropy=entropy,
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
+        standing=standing,
     )
 
     def follow(items: Any) -> None:
@@ -167,7 +173,14 @@ def build(
                 after(item)
         dispatcher.follow(items)
 
-    ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
+    ledger = Ledger(
+        engine,
+        doings(context),
+        now=now,
+        slots=dispatcher.slots,
+        after=follow,
+        node=f"{platform.node()}:{os.getpid()}",
+    )
     dispatcher.attach(ledger)
     runtime = Runtime(
         engine=engine,
@@ -182,6 +195,7 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        standing=standing,
     )
     worker = Worker(runtime, log)
     gateway = Gateway(

@@ -16,6 +16,7 @@ from uuid import UUID
 from gateway.domain import message, recipient
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
+from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
@@ -185,8 +186,7 @@ class Dispatcher:
     def _follow_one(self, item: object) -> None:
         match item:
             case Note():
-                write = self._log.info if item.level == "info" else self._log.warning
-                write(item.event, **item.facts)
+                getattr(self._log, item.level)(item.event, **item.facts)
             case Handover():
                 self._lanes[item.attempt.route].take(self._monotonic())
                 vid = item.verification.id
@@ -412,6 +412,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
             facts = {"attempt_id": attempt.id, "route": attempt.route}
             case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
+    case.count(attempt.route, Heard.ACCEPTED)
     attempt = case.hear(
         attempt,
         State.SENT,
@@ -428,6 +429,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
 
 def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
     pause = float(2 ** max(0, attempt.tries - 1))
+    case.count(attempt.route, Heard.UNKNOWN)
     case.hear(
         attempt,
         State.SENT,
@@ -451,6 +453,10 @@ def _refused(
 ) -> None:
     """Surely not sent, as far as this submission goes; an earlier one may have been."""
     kind = outcome or _KINDS[refused.kind]
+    if kind is Outcome.PERMANENT:  # what the number or message is: nothing against the route
+        case.count(attempt.route, Heard.FAILED)
+    elif kind is not Outcome.WITHDRAWN:
+        case.count(attempt.route, Heard.REFUSED, account=kind is Outcome.ACCOUNT)
     pause = refused.retry_after or retry_delay(case.attempts, attempt)
     changes: dict[str, Any] = {
         "error": _redacted(refused.error),

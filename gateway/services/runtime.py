@@ -8,16 +8,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from gateway.domain.errors import InvalidInput
+from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
-from gateway.domain.workflow import OnFailed, OnUnknown, Plan, PlannedRoute, PlannedStep, Until
+from gateway.domain.workflow import (
+    OnFailed,
+    OnUnknown,
+    Plan,
+    PlannedRoute,
+    PlannedStep,
+    Until,
+    less,
+)
 from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
 from gateway.services.case import Outage
+from gateway.services.standing import Routes
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
+
+_NOBODY = str(UUID(int=0))  # an attempt, to see whether a provider can be asked about any
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +98,34 @@ class Runtime:
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
+    standing: Routes = field(default_factory=Routes)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
 
     def choose(self, workflow: str | None, channel: str | None, region: str) -> Chosen:
         """The plan for a request: a workflow by name, one channel alone, or the default workflow.
 
-        Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are.
+        Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are, and
+        Unavailable `no_route` when all of its routes are disabled.
         """
         name = f"channel:{channel}" if channel is not None else workflow or "default"
         chosen = self._plans.get((name, region))
         if chosen is None:
             configured = self._alone(channel) if channel is not None else self._workflow(name)
             chosen = self._plans[name, region] = sealed(resolve(self.routes, configured, region))
-        return chosen
+        return chosen if not self.standing.shut else self._less(chosen)
+
+    def _less(self, chosen: Chosen) -> Chosen:
+        """The plan in the order of the moment: without the routes that are paused or disabled."""
+        plan = less(chosen.plan, self.standing.shut)
+        if plan is None:
+            raise Unavailable(
+                "no_route",
+                "Every route of this workflow has been disabled. Choose another workflow or "
+                "channel, or ask the operator.",
+                retry_after=60,
+            )
+        return chosen if plan is chosen.plan else sealed(plan)
 
     def _workflow(self, name: str) -> Workflow:
         if name not in self.workflows:
@@ -147,6 +173,7 @@ def resolve(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Pla
             )
             for step in workflow.steps
         ),
+        region=region,
     )
 
 
@@ -157,7 +184,7 @@ def _planned(provider: Provider[Any, Any], region: str) -> PlannedRoute:
         sender=sender_for(provider.sender, region),
         confirms=provider.confirms,
         idempotent=provider.idempotent,
-        polls=isinstance(provider, Polls),
+        polls=isinstance(provider, Polls) and provider.build_poll(_NOBODY, "any") is not None,
     )
 
 

@@ -24,11 +24,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+from gateway.domain.health import Tally, disabled
 from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
-from gateway.store.records import Mark, Suppression
+from gateway.store.records import Counted, Mark, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -39,6 +40,8 @@ TABLES = {
     "mark",
     "plan",
     "receipt",
+    "route_stat",
+    "route_state",
     "suppression",
     "transition",
     "verification",
@@ -76,6 +79,8 @@ async def filled(database: Path) -> None:
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
     writes.put_suppressions(engine, [suppression])
     writes.put_marks(engine, [Mark("reconcile", START)])
+    writes.count(engine, [Counted(START, "sms", "FR", "node", *Tally(accepted=1))])
+    writes.order_routes(engine, [disabled("sms", "fraud", "ops", START)])
     await engine.commit()
     engine.close()
 
@@ -121,7 +126,9 @@ def test_the_tests_know_every_table() -> None:
 # What the comparison cannot see.
 
 
-@pytest.mark.parametrize("table", ["verification", "attempt", "transition", "counter"])
+@pytest.mark.parametrize(
+    "table", ["verification", "attempt", "transition", "counter", "route_stat"]
+)
 def test_a_table_that_grows_with_traffic_has_no_rowid(
     connection: sqlite3.Connection, table: str
 ) -> None:
