@@ -20,7 +20,7 @@ from gateway.config import Settings, SettingsError
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
+from gateway.ports import CALLBACK_LIMIT, Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import dispatch, health, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
@@ -239,7 +239,9 @@ def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> di
     for provider in settings.providers:
         if isinstance(provider, Timed):
             provider.now = now
-        made[provider.name] = Route(provider.name, provider, carry(provider))
+        given = settings.routes.get(provider.name)
+        limit = given.callback_limit if given is not None else CALLBACK_LIMIT
+        made[provider.name] = Route(provider.name, provider, carry(provider), limit)
     return made
 
 

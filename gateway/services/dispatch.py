@@ -17,7 +17,7 @@ from gateway.domain import message, recipient
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
-from gateway.domain.keyring import Keyring
+from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     Accepted,
@@ -437,7 +437,7 @@ def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
         word=unknown.reason,
         reason=unknown.reason,
         outcome=attempt.outcome or Outcome.UNKNOWN,
-        error=_redacted(unknown.error),
+        error=_told(case, unknown.error),
         sent_at=attempt.sent_at or case.now,
         retry_at=case.now + timedelta(seconds=pause),
     )
@@ -459,7 +459,7 @@ def _refused(
         case.count(attempt.route, Heard.REFUSED, account=kind is Outcome.ACCOUNT)
     pause = refused.retry_after or retry_delay(case.attempts, attempt)
     changes: dict[str, Any] = {
-        "error": _redacted(refused.error),
+        "error": _told(case, refused.error),
         "retry_at": case.now + timedelta(seconds=pause),
     }
     resubmitted = attempt.outcome is Outcome.UNKNOWN and attempt.tries > 1
@@ -491,5 +491,12 @@ def _refused(
     case.avoid(heard, refused.avoid, refused.reason)
 
 
-def _redacted(error: str | None) -> str | None:
-    return recipient.redact(error)[:255] if error else None
+def _told(case: Case, error: str | None) -> str | None:
+    """A vendor's error as it is stored."""
+    if not error:
+        return None
+    try:
+        code = code_of(case.context.keyring, case.verification)
+    except KeyringError:  # its key is gone, so that no vendor can have been told the code
+        code = ""
+    return recipient.redact_error(error, code)[:255]

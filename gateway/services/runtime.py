@@ -22,7 +22,16 @@ from gateway.domain.workflow import (
     Until,
     less,
 )
-from gateway.ports import Asks, Confirms, Polls, Provider, Revokes, Sender, Transport
+from gateway.ports import (
+    CALLBACK_LIMIT,
+    Asks,
+    Confirms,
+    Polls,
+    Provider,
+    Revokes,
+    Sender,
+    Transport,
+)
 from gateway.services.case import Outage
 from gateway.services.standing import Routes
 from gateway.store.engine import SqliteEngine
@@ -41,6 +50,7 @@ class Route:
     name: str
     provider: Provider[Any, Any]
     transport: Transport[Any, Any]
+    callback_limit: int = CALLBACK_LIMIT  # bytes of a callback's body
     polls: Polls | None = field(init=False)
     asks: Asks | None = field(init=False)
     confirms: Confirms | None = field(init=False)
