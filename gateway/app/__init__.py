@@ -8,6 +8,7 @@ from gateway.app.folder import (
     opened,
     prepare,
 )
+from gateway.app.looking import NOT_ASKED, look
 from gateway.app.process import (
     bind,
     port_of,
@@ -23,6 +24,7 @@ from gateway.app.wiring import GRACE, Gateway, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
+    "NOT_ASKED",
     "Gateway",
     "alone",
     "bind",
@@ -31,6 +33,7 @@ __all__ = [
     "clock",
     "doings",
     "keyring_problem",
+    "look",
     "make_folders",
     "no_keyring",
     "opened",

@@ -5,7 +5,17 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import calling, checking, clients, keys, output, recorded, serving, showing
+from gateway.cli import (
+    calling,
+    checking,
+    clients,
+    keys,
+    output,
+    recorded,
+    routing,
+    serving,
+    showing,
+)
 
 app = typer.Typer(
     name="gateway",
@@ -23,8 +33,8 @@ app.command()(serving.demo)
 app.command()(serving.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
-showing.routes_app.command()(recorded.check)
-app.add_typer(showing.routes_app, name="routes")
+routing.app.command()(recorded.check)
+app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
 app.add_typer(clients.app, name="client")

@@ -50,9 +50,7 @@ from gateway.store.records import Source
 
 _OFFER_AGAIN = 0.5  # seconds between two offers of an outcome that could not be stored
 _RECALL_WITHIN = 3.0  # seconds for taking a message back; nobody waits for it
-_CROWD = (
-    10_000  # verifications remembered per route as waiting for a slot; the rest is found by time
-)
+_CROWD = 10_000  # verifications per route known to wait for a slot; the rest is found by time
 
 _KINDS = {
     RefusalKind.TEMPORARY: Outcome.TEMPORARY,

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from gateway.domain.delivery import State
 from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
@@ -38,6 +39,8 @@ from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
 
+ROUTE = "route:"  # before a route's name, in place of a workflow's: this route alone
+TRYING = 60  # seconds of patience there
 _NOBODY = str(UUID(int=0))  # an attempt, to see whether a provider can be asked about any
 
 
@@ -138,12 +141,24 @@ class Runtime:
         return chosen if plan is chosen.plan else sealed(plan)
 
     def _workflow(self, name: str) -> Workflow:
+        if name.startswith(ROUTE):
+            return self._over(name)
         if name not in self.workflows:
             raise InvalidInput(
                 "unknown_workflow",
                 f"There is no such workflow. There are: {', '.join(sorted(self.workflows))}.",
             )
         return self.workflows[name]
+
+    def _over(self, name: str) -> Workflow:
+        """A workflow of exactly one route: how an operator tries a new account."""
+        route = self.routes.get(name.removeprefix(ROUTE))
+        if route is None:
+            known = ", ".join(sorted(self.routes))
+            raise InvalidInput("unknown_route", f"There is no such route. There are: {known}.")
+        provider = route.provider
+        until = Until.DELIVERED if State.DELIVERED in provider.confirms else Until.SENT
+        return Workflow(name, (Step(provider.channel, (provider.name,), TRYING, until),))
 
     def _alone(self, channel: str) -> Workflow:
         """A workflow of that channel only: no silent switch (rule 7)."""
@@ -194,8 +209,18 @@ def _planned(provider: Provider[Any, Any], region: str) -> PlannedRoute:
         sender=sender_for(provider.sender, region),
         confirms=provider.confirms,
         idempotent=provider.idempotent,
-        polls=isinstance(provider, Polls) and provider.build_poll(_NOBODY, "any") is not None,
+        polls=polls(provider),
     )
+
+
+def polls(provider: Provider[Any, Any]) -> bool:
+    """Whether it can be asked about a message: some can on one channel and not on another."""
+    return isinstance(provider, Polls) and provider.build_poll(_NOBODY, "any") is not None
+
+
+def revokes(provider: Provider[Any, Any]) -> bool:
+    """Whether it can take a message back."""
+    return isinstance(provider, Revokes) and provider.build_revoke(_NOBODY, "any") is not None
 
 
 def sender_for(sender: Sender, region: str) -> str | None:

@@ -7,7 +7,7 @@ from gateway.domain.errors import InvalidInput, NotFound
 from gateway.domain.verification import Status
 from gateway.services import send, verify
 from gateway.services.case import recipient_of
-from gateway.services.runtime import Runtime
+from gateway.services.runtime import ROUTE, Runtime
 from gateway.web import schemas
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
@@ -36,6 +36,8 @@ class Api:
     async def send_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
         body = schemas.parse(schemas.SendBody, await call.json(MAX_BODY))
+        if body.workflow is not None and body.workflow.startswith(ROUTE):
+            key = self._keys.caller(call, "operate")
         if body.workflow is not None and body.channel is not None:
             raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
         if body.code is not None and body.code_length is not None:

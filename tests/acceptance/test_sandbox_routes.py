@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from rig import PATIENCE, keyring
 from gateway import app, config
 from gateway.app.accounts import AVOID
 from gateway.cli import clients
+from gateway.config import Settings
 from gateway.domain.delivery import State
 from gateway.providers import PROVIDERS
 from gateway.services.runtime import Runtime
@@ -33,6 +35,7 @@ class World:
     http: httpx.AsyncClient
     phones: httpx.AsyncClient
     runtime: Runtime
+    settings: Settings
 
     async def post(self, path: str, **body: Any) -> httpx.Response:
         return await self.http.post(path, json=body)
@@ -71,7 +74,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         looker = httpx.AsyncClient(base_url=theirs, trust_env=False)
         await stack.enter_async_context(caller)
         await stack.enter_async_context(looker)
-        yield World(caller, looker, gateway.runtime)
+        yield World(caller, looker, gateway.runtime, loaded)
 
 
 def best(route: str) -> str:
@@ -128,6 +131,29 @@ async def test_a_try_can_be_repeated_soon(world: World) -> None:
     avoided = [way.account for way in world.runtime.reads.past_suppressions(soon, 100)]
 
     assert ["telegram", "twilio", "vonage", "whatsapp"] == sorted(avoided)
+
+
+async def test_every_account_can_be_looked_at(world: World) -> None:
+    """What `gateway check --live` does; with another key the provider does not let us in."""
+    found = dict(await app.look(world.settings))
+    others = app.with_sandbox(
+        world.settings, app.no_keyring(), urlsplit(str(world.phones.base_url)).port or 0
+    )
+    refused = dict(await app.look(others))
+    asked = {name for name, wrong in found.items() if wrong != app.NOT_ASKED}
+
+    assert dict.fromkeys(asked) == {name: found[name] for name in asked}
+    assert {"octopush", "octopush_voice", "twilio_sms", "aws_sms", "whatsapp"} <= asked
+    assert all(refused[name] for name in asked)
+
+
+async def test_a_provider_that_is_not_there_cannot_be_asked(world: World) -> None:
+    with app.bind("127.0.0.1", 0) as nobody:
+        port = app.port_of(nobody)
+    gone = app.with_sandbox(world.settings, keyring(), port)
+    found = dict(await app.look(gone))
+
+    assert "It cannot be asked (connect_error)." == found["octopush"]
 
 
 def test_every_provider_has_a_route() -> None:
