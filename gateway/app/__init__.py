@@ -10,6 +10,7 @@ from gateway.app.folder import (
 )
 from gateway.app.looking import NOT_ASKED, look
 from gateway.app.process import (
+    beside,
     bind,
     port_of,
     run,
@@ -19,14 +20,16 @@ from gateway.app.process import (
     server,
     stop_signal,
 )
-from gateway.app.sandboxed import no_keyring, sandbox, sandbox_settings, with_sandbox
+from gateway.app.sandboxed import Ports, no_keyring, sandbox, sandbox_settings, with_sandbox
 from gateway.app.wiring import GRACE, Gateway, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
     "NOT_ASKED",
     "Gateway",
+    "Ports",
     "alone",
+    "beside",
     "bind",
     "build",
     "check_schema",

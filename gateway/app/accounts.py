@@ -4,16 +4,19 @@ other, and routes over which every vendor is reached.
 Octopush and the messenger, which `SandboxSettings` names itself, are in `sandboxed`.
 """
 
+import base64
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.ports import Provider, Secret
-from gateway.providers import PROVIDERS
+from gateway.providers import PROVIDERS, definitions
 
 AVOID = 5  # seconds: magic numbers are few, and whoever repeats a try wants to see the same again
 SENDER = "+15005550006"
@@ -24,11 +27,14 @@ TEMPLATE = "HX" + 32 * "0"  # of Twilio's content
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where both sides stand: the sandbox's address, the gateway's, and secrets by purpose."""
+    """Where both sides stand: the sandbox's address, the gateway's, and secrets by purpose; `smpp`
+    and `mail` are the ports of the sandbox that are not HTTP's."""
 
     world: str
     gateway: str
     secret: Callable[[str], Secret]
+    smpp: int
+    mail: int
 
     def callback(self, route: str, key: str = "") -> str:
         """Where a vendor posts its receipts."""
@@ -46,12 +52,26 @@ def known(ground: Ground) -> dict[str, Known]:
         "aws": _aws(ground),
         "whatsapp": _whatsapp(ground),
         "telegram": {"token": ground.secret("telegram-token")},
+        "sendgrid": _sendgrid(ground),
+        "mailgun": _mailgun(ground),
+        "smtp": _smtp(ground),
+        "smpp": {"system_id": "sandbox", "password": ground.secret("smpp")[:8]},
+        "generic": _telnyx(ground),
     }
 
 
 def routes(ground: Ground) -> tuple[Provider[Any, Any], ...]:
     """A route for every channel of each account."""
-    makers = (_twilio_routes, _vonage_routes, _aws_routes, _whatsapp_routes, _telegram_routes)
+    makers = (
+        _twilio_routes,
+        _vonage_routes,
+        _aws_routes,
+        _whatsapp_routes,
+        _telegram_routes,
+        _mail_routes,
+        _smpp_routes,
+        _telnyx_routes,
+    )
     return tuple(route for maker in makers for route in maker(ground))
 
 
@@ -209,4 +229,135 @@ def _telegram_routes(ground: Ground) -> Iterator[Provider[Any, Any]]:
         base_url=f"{ground.world}/telegram",
         token=ground.secret("telegram-token"),
         remember_unreachable=AVOID,
+    )
+
+
+MAIL_FROM = "otp@mg.example.com"
+
+
+def _sendgrid(ground: Ground) -> Known:
+    private = _mail_key(ground).private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "api_key": ground.secret("sendgrid-key"),
+        "signing_key": base64.b64encode(private).decode(),
+        "callback_url": ground.callback("sendgrid"),
+    }
+
+
+def _mail_key(ground: Ground) -> ec.EllipticCurvePrivateKey:
+    """What SendGrid signs its events with."""
+    number = int(ground.secret("sendgrid-signature"), 16) or 1
+    return ec.derive_private_key(number, ec.SECP256R1())
+
+
+def _mailgun(ground: Ground) -> Known:
+    return {
+        "api_key": ground.secret("mailgun-key"),
+        "domain": "mg.example.com",
+        "signing_key": ground.secret("mailgun-signature"),
+        "callback_url": ground.callback("mailgun", ground.secret("mailgun-callback")),
+    }
+
+
+def _smtp(ground: Ground) -> Known:
+    return {
+        "username": "otp",
+        "password": ground.secret("smtp"),
+        "callback_url": ground.callback("smtp", ground.secret("smtp-callback")),
+    }
+
+
+def _mail_routes(ground: Ground) -> Iterator[Provider[Any, Any]]:
+    common: dict[str, Any] = {
+        "channel": "email",
+        "from_address": MAIL_FROM,
+        "sender": "Sandbox",
+        "avoid": float(AVOID),
+    }
+    public = _mail_key(ground).public_key()
+    pem = public.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    yield made(
+        "smtp",
+        name="smtp",
+        account="smtp",
+        host="127.0.0.1",
+        port=ground.mail,
+        security="none",
+        username="otp",
+        password=ground.secret("smtp"),
+        bounce_address="bounce@mg.example.com",
+        tag_key=(ground.secret("smtp-tags"),),
+        callback_key=(ground.secret("smtp-callback"),),
+        delivery_reports=True,
+        **common,
+    )
+    yield made(
+        "sendgrid",
+        name="sendgrid",
+        account="sendgrid",
+        base_url=f"{ground.world}/sendgrid/v3",
+        api_key=ground.secret("sendgrid-key"),
+        verification_key=(Secret(base64.b64encode(pem).decode()),),
+        **common,
+    )
+    yield made(
+        "mailgun",
+        name="mailgun",
+        account="mailgun",
+        base_url=f"{ground.world}/mailgun/v3",
+        domain="mg.example.com",
+        api_key=ground.secret("mailgun-key"),
+        signing_key=(ground.secret("mailgun-signature"),),
+        callback_key=(ground.secret("mailgun-callback"),),
+        **common,
+    )
+
+
+def _smpp_routes(ground: Ground) -> Iterator[Provider[Any, Any]]:
+    yield made(
+        "smpp",
+        name="smpp",
+        channel="sms",
+        account="smpp",
+        sender="SANDBOX",
+        host="127.0.0.1",
+        port=ground.smpp,
+        tls=False,
+        system_id="sandbox",
+        password=Secret(ground.secret("smpp")[:8]),
+        avoid=float(AVOID),
+    )
+
+
+def _telnyx(ground: Ground) -> Known:
+    return {
+        "api_key": ground.secret("telnyx-key"),
+        "private_key": base64.b64encode(
+            hashlib.sha256(ground.secret("telnyx-signature").encode()).digest()
+        ).decode(),
+    }
+
+
+def _telnyx_routes(ground: Ground) -> Iterator[Provider[Any, Any]]:
+    """Telnyx by the generic provider's definition."""
+    account = _telnyx(ground)
+    key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(account["private_key"]))
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    yield made(
+        "generic",
+        name="telnyx",
+        channel="sms",
+        account="telnyx",
+        sender="SANDBOX",
+        base_url=f"{ground.world}/telnyx/v2",
+        definition=definitions.load("telnyx"),
+        secrets={"api_key": ground.secret("telnyx-key")},
+        callback_secret=(Secret(public),),
+        avoid=float(AVOID),
     )

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
-from gateway.app.sandboxed import sandbox, sandbox_settings
+from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
 from gateway.app.wiring import GRACE, Gateway, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
@@ -94,14 +94,31 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         simulated = None
         if world is not None:
-            given = sandbox_settings(keyring, settings.public_url, port_of(world), **(timing or {}))
-            simulated = await stack.enter_async_context(sandbox(given))
-            await stack.enter_async_context(served(simulated.app, world, grace=1))
+            simulated, settings = await stack.enter_async_context(
+                beside(settings, keyring, world, timing=timing or {})
+            )
         gateway = build(settings, keyring)
         async with served(gateway.web, listening):
             if started is not None:
                 started(gateway, simulated)
             await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    settings: Settings,
+    keyring: Keyring,
+    world: socket.socket,
+    *,
+    timing: Mapping[str, Any],
+    **patience: int,
+) -> AsyncGenerator[tuple[Sandbox, Settings]]:
+    """The sandbox, listening, and the settings with its routes; `patience`: see `with_sandbox`."""
+    port = port_of(world)
+    given = sandbox_settings(keyring, settings.public_url, port, **timing)
+    async with sandbox(given) as simulated, served(simulated.app, world, grace=1):
+        ports = Ports(port, await simulated.smsc.start(), await simulated.serve_mail())
+        yield simulated, with_sandbox(settings, keyring, ports, **patience)
 
 
 async def serve_sandbox(

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -18,15 +19,25 @@ from gateway.ports import Provider, Secret
 from gateway.sandbox import Sandbox, SandboxSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the sandbox listens on this machine: its web, an SMPP centre, a mail server. The last
+    two are free ones of each start."""
+
+    web: int
+    smpp: int = 2775
+    mail: int = 2525
+
+
 def with_sandbox(
-    settings: Settings, keyring: Keyring, port: int, *, patience: int = 60, reading: int = 120
+    settings: Settings, keyring: Keyring, ports: Ports, *, patience: int = 60, reading: int = 120
 ) -> Settings:
     """The settings with the sandbox's routes and workflows: `default` is Messenger, then SMS, then
     a call; others begin with each vendor, and one named as a route has that route alone.
 
     `patience` of every step in seconds, `reading` of Vonage's Messenger.
     """
-    ground = _ground(keyring, port, settings.public_url)
+    ground = _ground(keyring, ports, settings.public_url)
     providers = (*_own_routes(ground), *accounts.routes(ground))
     messenger = _step("messenger", "messenger", patience, Until.READ)
     sms = _step("sms", "octopush", patience, Until.DELIVERED)
@@ -88,18 +99,18 @@ def _step(channel: str, route: str, patience: int, until: Until) -> config.StepS
     return config.StepSettings(channel=channel, routes=(route,), patience=patience, until=until)
 
 
-def _ground(keyring: Keyring, port: int, public_url: str) -> Ground:
+def _ground(keyring: Keyring, ports: Ports, public_url: str) -> Ground:
     def secret(purpose: str) -> Secret:
         return Secret(keyring.index("sandbox", purpose).hex())
 
-    return Ground(f"http://127.0.0.1:{port}", public_url, secret)
+    return Ground(f"http://127.0.0.1:{ports.web}", public_url, secret, ports.smpp, ports.mail)
 
 
 def sandbox_settings(
     keyring: Keyring, public_url: str, port: int = 8081, **more: Any
 ) -> SandboxSettings:
     """The sandbox's side of the same accounts; it listens on that port of this machine."""
-    ground = _ground(keyring, port, public_url)
+    ground = _ground(keyring, Ports(port), public_url)
     given: dict[str, Any] = {
         "octopush_login": "sandbox@example.com",
         "octopush_key": ground.secret("octopush-key"),

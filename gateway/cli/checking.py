@@ -80,7 +80,7 @@ def _findings(file: Path | None, *, live: bool) -> list[Finding]:
     if loaded.sandbox_port is not None:
         detail = f"none set: the sandbox's are used, on port {loaded.sandbox_port}"
         findings.append(Finding("routes", Verdict.NOTE, detail))
-        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), loaded.sandbox_port)
+        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port))
     else:
         findings += _routes(loaded)
         findings += _accounts(loaded) if live else ()

@@ -121,7 +121,7 @@ def _loaded(file: Any) -> "tuple[Settings, bool]":
     loaded = settings(file)
     if loaded.sandbox_port is None:
         return loaded, False
-    return wiring.with_sandbox(loaded, wiring.no_keyring(), loaded.sandbox_port), True
+    return wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port)), True
 
 
 def _known(loaded: "Settings") -> "tuple[dict[str, RouteState], dict[str, Tally]]":

@@ -73,7 +73,6 @@ def serve(
         if loaded.sandbox_port is not None:
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
             world = stack.enter_context(app.bind("127.0.0.1", chosen, "--sandbox-port"))
-            loaded = app.with_sandbox(loaded, keyring, app.port_of(world))
 
         def started(gateway: Any, simulated: Any) -> None:
             say(f"The gateway listens on http://{_reachable(host)}:{bound}")
