@@ -14,6 +14,7 @@ from gateway.cli import (
     recorded,
     routing,
     serving,
+    sheets,
     showing,
 )
 
@@ -34,6 +35,7 @@ app.command()(serving.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
 routing.app.command()(recorded.check)
+routing.app.command(hidden=True)(sheets.sheets)
 app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
