@@ -3,6 +3,8 @@ environment and of gateway.toml.
 
 Order: command line, then GATEWAY_* variables, then gateway.toml, then the defaults. A secret is
 `{ env = "NAME" }` or `{ file = "PATH" }`; a literal one is refused.
+
+Over 500 lines, because every mistake has to be found in one pass and listed by its key.
 """
 
 import base64
@@ -24,8 +26,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gateway.domain import wording
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
 from gateway.providers import PROVIDERS, definitions
@@ -36,6 +40,7 @@ VARIABLES = (
     "PUBLIC_URL",
     "BRAND",
     "DEFAULT_REGION",
+    "DEFAULT_LOCALE",
     "LOG_LEVEL",
     "KEYRING",
 )
@@ -83,6 +88,8 @@ class Settings:
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
     source: Path | None = None
+    templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
+    default_locale: str = "en"
 
 
 def replace(
@@ -126,6 +133,8 @@ class _File(_Model):
     silent_fallbacks: int = Field(default=30, ge=0)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
+    templates: dict[str, Any] = Field(default_factory=dict)
+    default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
 
 
@@ -167,6 +176,8 @@ def load(
         providers=tuple(provider for provider, _ in routes),
         routes={provider.name: given for provider, given in routes},
         source=file,
+        templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
+        default_locale=parsed.default_locale,
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):

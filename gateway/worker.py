@@ -5,7 +5,7 @@ import random
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import health, reconcile
+from gateway.services import health, idempotency, keys, reconcile
 from gateway.services.health import Looking
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
@@ -52,6 +52,8 @@ class Worker:
                 if loop.time() - swept >= SWEEP_EVERY:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())
+                    await idempotency.sweep(self._runtime, self._runtime.now())
+                    await keys.write_uses(self._runtime)
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
                 self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
             else:

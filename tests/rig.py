@@ -36,6 +36,7 @@ from gateway.ports import Secret, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
 from gateway.services.reconcile import Passing, Wake
+from gateway.services.send import Request, Sent, prepare
 from gateway.store import schema, writes
 from gateway.store.reads import Record
 from gateway.store.records import ApiKey, Client
@@ -142,6 +143,7 @@ class Rig:
     after: Callable[[object], None] | None = None
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
+    test: app.Realm | None = None  # what test keys reach
 
     async def start(self) -> None:
         """Start, on the database that is there or on a fresh one; no worker: tests pass by
@@ -154,6 +156,7 @@ class Rig:
             settings,
             self.keyring,
             transport=self.carrier or self.transport,
+            test=self.test,
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             after=self._left_behind,
@@ -188,16 +191,25 @@ class Rig:
         if self.after is not None:
             self.after(item)
 
-    async def client(self, name: str, scopes: str = "send verify status") -> str:
-        """A client and its key; a name that exists (after a restart) gets the next free one."""
+    async def client(self, name: str, scopes: str = "send verify status", **more: Any) -> str:
+        """A client and its key; a name that exists (after a restart) gets the next free one. `more`
+        goes to the key: `test`, `rate`…
+        """
         known = {one.name for one in self.reads.clients()}
         while name in known:
             name += "+"
         now = self.clock.now()
-        key = auth.new_key()
+        key = auth.new_key(test=more.get("test", False))
         made = Client(uuid7(now, auth.digest(key)[:10]), name, now)
         row = ApiKey(
-            uuid7(now, auth.digest(key)[10:20]), made.id, auth.digest(key), scopes, now, None, None
+            uuid7(now, auth.digest(key)[10:20]),
+            made.id,
+            auth.digest(key),
+            scopes,
+            now,
+            expires_at=None,
+            revoked_at=None,
+            **more,
         )
         engine = self.runtime.engine
         await engine.begin()
@@ -218,12 +230,17 @@ class Rig:
             },
         )
 
-    async def send(self, to: str = NUMBER, **more: Any) -> dict[str, Any]:
+    async def send(self, to: Any = NUMBER, **more: Any) -> dict[str, Any]:
         """Accepted and handed over; what the caller got."""
         answer = await self.call("/otp/send", {"to": to, **more})
         assert answer.status_code == 202, answer.text
         await self.settle()
         return dict(answer.json())
+
+    async def accept(self, request: Request) -> Sent:
+        """A request as the service takes it, without HTTP around it."""
+        operation = prepare(self.runtime, request, self.clock.now())
+        return await self.runtime.ledger.submit(operation)
 
     async def verify(self, verification_id: str, code: str) -> httpx.Response:
         return await self.call("/otp/verify", {"verification_id": verification_id, "code": code})

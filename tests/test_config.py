@@ -158,6 +158,7 @@ def test_a_setting_is_read_from_the_file(
         ("PUBLIC_URL", "https://other.example.com", "public_url", "https://other.example.com"),
         ("BRAND", "Other", "brand", "Other"),
         ("DEFAULT_REGION", "DE", "default_region", "DE"),
+        ("DEFAULT_LOCALE", "fr-CA", "default_locale", "fr-CA"),
         ("LOG_LEVEL", "warning", "log_level", "warning"),
         ("KEYRING", "/etc/keys.json", "keyring_file", Path("/etc/keys.json")),
     ],
@@ -179,7 +180,8 @@ def test_a_variable_goes_before_the_file(
 
 
 def test_the_tests_know_every_variable() -> None:
-    tried = {"DATA_DIR", "DATABASE_URL", "PUBLIC_URL", "BRAND", "DEFAULT_REGION", "LOG_LEVEL"}
+    tried = {"DATA_DIR", "DATABASE_URL", "PUBLIC_URL", "BRAND", "LOG_LEVEL"}
+    tried |= {"DEFAULT_REGION", "DEFAULT_LOCALE"}
 
     assert tried | {"KEYRING"} == set(config.VARIABLES)
 

@@ -21,13 +21,16 @@ from gateway.app.process import (
     stop_signal,
 )
 from gateway.app.sandboxed import Ports, no_keyring, sandbox, sandbox_settings, with_sandbox
-from gateway.app.wiring import GRACE, Gateway, build, clock, doings, plans
+from gateway.app.test_keys import Inside, inside
+from gateway.app.wiring import GRACE, Gateway, Realm, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
     "NOT_ASKED",
     "Gateway",
+    "Inside",
     "Ports",
+    "Realm",
     "alone",
     "beside",
     "bind",
@@ -35,6 +38,7 @@ __all__ = [
     "check_schema",
     "clock",
     "doings",
+    "inside",
     "keyring_problem",
     "look",
     "make_folders",

@@ -10,7 +10,7 @@ from typing import IO
 from gateway import config
 from gateway.config import InUse, Settings, SettingsError
 from gateway.domain.keyring import Keyring, KeyringError
-from gateway.services.case import recipient_of
+from gateway.services.case import addresses_of, indexes
 from gateway.store import schema
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
@@ -49,10 +49,10 @@ def keyring_problem(settings: Settings) -> str | None:
     keyring = config.load_keyring(file)
     for current in newest:
         try:
-            number = recipient_of(keyring, current)
+            found = addresses_of(keyring, current)
         except KeyringError as error:
             return f"is not the one of this database: {error}"
-        if number is not None and keyring.index("phone", number) != current.recipient_index:
+        if found and next(iter(indexes(keyring, found).values())) != current.recipient_index:
             return "is not the one of this database: its index key is another"
     return None
 

@@ -13,7 +13,8 @@ import uvicorn
 import uvloop
 
 from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
-from gateway.app.wiring import GRACE, Gateway, build
+from gateway.app.test_keys import inside
+from gateway.app.wiring import GRACE, Gateway, Realm, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings
@@ -97,7 +98,12 @@ async def serve(
             simulated, settings = await stack.enter_async_context(
                 beside(settings, keyring, world, timing=timing or {})
             )
-        gateway = build(settings, keyring)
+            realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
+            gateway = build(settings, keyring, test=realm)
+        else:
+            own = await stack.enter_async_context(inside(settings, keyring))
+            gateway = build(settings, keyring, test=own.realm)
+            own.attach(gateway.web)
         async with served(gateway.web, listening):
             if started is not None:
                 started(gateway, simulated)

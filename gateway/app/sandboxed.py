@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -65,28 +66,44 @@ def _best(provider: Provider[Any, Any]) -> Until:
     return Until.DELIVERED if State.DELIVERED in provider.confirms else Until.SENT
 
 
-def _own_routes(ground: Ground) -> tuple[Provider[Any, Any], ...]:
+def simulated(
+    settings: Settings, keyring: Keyring, world: str, *, patience: int, prefix: str
+) -> Settings:
+    """The settings with routes to a sandbox at `world`, whose names and accounts begin with
+    `prefix`: the messenger, then SMS, then a call.
+    """
+    ground = Ground(world, settings.public_url, partial(_secret, keyring), 0, 0)
+    chain = (
+        _step("messenger", f"{prefix}messenger", patience, Until.READ),
+        _step("sms", f"{prefix}octopush", patience, Until.DELIVERED),
+        _step("voice", f"{prefix}octopush_voice", patience, Until.DELIVERED),
+    )
+    own = _own_routes(ground, prefix)
+    return config.replace(settings, own, {"default": chain, "sms": chain[1:]})
+
+
+def _own_routes(ground: Ground, prefix: str = "") -> tuple[Provider[Any, Any], ...]:
     secret = ground.secret
     octopush: dict[str, Any] = {
-        "account": "octopush",
+        "account": f"{prefix}octopush",
         "api_login": "sandbox@example.com",
         "api_key": secret("octopush-key"),
-        "callback_key": (secret("octopush-callback"),),
+        "callback_key": (secret(f"{prefix}octopush-callback"),),
         "base_url": f"{ground.world}/octopush/v1/public",
         "sender": "SANDBOX",
     }
     return (
         made(
             "messenger",
-            name="messenger",
+            name=f"{prefix}messenger",
             channel="messenger",
-            account="messenger",
+            account=f"{prefix}messenger",
             token=secret("messenger-token"),
-            callback_secret=(secret("messenger-callback"),),
+            callback_secret=(secret(f"{prefix}messenger-callback"),),
             base_url=f"{ground.world}/messenger/v1",
         ),
-        made("octopush", name="octopush", channel="sms", **octopush),
-        made("octopush", name="octopush_voice", channel="voice", **octopush),
+        made("octopush", name=f"{prefix}octopush", channel="sms", **octopush),
+        made("octopush", name=f"{prefix}octopush_voice", channel="voice", **octopush),
     )
 
 
@@ -100,10 +117,12 @@ def _step(channel: str, route: str, patience: int, until: Until) -> config.StepS
 
 
 def _ground(keyring: Keyring, ports: Ports, public_url: str) -> Ground:
-    def secret(purpose: str) -> Secret:
-        return Secret(keyring.index("sandbox", purpose).hex())
-
+    secret = partial(_secret, keyring)
     return Ground(f"http://127.0.0.1:{ports.web}", public_url, secret, ports.smpp, ports.mail)
+
+
+def _secret(keyring: Keyring, purpose: str) -> Secret:
+    return Secret(keyring.index("sandbox", purpose).hex())
 
 
 def sandbox_settings(
@@ -111,15 +130,26 @@ def sandbox_settings(
 ) -> SandboxSettings:
     """The sandbox's side of the same accounts; it listens on that port of this machine."""
     ground = _ground(keyring, Ports(port), public_url)
-    given: dict[str, Any] = {
+    return SandboxSettings(**_own_accounts(ground) | {"accounts": accounts.known(ground)} | more)
+
+
+def simulated_settings(
+    keyring: Keyring, public_url: str, prefix: str, **more: Any
+) -> SandboxSettings:
+    """The sandbox's side of the accounts of `simulated`."""
+    ground = Ground("", public_url, partial(_secret, keyring), 0, 0)
+    return SandboxSettings(**_own_accounts(ground, prefix) | more)
+
+
+def _own_accounts(ground: Ground, prefix: str = "") -> dict[str, Any]:
+    key = ground.secret(f"{prefix}octopush-callback")
+    return {
         "octopush_login": "sandbox@example.com",
         "octopush_key": ground.secret("octopush-key"),
-        "octopush_callback_url": ground.callback("octopush", ground.secret("octopush-callback")),
+        "octopush_callback_url": ground.callback(f"{prefix}octopush", key),
         "messenger_token": ground.secret("messenger-token"),
-        "messenger_secret": ground.secret("messenger-callback"),
-        "accounts": accounts.known(ground),
+        "messenger_secret": ground.secret(f"{prefix}messenger-callback"),
     }
-    return SandboxSettings(**given | more)
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ import platform
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
@@ -17,12 +17,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from gateway.config import Settings, SettingsError
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.ports import CALLBACK_LIMIT, Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, health, receive, reconcile, send, verify
+from gateway.services import dispatch, health, idempotency, keys, receive, reconcile, send, verify
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
@@ -70,7 +71,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
 
         return Doing(order, share, module_wants, applied)
 
-    return {
+    table: dict[type[Operation[Any]], Doing] = {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         health.Judge: doing(1, 2.0, health.wants, health.apply),
@@ -81,6 +82,16 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
     }
+    return table | idempotency.doings(context, table) | keys.doings()
+
+
+@dataclass(frozen=True)
+class Realm:
+    """What test keys reach: settings with simulated routes, and what carries their requests. None
+    where they are the gateway's own routes, the sandbox being what is configured."""
+
+    settings: Settings
+    transport: Transport | None = None
 
 
 @dataclass
@@ -128,12 +139,14 @@ def build(
     keyring: Keyring,
     *,
     transport: Transport | None = None,
+    test: Realm | None = None,
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
 ) -> Gateway:
-    """Put a gateway together. `after` sees each item a committed batch left behind, before it is
-    followed: a seam for tests that stop the process at a marked point."""
+    """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
+    `after` sees each item a committed batch left behind, before it is followed: a seam for tests
+    that stop the process at a marked point."""
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -141,14 +154,17 @@ def build(
         await receive.receive(runtime, route, callback)
 
     carry = partial(carrier_for, sessions={}, hear=hear, log=log)
-    routes = _routes(settings, carry if transport is None else lambda _: transport, now)
+    live = _routes(settings, carry if transport is None else lambda _: transport, now)
+    simulated = _simulated(test, now)
+    routes = live | simulated
     engine = SqliteEngine(settings.database)
     reads = Reads(engine)
+    catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
     dispatcher = Dispatcher(
         routes=routes,
         keyring=keyring,
         public_url=settings.public_url,
-        brand=settings.brand,
+        catalogue=catalogue,
         now=now,
         monotonic=monotonic,
         log=log,
@@ -187,16 +203,22 @@ def build(
         ledger=ledger,
         reads=reads,
         keyring=keyring,
-        routes=routes,
+        routes=live,
         workflows=_workflows(settings),
         public_url=settings.public_url,
-        brand=settings.brand,
+        catalogue=catalogue,
         default_region=settings.default_region,
         now=now,
         entropy=entropy,
         outage=outage,
         standing=standing,
     )
+    if test is not None:
+        workflows = _workflows(test.settings)
+        reached = replace(
+            runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
+        )
+        runtime = replace(runtime, test=reached)
     worker = Worker(runtime, log)
     gateway = Gateway(
         settings=settings,
@@ -222,7 +244,7 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         yield
         await gateway.stop()
 
-    api = Api(runtime, Keys(runtime.reads, runtime.now, monotonic))
+    api = Api(runtime, Keys(runtime, monotonic))
     callbacks = Callbacks(runtime)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
     rest = Starlette(
@@ -275,6 +297,13 @@ def mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
     except OSError as error:
         problem = f"cannot be read: {error.strerror or error}"
         raise SettingsError({f"routes.{provider.name}.ca_file": problem}) from None
+
+
+def _simulated(test: Realm | None, now: Callable[[], datetime]) -> dict[str, Route]:
+    if test is None or test.transport is None:
+        return {}
+    carrier = test.transport
+    return _routes(test.settings, lambda _: carrier, now)
 
 
 def _workflows(settings: Settings) -> dict[str, Workflow]:

@@ -16,6 +16,7 @@ from gateway.cli import (
     serving,
     sheets,
     showing,
+    templates,
 )
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command()(calling.send)
 app.command()(showing.show)
 app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
+app.add_typer(templates.app, name="templates")
 
 
 def _version(wanted: bool) -> None:

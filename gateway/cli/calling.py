@@ -66,7 +66,8 @@ def _read(url: str, status: int, content: bytes) -> Answer:
 
 def send(
     number: Annotated[
-        str | None, typer.Argument(metavar="NUMBER", help="Where to: +33612345678.")
+        str | None,
+        typer.Argument(metavar="NUMBER", help="Where to: +33612345678, or an e-mail address."),
     ] = None,
     *,
     to: Annotated[str | None, typer.Option(metavar="NUMBER", help="The same.")] = None,
@@ -95,6 +96,12 @@ def send(
         str | None, typer.Option(metavar="TEXT", help="Your own id for it.")
     ] = None,
     code_length: Annotated[int | None, typer.Option(metavar="DIGITS", help="4 to 10.")] = None,
+    template: Annotated[
+        str | None, typer.Option(metavar="NAME", help="login, reset…; see gateway templates.")
+    ] = None,
+    locale: Annotated[
+        str | None, typer.Option(metavar="LOCALE", help="The language of the text: fr, fr-CA.")
+    ] = None,
     url: Annotated[
         str, typer.Option(envvar="GATEWAY_URL", metavar="URL", help="Where the gateway is.")
     ] = "http://127.0.0.1:8080",
@@ -116,13 +123,16 @@ def send(
     _check_address(url, key)
     if route is not None and (workflow is not None or channel is not None):
         raise Failure("--route: the workflow and the channel are the route's own", Code.USAGE)
+    whom = trying.number_of(number, to)
     given = {
-        "to": trying.number_of(number, to),
+        "to": {"email": whom} if "@" in whom else whom,
         "workflow": f"route:{route}" if route is not None else workflow,
         "channel": channel,
         "ttl": ttl,
         "reference": reference,
         "code_length": code_length,
+        "template": template,
+        "locale": locale,
     }
     body = {name: value for name, value in given.items() if value is not None}
     answer = call(f"{url.rstrip('/')}/otp/send", body, key)

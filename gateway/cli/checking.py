@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TTL = 300  # seconds; what a request that names none gets
 LONGEST_TTL = 600
+RETRIEVER_BYTES = 140  # the longest message that Android's SMS Retriever looks at
 
 
 class Verdict(StrEnum):
@@ -85,6 +86,7 @@ def _findings(file: Path | None, *, live: bool) -> list[Finding]:
         findings += _routes(loaded)
         findings += _accounts(loaded) if live else ()
     findings += _workflows(loaded)
+    findings += _templates(loaded)
     return findings
 
 
@@ -208,6 +210,26 @@ def _workflows(loaded: "Settings") -> Iterator[Finding]:
                     detail = f"step {at} waits for '{step.until}', which {route.name} cannot report"
                     told = f"{detail}: only a typed code will satisfy it"
                     yield Finding(what, Verdict.NOTE, told)
+
+
+def _templates(loaded: "Settings") -> Iterator[Finding]:
+    from gateway.cli.templates import previews
+
+    for name in loaded.templates:
+        shown = [one for one in previews(loaded, name) if one["channel"] == "sms"]
+        what = f"template {name}"
+        long = [one for one in shown if one["segments"] > 1]
+        for one in long:
+            detail = f"its short message in {one['locale']} needs {one['segments']} segments"
+            alphabet = "" if one["septets"] is not None else ", for a character outside GSM 03.38"
+            yield Finding(what, Verdict.WARNING, f"{detail}{alphabet}")
+        for one in shown:
+            if one["retriever"] and len(one["text"].encode()) > RETRIEVER_BYTES:
+                detail = f"in {one['locale']} it has more than {RETRIEVER_BYTES} bytes: Android's"
+                yield Finding(what, Verdict.WARNING, f"{detail} SMS Retriever passes it over")
+        if not long:
+            locales = ", ".join(one["locale"] for one in shown)
+            yield Finding(what, Verdict.OK, f"one segment in {locales}")
 
 
 def migrate(

@@ -18,6 +18,30 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+key_app = typer.Typer(
+    help="Further keys of a client: to replace one, to allow less, to limit what one may do.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(key_app, name="key")
+
+Scopes = Annotated[
+    str,
+    typer.Option(
+        metavar="WORDS",
+        help="What the key allows: send, verify, status; operate is for all clients.",
+    ),
+]
+Expires = Annotated[
+    int | None,
+    typer.Option("--expires", min=1, max=3650, metavar="DAYS", help="Days until it is refused."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, max=100_000, metavar="NUMBER", help="Calls a second, in each process; else any."
+    ),
+]
 _PATIENCE = 10.0  # seconds a `serve` that is just starting is given to make the database
 
 
@@ -27,13 +51,12 @@ def add(
         str, typer.Argument(metavar="NAME", help="Of the application; yours to choose.")
     ],
     *,
-    scopes: Annotated[
-        str,
-        typer.Option(
-            metavar="WORDS",
-            help="What the key allows: send, verify, status; operate is for all clients.",
-        ),
-    ] = "send verify status",
+    scopes: Scopes = "send verify status",
+    test: Annotated[
+        bool, typer.Option("--test", help="A client whose keys reach nothing but the sandbox.")
+    ] = False,
+    expires: Expires = None,
+    rate: Rate = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -42,25 +65,114 @@ def add(
     Works while `gateway serve` runs, and before it ever did.
     --json prints {"client_id", "key_id", "key"}.
     """
-    from gateway.web import auth
-
-    wanted = scopes.replace(",", " ").split()
-    unknown = sorted(set(wanted) - set(auth.SCOPES))
-    if unknown or not wanted:
-        there = f"--scopes: there are {', '.join(auth.SCOPES)}"
-        given = ", ".join(unknown) or "none"
-        raise Failure(f"{there}; given: {given}", Code.USAGE)
+    kept = _scopes(scopes, test=test)
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise Failure("NAME must be 1 to 100 printable characters", Code.USAGE)
     loaded = settings(config)
     _make_ready(loaded)
-    kept = " ".join(one for one in auth.SCOPES if one in wanted)
-    client_id, key_id, key = asyncio.run(new(loaded, name, kept))
+    client_id, key_id, key = asyncio.run(
+        new(loaded, name, kept, test=test, expires=expires, rate=rate)
+    )
+    _show(client_id, name, key_id, kept, key, as_json=as_json)
+
+
+def _scopes(given: str, *, test: bool) -> str:
+    """The words in their order. Raises Failure."""
+    from gateway.web import auth
+
+    wanted = given.replace(",", " ").split()
+    unknown = sorted(set(wanted) - set(auth.SCOPES))
+    if unknown or not wanted:
+        there = f"--scopes: there are {', '.join(auth.SCOPES)}"
+        raise Failure(f"{there}; given: {', '.join(unknown) or 'none'}", Code.USAGE)
+    if test and "operate" in wanted:
+        raise Failure("--scopes: operate sees live clients; a test key cannot have it", Code.USAGE)
+    return " ".join(one for one in auth.SCOPES if one in wanted)
+
+
+def _show(
+    client_id: UUID, name: str, key_id: UUID, scopes: str, key: str, *, as_json: bool
+) -> None:
     if as_json:
         dump({"client_id": client_id, "key_id": key_id, "key": key})
         return
-    typer.echo(f"client  {client_id}  {name}\nkey id  {key_id}  {kept}\nkey     {key}")
+    typer.echo(f"client  {client_id}  {name}\nkey id  {key_id}  {scopes}\nkey     {key}")
     say("The key is shown this once. Callers send it as `Authorization: Bearer <key>`.")
+
+
+@key_app.command("add")
+def add_key(
+    client: Annotated[
+        str, typer.Argument(metavar="CLIENT", help="Its name or id, as `client list` shows them.")
+    ],
+    *,
+    scopes: Scopes = "send verify status",
+    expires: Expires = None,
+    rate: Rate = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Add a key to a client and print it, once. A test client's are test keys.
+
+    To replace a key: add one, give it to the callers, revoke the old one.
+    --json prints {"client_id", "key_id", "key"}.
+    """
+    from gateway import app as wiring
+    from gateway.store import upkeep
+
+    with wiring.opened(settings(config)) as engine:
+        owner, keys = _client(upkeep.clients(engine), client)
+        test = any(key.test for key in keys)
+        kept = _scopes(scopes, test=test)
+        row, key = _made(owner.id, kept, test=test, expires=expires, rate=rate)
+        asyncio.run(upkeep.add_key(engine, row))
+    _show(owner.id, owner.name, row.id, kept, key, as_json=as_json)
+
+
+@key_app.command("list")
+def list_keys(
+    client: Annotated[
+        str | None, typer.Argument(metavar="[CLIENT]", help="Of one client, by name or id.")
+    ] = None,
+    *,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """List keys: what each allows, until when, and when it was last used (within a minute)."""
+    from gateway import app as wiring
+    from gateway.store import upkeep
+
+    with wiring.opened(settings(config)) as engine:
+        found = upkeep.clients(engine)
+    chosen = found if client is None else [_client(found, client)]
+    if as_json:
+        dump([{**_key(key), "client": one.name} for one, keys in chosen for key in keys])
+        return
+    table(
+        ("client", "key id", "kind", "scopes", "rate", "last used", "state"),
+        [
+            (
+                one.name,
+                key.id,
+                "test" if key.test else "live",
+                key.scopes,
+                f"{key.rate:g}/s" if key.rate is not None else "any",
+                f"{key.last_used_at:%F %R}" if key.last_used_at is not None else "never",
+                _state(key),
+            )
+            for one, keys in chosen
+            for key in keys
+        ],
+    )
+
+
+def _client(
+    found: "list[tuple[Client, list[ApiKey]]]", named: str
+) -> "tuple[Client, list[ApiKey]]":
+    for client, keys in found:
+        if named in {client.name, str(client.id)}:
+            return client, keys
+    raise Failure(f"there is no client {named!r}; see: gateway client list", Code.NOT_FOUND)
 
 
 @app.command("list")
@@ -84,6 +196,7 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
     )
 
 
+@key_app.command("revoke")
 @app.command()
 def revoke(
     key_id: Annotated[
@@ -134,7 +247,42 @@ def _new(loaded: "Settings") -> bool:
         return False
 
 
-async def new(loaded: "Settings", name: str, scopes: str) -> tuple[UUID, UUID, str]:
+def _made(
+    client_id: UUID, scopes: str, *, test: bool, expires: int | None, rate: float | None
+) -> "tuple[ApiKey, str]":
+    """A key's row, and the key."""
+    import secrets
+    from datetime import timedelta
+
+    from gateway import app as wiring
+    from gateway.domain.identity import uuid7
+    from gateway.store.records import ApiKey
+    from gateway.web import auth
+
+    now, key = wiring.clock(), auth.new_key(test=test)
+    row = ApiKey(
+        id=uuid7(now, secrets.token_bytes(10)),
+        client_id=client_id,
+        digest=auth.digest(key),
+        scopes=scopes,
+        created_at=now,
+        expires_at=now + timedelta(days=expires) if expires is not None else None,
+        revoked_at=None,
+        test=test,
+        rate=rate,
+    )
+    return row, key
+
+
+async def new(
+    loaded: "Settings",
+    name: str,
+    scopes: str,
+    *,
+    test: bool = False,
+    expires: int | None = None,
+    rate: float | None = None,
+) -> tuple[UUID, UUID, str]:
     """A new client: its id, its key's id, its key. Raises Failure when the name is taken."""
     import secrets
 
@@ -142,13 +290,11 @@ async def new(loaded: "Settings", name: str, scopes: str) -> tuple[UUID, UUID, s
     from gateway.domain.identity import uuid7
     from gateway.store import writes
     from gateway.store.engine import Conflict
-    from gateway.store.records import ApiKey, Client
-    from gateway.web import auth
+    from gateway.store.records import Client
 
-    now, key = wiring.clock(), auth.new_key()
+    now = wiring.clock()
     client = Client(uuid7(now, secrets.token_bytes(10)), name, now)
-    key_id = uuid7(now, secrets.token_bytes(10))
-    row = ApiKey(key_id, client.id, auth.digest(key), scopes, now, None, None)
+    row, key = _made(client.id, scopes, test=test, expires=expires, rate=rate)
     with wiring.opened(loaded) as engine:
         await engine.begin()
         try:
@@ -157,7 +303,7 @@ async def new(loaded: "Settings", name: str, scopes: str) -> tuple[UUID, UUID, s
             problem = f"there is a client {name!r} already; choose another name"
             raise Failure(problem) from None
         await engine.commit()
-    return client.id, key_id, key
+    return client.id, row.id, key
 
 
 def _shown(client: "Client", keys: "list[ApiKey]") -> dict[str, object]:
@@ -165,20 +311,26 @@ def _shown(client: "Client", keys: "list[ApiKey]") -> dict[str, object]:
         "client_id": client.id,
         "name": client.name,
         "created_at": client.created_at,
-        "keys": [
-            {
-                "key_id": key.id,
-                "scopes": key.scopes.split(),
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "revoked_at": key.revoked_at,
-            }
-            for key in keys
-        ],
+        "keys": [_key(key) for key in keys],
+    }
+
+
+def _key(key: "ApiKey") -> dict[str, object]:
+    return {
+        "key_id": key.id,
+        "test": key.test,
+        "scopes": key.scopes.split(),
+        "rate": key.rate,
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
     }
 
 
 def _state(key: "ApiKey") -> str:
     if key.revoked_at is not None:
         return f"revoked {key.revoked_at:%F %R}"
-    return "live" if key.expires_at is None else f"until {key.expires_at:%F %R}"
+    if key.expires_at is not None:
+        return f"until {key.expires_at:%F %R}"
+    return "test" if key.test else "live"

@@ -41,8 +41,8 @@ def reindex(*, config: Config = None, as_json: Json = False) -> None:
 
     By the index key verifications are found by number. Every index is made anew in one transaction.
     Interrupted at any point, run it again: until then `serve` refuses to start. Limits counted per
-    number begin anew; verifications whose recipient has been erased are not found by number any
-    more.
+    number begin anew, and Idempotency-Keys are all unused; verifications whose recipient has been
+    erased are not found by number any more.
     """
     from gateway import app as wiring
 

@@ -17,7 +17,8 @@ def show(
     named: Annotated[
         str,
         typer.Argument(
-            metavar="NUMBER_OR_ID", help="A phone number, a verification's id, or its reference."
+            metavar="NUMBER_OR_ID",
+            help="A phone number, e-mail address, a verification's id, or its reference.",
         ),
     ],
     *,
@@ -58,7 +59,7 @@ def show(
 def _find(
     reads: "Reads", keyring: "Keyring", loaded: "Settings", named: str, limit: int
 ) -> list[UUID]:
-    from gateway.domain import identity, recipient
+    from gateway.domain import addresses, identity
     from gateway.domain.errors import InvalidInput
 
     exact = identity.parse(named)
@@ -68,10 +69,11 @@ def _find(
     if found:
         return found
     try:
-        phone = recipient.parse(named, loaded.default_region)
+        kind = "email" if "@" in named else "phone"
+        address = addresses.parse(kind, named, loaded.default_region)
     except InvalidInput:
         return []
-    return reads.by_number(None, keyring.index("phone", phone.e164), limit)
+    return reads.by_number(None, keyring.index(*addresses.indexed(address)), limit)
 
 
 def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
@@ -80,19 +82,19 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
 
     from gateway import app as wiring
     from gateway.domain.keyring import KeyringError
-    from gateway.services.case import recipient_of
+    from gateway.services.case import addresses_of
     from gateway.web import schemas
 
     record = reads.record(named)
     if record is None:
         raise Failure("there is no such verification", Code.NOT_FOUND)
     try:
-        number = recipient_of(keyring, record.verification)
+        found = addresses_of(keyring, record.verification)
     except KeyringError as error:
         say(f"The number cannot be read: {error}")
-        number = None
+        found = None
     status: dict[str, Any] = orjson.loads(
-        schemas.dumps(schemas.status(record, number, wiring.clock()))
+        schemas.dumps(schemas.status(record, found, wiring.clock()))
     )
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
     kept = {account: reads.kept_count(account) for account in accounts}

@@ -5,6 +5,7 @@
     ├── NotFound         nothing of that name among the caller's own
     ├── Conflict         the thing is in a state that does not allow this
     ├── Ended            it was, and is over: expired, canceled, failed
+    ├── Unprocessable    it contradicts what was asked before under the same name
     ├── Limited          too often; `retry_after` says when, where waiting helps
     ├── Unauthenticated  no key, or none that we know
     ├── Forbidden        the key is good and does not allow this
@@ -60,6 +61,10 @@ class Conflict(GatewayError):
 
 class Ended(GatewayError):
     """410."""
+
+
+class Unprocessable(GatewayError):
+    """422."""
 
 
 class Limited(GatewayError):

@@ -100,11 +100,14 @@ def _left_out(plan: Plan) -> list[str]:
     told = []
     for one in plan.left_out:
         what = CHANNELS.get(one.channel, one.channel)
+        if one.reason == workflow.NO_ADDRESS:
+            told.append(f"{_article(what)} {what} was left out: no address for it was given.")
+            continue
         told.append(
             f"{_article(what)} {what} through {one.route} was left out: the provider said not long "
             f"ago that it does not reach this number ({one.reason})."
         )
-    return told
+    return list(dict.fromkeys(told))
 
 
 def _attempt(attempt: Attempt) -> str:

@@ -20,6 +20,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 SALT_BYTES = 8
 INDEX_BYTES = 16
+SEAL_BYTES = NONCE_BYTES + 16  # what sealing adds: the nonce and the tag
 _MAC_BYTES = 16
 _BLOCK_BYTES = 64  # of SHA-256; our keys are shorter
 _IPAD = bytes(byte ^ 0x36 for byte in range(256))
@@ -86,6 +87,13 @@ class Keyring:
     def index(self, kind: str, address: str) -> bytes:
         """The blind index of an address: equal addresses meet, and nobody reads them back."""
         return self._index.digest(f"{kind}\0{address}".encode())[:INDEX_BYTES]
+
+    def fingerprint(self, *parts: bytes) -> bytes:
+        """Equal parts meet, and nobody reads them back: a keyed hash that does not rotate."""
+        digest = sha256()
+        for part in parts:
+            digest.update(len(part).to_bytes(4, "big") + part)
+        return self._index.digest(b"fingerprint" + digest.digest())[:INDEX_BYTES]
 
     def token(self, attempt_id: UUID) -> str:
         """The last segment of an attempt's own callback URL: names it and proves our hand."""

@@ -1,17 +1,24 @@
-"""The wording of a message. What it says of validity is the life that is left, rounded down."""
+"""What a message says of time: the life that is left, in words, rounded down."""
 
-from datetime import datetime
+# Second, seconds, minute, minutes.
+_WORDS = {
+    "de": ("Sekunde", "Sekunden", "Minute", "Minuten"),
+    "en": ("second", "seconds", "minute", "minutes"),
+    "es": ("segundo", "segundos", "minuto", "minutos"),
+    "fr": ("seconde", "secondes", "minute", "minutes"),
+    "it": ("secondo", "secondi", "minuto", "minuti"),
+    "nl": ("seconde", "seconden", "minuut", "minuten"),
+    "pt": ("segundo", "segundos", "minuto", "minutos"),
+}
+LANGUAGES = frozenset(_WORDS)
 
 
-def text(*, code: str, brand: str, expires_at: datetime, now: datetime) -> str:
-    """The text a person reads or hears: `123456 is your ACME code. It is valid for 4 minutes.`"""
-    life = lifetime(int((expires_at - now).total_seconds()))
-    return f"{code} is your {brand} code. It is valid for {life}."
-
-
-def lifetime(seconds: int) -> str:
-    """A span in words that is never longer than the truth."""
+def lifetime(seconds: int, locale: str = "en") -> str:
+    """A span in words that is never longer than the truth; in English where the language of the
+    locale is not one of LANGUAGES."""
+    language = locale.replace("_", "-").partition("-")[0].lower()
+    second, several, minute, minutes = _WORDS.get(language, _WORDS["en"])
     if seconds < 60:
-        return f"{seconds} seconds"
-    minutes = seconds // 60
-    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+        return f"{seconds} {second if seconds == 1 else several}"
+    count = seconds // 60
+    return f"{count} {minute if count == 1 else minutes}"

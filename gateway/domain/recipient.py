@@ -143,11 +143,15 @@ def _digits(text: str) -> str:
 
 
 _VENDOR_CODE = re.compile(r"[0-9]{1,6}(?=[\s:]|$)")
+_MAILBOX = re.compile(r"[^\s<>@\"(),;:]+@[^\s<>@\"(),;]+")
 _DIGITS = re.compile(r"[0-9](?:[\s()./-]{0,3}[0-9]){3,}")
 
 
 def redact(text: str) -> str:
-    """A vendor's text without anything that could be a number or a code: four digits or more."""
+    """A vendor's text without anything that could be a number or a code (four digits or more) or an
+    e-mail address."""
+    if "@" in text:
+        text = _MAILBOX.sub("•••", text)
     return _DIGITS.sub("•••", text)
 
 

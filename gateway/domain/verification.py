@@ -57,6 +57,8 @@ class Verification(NamedTuple):
     `step` is the one in force. `sends` counts what the person asked for, `sent_at` the last time.
     `log` is the length of its transition log, `version` changes with every write.
     `code_sealed` holds a caller's own code until the end; ours are derived from id and salt.
+    `purpose` is the template's name and, where amount and payee are linked, `:` and their index.
+    `params_sealed`: what the text is filled with, besides code and life (`domain.templates.Given`).
     """
 
     id: UUID
@@ -83,6 +85,13 @@ class Verification(NamedTuple):
     wake_at: datetime | None
     version: int
     log: int
+    locale: str | None = None
+    params_sealed: bytes | None = None
+
+    @property
+    def template(self) -> str:
+        """The name of the template: what its purpose begins with."""
+        return self.purpose.partition(":")[0]
 
     @property
     def checks_left(self) -> int:

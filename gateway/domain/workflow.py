@@ -42,6 +42,7 @@ MAX_ATTEMPTS = 10
 MAX_TRIES = 3  # submissions of one attempt under its idempotency key
 MAX_REPEATS = 3  # repeats of a refused step when it has no other route
 POLL_SECONDS = 3  # how long the answer to a poll is waited for
+PASS_SECONDS = 1  # within which the pass sees a deadline
 PATIENCE_SECONDS = range(5, 601)
 
 
@@ -116,9 +117,13 @@ class PlannedStep:
         return self.until if able else Until.VERIFIED
 
 
+NO_ADDRESS = "no_address"  # the recipient was given none for the channel
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A route that this number's plan does without, and what its provider said of the number."""
+    """A route that this recipient's plan does without, and why: what its provider said of the
+    number, or NO_ADDRESS."""
 
     channel: str
     route: str
@@ -174,7 +179,9 @@ def without(plan: Plan, why: Callable[[str, PlannedRoute], str | None]) -> Plan:
         if able:
             steps.append(replace(step, routes=able))
     return (
-        replace(plan, steps=tuple(steps), left_out=tuple(left_out)) if steps and left_out else plan
+        replace(plan, steps=tuple(steps), left_out=(*plan.left_out, *left_out))
+        if steps and left_out
+        else plan
     )
 
 
@@ -321,6 +328,22 @@ def starts(plan: Plan) -> list[int]:
         for step in plan.steps
     ]
     return [sum(spans[:at]) for at in range(len(spans))]
+
+
+def patience_ends(plan: Plan, at: int, expires_at: datetime, now: datetime) -> datetime:
+    """When an attempt of step `at`, queued now, is overdue.
+
+    A deadline is seen by a pass a moment later. Where the next step may start at the last moment
+    only, that moment would be past by then: the patience ends PASS_SECONDS before it.
+    """
+    step = plan.steps[at]
+    ends = now + timedelta(seconds=step.patience)
+    if at + 1 == len(plan.steps):
+        return ends
+    polled = POLL_SECONDS if any(route.polls for route in step.routes) else 0
+    latest = expires_at - timedelta(seconds=MIN_LIFE + polled)
+    room = timedelta(seconds=PASS_SECONDS)
+    return latest - room if abs(ends - latest) < room else ends
 
 
 def too_late(plan: Plan, ttl: int) -> int | None:

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.domain import delivery, verification, workflow
+from gateway.domain import addresses, delivery, verification, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.health import Heard, Reason, RouteState, Standing
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import Keyring
-from gateway.domain.recipient import mask
+from gateway.domain.keyring import SEAL_BYTES, Keyring
+from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
@@ -32,6 +32,7 @@ _LOOK_AGAIN = 1.0  # seconds until a free slot is looked for again, and up to ha
 _AVOIDED_MOST = 30 * 86_400.0  # seconds a number is believed not to take a channel
 _TURN = 5.0  # seconds until a fallback that had to wait asks again, and up to as much more
 REVOKED = "revoked"  # the reason of a message that we have taken back
+_PLAIN_SEALED = addresses.PLAIN_BYTES + SEAL_BYTES
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
 
 
@@ -264,7 +265,7 @@ class Case:
 
     def _way(self, attempt: Attempt) -> Way:
         route = self.plan.steps[attempt.step].route(attempt.route)
-        index = self.verification.recipient_index
+        index = index_for(self.context.keyring, self.verification, attempt.channel)
         return Way(index, attempt.channel, attempt.account, route.sender or "")
 
     def decide(self, asked: Asked | None = None) -> Action:
@@ -396,7 +397,9 @@ class Case:
             reason=None,
             error=None,
             queued_at=self.now,
-            overdue_at=self.now + timedelta(seconds=step.patience),
+            overdue_at=workflow.patience_ends(
+                self.plan, action.step, self.verification.expires_at, self.now
+            ),
         )
 
     def _claim(self, attempt: Attempt, sender: str | None) -> Attempt:
@@ -501,18 +504,49 @@ def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:
     return changes
 
 
-def masked(context: Context, current: Verification) -> str:
-    """The recipient as it may be shown."""
-    number = recipient_of(context.keyring, current)
-    return mask(number) if number is not None else "erased"
-
-
-def recipient_of(keyring: Keyring, current: Verification) -> str | None:
-    """The address in the clear, None when it has been erased."""
+def addresses_of(keyring: Keyring, current: Verification) -> dict[str, str] | None:
+    """Every address in the clear by its kind, the principal one first; None when they have been
+    erased."""
     if current.recipient_sealed is None:
         return None
     opened = keyring.open(current.key_id, current.recipient_sealed, owner=current.id.bytes)
-    return opened.decode()
+    return addresses.unpack(opened)
+
+
+def address_for(keyring: Keyring, current: Verification, channel: str) -> str | None:
+    """The address that a channel sends to, in the clear; None when it has been erased."""
+    sealed = current.recipient_sealed
+    if sealed is not None and len(sealed) <= _PLAIN_SEALED and channel != addresses.EMAIL:
+        return keyring.open(current.key_id, sealed, owner=current.id.bytes).decode()
+    found = addresses_of(keyring, current)
+    return addresses.for_channel(channel, found) if found is not None else None
+
+
+def index_for(keyring: Keyring, current: Verification, channel: str) -> bytes:
+    """The blind index of the address that a channel sends to. Nothing is opened for a number
+    alone, which is told by its length."""
+    sealed = current.recipient_sealed
+    if sealed is None or len(sealed) <= _PLAIN_SEALED:
+        return current.recipient_index
+    return indexes(keyring, addresses_of(keyring, current) or {}).get(
+        channel, current.recipient_index
+    )
+
+
+def indexes(keyring: Keyring, found: Mapping[str, str]) -> dict[str, bytes]:
+    """The blind index of each address, by its kind, which is the name of the channel it is for."""
+    return {
+        kind: keyring.index(*addresses.indexed(addresses.Address(kind, text)))
+        for kind, text in found.items()
+    }
+
+
+def given_of(keyring: Keyring, current: Verification) -> Given | None:
+    """What the request brought for the text; None where it brought nothing."""
+    if current.params_sealed is None:
+        return None
+    owner = b"params" + current.id.bytes
+    return Given.unpack(keyring.open(current.key_id, current.params_sealed, owner=owner))
 
 
 def code_of(keyring: Keyring, current: Verification) -> str:

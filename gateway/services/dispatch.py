@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from gateway.domain import message, recipient
+from gateway.domain import recipient
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
@@ -24,12 +25,11 @@ from gateway.ports import (
     Correlation,
     Lost,
     NotSent,
-    Outgoing,
     RefusalKind,
     Refused,
     Unknown,
 )
-from gateway.services import receive
+from gateway.services import compose, receive
 from gateway.services.case import (
     Case,
     Context,
@@ -40,7 +40,6 @@ from gateway.services.case import (
     Note,
     Recall,
     code_of,
-    recipient_of,
 )
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
@@ -129,7 +128,7 @@ class Dispatcher:
         routes: Mapping[str, Route],
         keyring: Keyring,
         public_url: str,
-        brand: str,
+        catalogue: Catalogue,
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Log,
@@ -137,7 +136,7 @@ class Dispatcher:
         self._routes = routes
         self._keyring = keyring
         self._public_url = public_url
-        self._brand = brand
+        self._catalogue = catalogue
         self._now = now
         self._monotonic = monotonic
         self._log = log
@@ -249,7 +248,9 @@ class Dispatcher:
         if self._closing or attempt.claimed_until is None or now > attempt.claimed_until - late:
             return Released()
         try:
-            request = provider.build(self._outgoing(handover, now))
+            url = self._callback_url(attempt)
+            message = compose.outgoing(self._keyring, self._catalogue, handover, url, now)
+            request = provider.build(message)
         except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
             self._log.error("build_failed", route=route.name, problem=type(error).__name__)
             return Refused("build_failed", RefusalKind.PERMANENT)
@@ -269,25 +270,6 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  an answer that nobody understood
             self._log.error("parse_failed", route=route.name, problem=type(error).__name__)
             return Unknown("answer_not_understood", type(error).__name__)
-
-    def _outgoing(self, handover: Handover, now: datetime) -> Outgoing:
-        current, attempt = handover.verification, handover.attempt
-        number = recipient_of(self._keyring, current)
-        if number is None:
-            raise LookupError("the recipient has been erased")
-        code = code_of(self._keyring, current)
-        life = int((current.expires_at - now).total_seconds())
-        patience = int((attempt.overdue_at - now).total_seconds())
-        return Outgoing(
-            attempt_id=str(attempt.id),
-            channel=attempt.channel,
-            recipient=number,
-            text=message.text(code=code, brand=self._brand, expires_at=current.expires_at, now=now),
-            code=code,
-            sender=handover.sender,
-            callback_url=self._callback_url(attempt),
-            validity=life if handover.last_step else max(1, min(patience, life)),
-        )
 
     def _callback_url(self, attempt: Attempt) -> str:
         """The attempt's own receipt address, for providers that take one with the message."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from gateway.domain import identity, recipient
+from gateway.domain import addresses, identity
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
@@ -28,7 +28,7 @@ from gateway.ports import (
     TransportError,
     Unproven,
 )
-from gateway.services.case import Case, Context, Note, recipient_of
+from gateway.services.case import Case, Context, Note, address_for
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Kept, Source, Way
@@ -202,7 +202,7 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
             now=now,
         )
         return
-    if attempt.route in context.unsigned and not _same_number(case, item):
+    if attempt.route in context.unsigned and not _same_number(case, attempt, item):
         _keep(
             tx,
             context,
@@ -219,14 +219,15 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
     case.receive(attempt, item, operation.source)
 
 
-def _same_number(case: Case, item: Receipt) -> bool:
+def _same_number(case: Case, attempt: Attempt, item: Receipt) -> bool:
+    """Whether the receipt names the address that the attempt went to, if it names any."""
     if item.recipient is None:
         return True
     try:
-        ours = recipient_of(case.context.keyring, case.verification)
+        ours = address_for(case.context.keyring, case.verification, attempt.channel)
     except KeyringError:
         return False
-    return ours is None or recipient.same(ours, item.recipient)
+    return ours is None or addresses.same(ours, item.recipient)
 
 
 def unpark(case: Case, attempt: Attempt, reference: str) -> None:

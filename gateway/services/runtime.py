@@ -4,17 +4,21 @@ Providers and transports are met only here, together, as a `Route`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from gateway.domain import addresses
+from gateway.domain.addresses import PHONE
+from gateway.domain.catalogue import Catalogue
 from gateway.domain.delivery import State
 from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import (
+    NO_ADDRESS,
     OnFailed,
     OnUnknown,
     Plan,
@@ -22,6 +26,7 @@ from gateway.domain.workflow import (
     PlannedStep,
     Until,
     less,
+    without,
 )
 from gateway.ports import (
     CALLBACK_LIMIT,
@@ -106,26 +111,36 @@ class Runtime:
     routes: Mapping[str, Route]
     workflows: Mapping[str, Workflow]
     public_url: str
-    brand: str
+    catalogue: Catalogue
     default_region: str | None
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
     standing: Routes = field(default_factory=Routes)
+    used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
+    test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
-    _plans: dict[tuple[str, str], Chosen] = field(default_factory=dict)
+    _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 
-    def choose(self, workflow: str | None, channel: str | None, region: str) -> Chosen:
-        """The plan for a request: a workflow by name, one channel alone, or the default workflow.
+    def choose(
+        self,
+        workflow: str | None,
+        channel: str | None,
+        region: str,
+        kinds: tuple[str, ...] = (PHONE,),
+    ) -> Chosen:
+        """The plan for a request: a workflow by name, one channel alone, or the default workflow;
+        without the steps for which the recipient's addresses (of these kinds) have none.
 
-        Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are, and
-        Unavailable `no_route` when all of its routes are disabled.
+        Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are, or
+        `no_address`, and Unavailable `no_route` when all of its routes are disabled.
         """
         name = f"channel:{channel}" if channel is not None else workflow or "default"
-        chosen = self._plans.get((name, region))
+        chosen = self._plans.get((name, region, kinds))
         if chosen is None:
             configured = self._alone(channel) if channel is not None else self._workflow(name)
-            chosen = self._plans[name, region] = sealed(resolve(self.routes, configured, region))
+            plan = reaching(resolve(self.routes, configured, region), kinds)
+            chosen = self._plans[name, region, kinds] = sealed(plan)
         return chosen if not self.standing.shut else self._less(chosen)
 
     def _less(self, chosen: Chosen) -> Chosen:
@@ -181,6 +196,24 @@ def sealed(plan: Plan) -> Chosen:
     """A plan with its JSON and digest."""
     body = encode_plan(plan)
     return Chosen(plan, hashlib.sha256(body).digest()[:16], body.decode())
+
+
+def reaching(plan: Plan, kinds: Collection[str]) -> Plan:
+    """The plan less the steps for whose channel the recipient has no address. Raises InvalidInput
+    `no_address` when none is left."""
+    channels = list(dict.fromkeys(step.channel for step in plan.steps))
+    if not any(addresses.reached(channel, kinds) for channel in channels):
+        raise InvalidInput(
+            "no_address",
+            f"The recipient has no address for {', '.join(channels)}. Give one in `to`, or choose "
+            "another workflow or channel.",
+            facts={"channels": channels},
+        )
+    return without(plan, lambda channel, route: _unreached(channel, kinds))
+
+
+def _unreached(channel: str, kinds: Collection[str]) -> str | None:
+    return None if addresses.reached(channel, kinds) else NO_ADDRESS
 
 
 def resolve(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Plan:

@@ -5,52 +5,71 @@ written. The answer leaves after the commit, and only then is a provider called.
 """
 
 import hmac
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain import explanation, limits, verification, workflow
+from gateway.domain import addresses, explanation, limits, repeat, verification, workflow
+from gateway.domain.addresses import Address
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, InvalidInput, Limited
 from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES
+from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
 from gateway.domain.recipient import Phone, mask
+from gateway.domain.repeat import OnRepeat
+from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
+from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
-from gateway.services.runtime import Runtime, sealed
+from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import StoredPlan, Way
+from gateway.store.records import Further, Source, StoredPlan, Way
 
-PURPOSE = "verify"
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
 _FUTURES = 1000  # plans whose future is remembered
 
 
 class Request(NamedTuple):
-    """What a client asks for, its form already checked."""
+    """What a client asks for, its form already checked. `to`: the phone number, `others`: the
+    recipient's other addresses, of distinct kinds; there is one address at least."""
 
     client_id: UUID
-    to: Phone
+    to: Phone | None
     workflow: str | None = None
     channel: str | None = None
     code: str | None = None
     code_length: int = 6
     ttl: int = 300
     reference: str | None = None
+    others: tuple[Address, ...] = ()
+    template: str = DEFAULT
+    locale: str | None = None
+    given: Given | None = None  # what its text is filled with
+    on_repeat: OnRepeat = OnRepeat.JOIN
+    named: AbstractSet[str] = frozenset()  # the fields the caller named itself
+
+    @property
+    def way(self) -> str | None:
+        """The plan that is asked for by name."""
+        return f"channel:{self.channel}" if self.channel is not None else self.workflow
 
 
 class Sent(NamedTuple):
-    """The verification as stored; `joined` when it was running before."""
+    """The verification as stored; `joined` when it was running before, and then `ignored` names the
+    fields that had no effect."""
 
     verification: Verification
     plan: Plan
     attempts: tuple[Attempt, ...]
     joined: bool
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +82,20 @@ class Accept(Operation[Sent]):
     own_code: str | None
     failures: bytes
     shown: str
+    on_repeat: OnRepeat
+    way: str | None  # the plan asked for by name, as `Plan.workflow`
+    named: AbstractSet[str]
+    further: tuple[Further, ...] = ()  # addresses besides the principal one
 
 
-async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
-    """Accept a request durably. The provider is called once the answer may leave.
+def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
+    """The operation that accepts a request: all of it that only the batch can know is left out. The
+    provider is called once the answer may leave.
 
-    Raises InvalidInput (unknown workflow or channel, a plan longer than the code's life),
-    Limited (cool-down, sends or failure budget used up), Conflict (another code is running) or
-    Unavailable.
+    Raises InvalidInput (unknown workflow, channel or template, no address for any step, a text that
+    cannot be filled, a plan longer than the code's life).
     """
-    chosen = runtime.choose(request.workflow, request.channel, request.to.region)
+    chosen = _choose(runtime, request)
     late = workflow.too_late(chosen.plan, request.ttl)
     if late is not None:
         raise InvalidInput(
@@ -81,16 +104,64 @@ async def send(runtime: Runtime, request: Request, now: datetime) -> Sent:
             f"code expires. Raise `ttl` or choose a shorter workflow.",
             facts={"step": late + 1, "ttl": request.ttl},
         )
-    prepared = _prepare(runtime, request, chosen.digest, now)
-    operation = Accept(
+    purpose = linking.purpose(runtime, request.template, request.given)
+    prepared = _prepare(runtime, request, chosen.digest, now, purpose)
+    if request.given is not None:
+        prepared = linking.seal(runtime, prepared, request.given)
+    further: tuple[Further, ...] = ()
+    shown = ""
+    if request.others:
+        further, shown = _further(runtime.keyring, request, prepared)
+    elif request.to is not None:
+        shown = mask(request.to.e164)
+    return Accept(
         prepared=prepared,
         plan=chosen.plan,
         stored_plan=StoredPlan(chosen.digest, chosen.body, now),
         own_code=request.code,
         failures=failures_key(request.client_id, prepared.recipient_index),
-        shown=mask(request.to.e164),
+        shown=shown,
+        on_repeat=request.on_repeat,
+        way=request.way,
+        named=request.named,
+        further=further,
     )
-    return await runtime.ledger.submit(operation)
+
+
+def _choose(runtime: Runtime, request: Request) -> Chosen:
+    region = request.to.region if request.to is not None else ""
+    if not request.others:
+        return runtime.choose(request.workflow, request.channel, region)
+    kinds = tuple(sorted(address.kind for address in _all(request)))
+    return runtime.choose(request.workflow, request.channel, region, kinds)
+
+
+def _all(request: Request) -> tuple[Address, ...]:
+    phone = () if request.to is None else (Address(addresses.PHONE, request.to.e164),)
+    return phone + request.others
+
+
+def _packed(keyring: Keyring, request: Request) -> tuple[bytes, bytes]:
+    """The blind index of the principal address, and all of them as one value."""
+    if not request.others and request.to is not None:  # most: a number alone
+        number = request.to.e164
+        return keyring.index(addresses.PHONE, number), number.encode()
+    every = _all(request)
+    index = keyring.index(*addresses.indexed(addresses.principal(every)))
+    return index, addresses.pack(every)
+
+
+def _further(
+    keyring: Keyring, request: Request, prepared: Verification
+) -> tuple[tuple[Further, ...], str]:
+    """The addresses besides the principal one, to be found by, and the principal one masked."""
+    every = _all(request)
+    rows = tuple(
+        Further(prepared.id, address.kind, keyring.index(*addresses.indexed(address)))
+        for address in every
+    )
+    further = tuple(row for row in rows if row.recipient_index != prepared.recipient_index)
+    return further, addresses.mask(addresses.principal(every).text)
 
 
 def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
@@ -120,12 +191,14 @@ def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     return b"failures:" + client_id.bytes + recipient_index
 
 
-def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> Verification:
+def _prepare(
+    runtime: Runtime, request: Request, plan: bytes, now: datetime, purpose: str
+) -> Verification:
     keyring = runtime.keyring
     key_id = keyring.current
     random = runtime.entropy(_ENTROPY)
     named = uuid7(now, random[:10])
-    number = request.to.e164
+    index, packed = _packed(keyring, request)
     code_sealed = None
     if request.code is not None:
         nonce = runtime.entropy(NONCE_BYTES)
@@ -135,10 +208,10 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         id=named,
         client_id=request.client_id,
         reference=request.reference,
-        purpose=PURPOSE,
-        recipient_index=keyring.index("phone", number),
+        purpose=purpose,
+        recipient_index=index,
         recipient_sealed=keyring.seal(
-            key_id, number.encode(), owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
+            key_id, packed, owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
         ),
         code_sealed=code_sealed,
         salt=random[-SALT_BYTES:],
@@ -158,34 +231,61 @@ def _prepare(runtime: Runtime, request: Request, plan: bytes, now: datetime) -> 
         wake_at=None,
         version=0,
         log=0,
+        locale=request.locale,
     )
 
 
 def wants(operation: Accept) -> Wants:
     """The running verification in its way, the count of wrong checks, what does not reach it."""
     index = (operation.prepared.recipient_index,)
-    return Wants(running=index, counters=(operation.failures,), suppressed=index)
+    every: tuple[bytes, ...] = index
+    if operation.further:
+        every += tuple(one.recipient_index for one in operation.further)
+    return Wants(running=index, counters=(operation.failures,), suppressed=every)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    """Join, or start anew."""
+    """Join, refuse, replace, or start anew.
+
+    Raises Limited (cool-down, sends or failure budget used up) or Conflict (`code_differs`,
+    `workflow_differs`, `already_running`).
+    """
     prepared = operation.prepared
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
     if running is not None and running.status_at(now) is Status.PENDING:
-        return _join(Case(tx, context, running, tx.plans[running.plan], now), operation)
+        return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
         over.decide()
         over.close()
-    return _start(tx, context, operation, now)
+    return _start(tx, context, operation, prepared, now)
 
 
-def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    prepared, plan, resolved = operation.prepared, operation.plan, operation.stored_plan
+def _repeat(case: Case, operation: Accept) -> Sent:
+    """What the caller asked for in case one is running."""
+    match operation.on_repeat:
+        case OnRepeat.JOIN:
+            return _join(case, operation)
+        case OnRepeat.REFUSE:
+            raise repeat.refuse(case.verification)
+        case OnRepeat.REPLACE:
+            fresh = repeat.replaced(case.verification, operation.prepared, case.now)
+            case.end(Status.CANCELED, Source.CLIENT)
+            case.close()
+            return _start(case.tx, case.context, operation, fresh, case.now)
+
+
+def _start(
+    tx: Transaction, context: Context, operation: Accept, prepared: Verification, now: datetime
+) -> Sent:
+    plan, resolved = operation.plan, operation.stored_plan
+    if prepared.created_at != now:
+        prepared = _dated(prepared, now)
     reachable = plan
-    if tx.avoids(prepared.recipient_index):
-        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index))
+    own = {one.kind: one.recipient_index for one in operation.further}
+    if tx.avoids(prepared.recipient_index) or (own and any(map(tx.avoids, own.values()))):
+        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index, own))
     if reachable is not plan:
         chosen = sealed(reachable)
         plan, resolved = chosen.plan, StoredPlan(chosen.digest, chosen.body, now)
@@ -194,19 +294,34 @@ def _start(tx: Transaction, context: Context, operation: Accept, now: datetime) 
     case = Case(tx, context, prepared, plan, now)
     case.decide()
     stored = case.close()
+    if operation.further:
+        tx.put_further(operation.further)
     _note(case, operation, joined=False)
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
 
 
-def _against(tx: Transaction, index: bytes, channel: str, route: PlannedRoute) -> str | None:
-    """What is believed against reaching the number over that route."""
-    believed = tx.suppression(Way(index, channel, route.account, route.sender or ""))
+def _dated(prepared: Verification, now: datetime) -> Verification:
+    """With its life counted from the batch, as its first attempt's patience is: a step that may
+    start at the last moment would come too late by what the request waited."""
+    life = prepared.expires_at - prepared.created_at
+    return prepared._replace(created_at=now, sent_at=now, expires_at=now + life)
+
+
+def _against(
+    tx: Transaction, index: bytes, own: Mapping[str, bytes], channel: str, route: PlannedRoute
+) -> str | None:
+    """What is believed against reaching the recipient over that route. `own`: the index of the
+    address that only this channel uses."""
+    believed = tx.suppression(
+        Way(own.get(channel, index), channel, route.account, route.sender or "")
+    )
     return believed.reason if believed is not None else None
 
 
 def _join(case: Case, operation: Accept) -> Sent:
     """The person asked again: the same code, once more, when it is not too soon."""
     running, now = case.verification, case.now
+    repeat.same_way(running, case.plan.workflow, operation.way)
     limits.resend(running, now)
     if operation.own_code is not None and not _same_code(case, operation.own_code):
         raise Conflict(
@@ -228,7 +343,8 @@ def _join(case: Case, operation: Accept) -> Sent:
     case.decide(Asked.RESEND)
     stored = case.close()
     _note(case, operation, joined=True)
-    return Sent(stored, case.plan, tuple(case.attempts), joined=True)
+    ignored = repeat.ignored(running, operation.prepared, operation.named)
+    return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)
 
 
 def _same_code(case: Case, own: str) -> bool:

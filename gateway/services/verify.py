@@ -10,6 +10,7 @@ from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFou
 from gateway.domain.health import Heard
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
+from gateway.services import linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.runtime import Runtime
 from gateway.services.send import failures_key
@@ -53,21 +54,25 @@ class Next(Operation[Changed]):
     verification_id: UUID
 
 
-async def check(runtime: Runtime, client_id: UUID, named: UUID, code: str) -> Changed:
-    """The verification, now VERIFIED.
+def checking(
+    runtime: Runtime,
+    client_id: UUID,
+    named: UUID,
+    code: str,
+    *,
+    amount: str | None = None,
+    payee: str | None = None,
+) -> Check:
+    """The operation that checks a code. `amount` and `payee`: what it must have been sent for.
 
-    Raises NotFound `wrong_code` (counted, with `checks_left`) or `verification_not_found`,
-    Conflict `already_verified`, Ended `expired`, `canceled` or `failed`, Limited `checks_used_up`
-    or `failure_budget_used_up`.
+    Raises InvalidInput `amount_mismatch` (not counted) or NotFound `verification_not_found`.
     """
     found = runtime.reads.record(named, log=False)
     if found is None or found.verification.client_id != client_id:
         raise _not_found()
+    linking.demand(runtime.keyring, found.verification, amount, payee)
     failures = failures_key(client_id, found.verification.recipient_index)
-    result = await runtime.ledger.submit(Check(client_id, named, code, failures))
-    if isinstance(result, GatewayError):
-        raise result
-    return result
+    return Check(client_id, named, code, failures)
 
 
 def wants_check(operation: Check) -> Wants:
@@ -78,7 +83,12 @@ def wants_check(operation: Check) -> Wants:
 def apply_check(
     tx: Transaction, context: Context, operation: Check, now: datetime
 ) -> Changed | GatewayError:
-    """Count, compare, consume: one row, one write."""
+    """Count, compare, consume: one row, one write.
+
+    Returned: NotFound `wrong_code` (counted, with `checks_left`), Conflict `already_verified`,
+    Ended `expired`, `canceled` or `failed`, Limited `checks_used_up`. Raised: NotFound
+    `verification_not_found`, Limited `failure_budget_used_up`.
+    """
     case = _open(tx, context, operation.client_id, operation.verification_id, now)
     current = case.verification
     if current.status_at(now) is Status.PENDING:
@@ -149,17 +159,12 @@ def _wrong(after: Verification) -> GatewayError:
     return NotFound("wrong_code", f"This is not the code. {more}", facts=facts)
 
 
-async def cancel(runtime: Runtime, client_id: UUID, named: UUID) -> Changed:
-    """The verification, CANCELED; again if it was. Raises NotFound, Conflict or Ended."""
-    return await runtime.ledger.submit(Cancel(client_id, named))
-
-
 def wants_cancel(operation: Cancel) -> Wants:
     return Wants(verifications=(operation.verification_id,))
 
 
 def apply_cancel(tx: Transaction, context: Context, operation: Cancel, now: datetime) -> Changed:
-    """End it, unless it has ended otherwise."""
+    """End it; again if it was canceled. Raises NotFound, Conflict or Ended."""
     case = _open(tx, context, operation.client_id, operation.verification_id, now)
     status = case.verification.status_at(now)
     if status is Status.CANCELED:
@@ -171,20 +176,15 @@ def apply_cancel(tx: Transaction, context: Context, operation: Cancel, now: date
     return _changed(case)
 
 
-async def send_next(runtime: Runtime, client_id: UUID, named: UUID) -> Changed:
-    """The verification with its next step under way.
-
-    Raises NotFound, Conflict `no_step_left` or `too_late`, or what an ended one answers.
-    """
-    return await runtime.ledger.submit(Next(client_id, named))
-
-
 def wants_next(operation: Next) -> Wants:
     return Wants(verifications=(operation.verification_id,))
 
 
 def apply_next(tx: Transaction, context: Context, operation: Next, now: datetime) -> Changed:
-    """Advance, when the plan has a step left and the code time."""
+    """Advance, when the plan has a step left and the code time.
+
+    Raises NotFound, Conflict `no_step_left` or `too_late`, or what an ended one answers.
+    """
     case = _open(tx, context, operation.client_id, operation.verification_id, now)
     status = case.verification.status_at(now)
     if status is not Status.PENDING:

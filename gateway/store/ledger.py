@@ -120,18 +120,35 @@ class Ledger:
         what the operation itself was refused with.
         """
         doing = self._doings[type(operation)]
+        self._admit(doing, 1)
+        result: R = await self._enter(operation, doing)
+        return result
+
+    async def submit_all(self, operations: Sequence[Operation[R]]) -> list[R | BaseException]:
+        """The result of each, or what it was refused with, in the same order. They are of one
+        kind, and all of them are taken or, with Unavailable, none."""
+        if not operations:
+            return []
+        doing = self._doings[type(operations[0])]
+        self._admit(doing, len(operations))
+        entered = [self._enter(operation, doing) for operation in operations]
+        return await asyncio.gather(*entered, return_exceptions=True)
+
+    def _admit(self, doing: Doing, count: int) -> None:
+        """Raise Unavailable when there is no room for so many."""
         if self._closing:
             raise Unavailable(
                 "closing", "This process is shutting down. Send it again.", retry_after=1
             )
-        if len(self._queue) >= self._capacity * doing.share and doing.share <= 1:
+        if len(self._queue) + count - 1 >= self._capacity * doing.share and doing.share <= 1:
             raise Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
+
+    def _enter(self, operation: Operation[R], doing: Doing) -> "asyncio.Future[R]":
         entry = _Entry(operation, doing, asyncio.get_running_loop().create_future())
         if not self._queue:
             self._filled.set()
         self._queue.append(entry)
-        result: R = await entry.done
-        return result
+        return entry.done
 
     async def _run(self) -> None:
         while True:

@@ -25,7 +25,16 @@ from gateway.domain.workflow import (
 )
 from gateway.store import tables
 from gateway.store.engine import ByKeys, Read, SqliteEngine, columns_of, value
-from gateway.store.records import ApiKey, Client, Kept, Logged, Mark, Suppression, Way
+from gateway.store.records import (
+    ApiKey,
+    Client,
+    Kept,
+    Logged,
+    Mark,
+    StoredAnswer,
+    Suppression,
+    Way,
+)
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
 _TRANSITION = table(tables.Transition)
@@ -34,10 +43,12 @@ _COUNTER = table(tables.Counter)
 _PLAN = table(tables.Plan)
 _MARK = table(tables.Mark)
 _SUPPRESSION = table(tables.Suppression)
+_IDEMPOTENCY = table(tables.Idempotency)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
 _ROUTE_STAT = table(tables.RouteStat)
 _ROUTE_STATE = table(tables.RouteState)
+_RECIPIENT = table(tables.Recipient)
 
 
 def _itself(*cells: Any) -> Any:
@@ -106,6 +117,7 @@ COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter)
 SUPPRESSIONS = ByKeys(
     columns_of(_SUPPRESSION, Suppression), _SUPPRESSION.c.recipient_index, Suppression
 )
+ANSWERS = ByKeys(columns_of(_IDEMPOTENCY, StoredAnswer), _IDEMPOTENCY.c.key, StoredAnswer)
 PLANS = ByKeys([_PLAN.c.digest, _PLAN.c.body], _PLAN.c.digest, _stored_plan)
 DUE: Read[UUID] = Read(
     select(VERIFICATION.c.id)
@@ -146,6 +158,12 @@ _BY_REFERENCE = _newest(_OF_REFERENCE, _OF_CLIENT)
 _BY_REFERENCE_ALL = _newest(_OF_REFERENCE)
 _BY_NUMBER = _newest(_OF_NUMBER, _OF_CLIENT)
 _BY_NUMBER_ALL = _newest(_OF_NUMBER)
+_OF_FURTHER = (
+    _RECIPIENT.c.recipient_index == value("index"),
+    VERIFICATION.c.id == _RECIPIENT.c.verification_id,
+)
+_BY_FURTHER = _newest(*_OF_FURTHER, _OF_CLIENT)
+_BY_FURTHER_ALL = _newest(*_OF_FURTHER)
 _KEPT: Read[Kept] = Read(
     select(*columns_of(_RECEIPT, Kept)).order_by(asc(_RECEIPT.c.id)).limit(value("limit")), Kept
 )
@@ -177,6 +195,12 @@ _ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(
     .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
     .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.at),
     _summed,
+)
+_ANSWERS_BEFORE: Read[bytes] = Read(
+    select(_IDEMPOTENCY.c.key)
+    .where(_IDEMPOTENCY.c.created_at <= _typed("before", _IDEMPOTENCY.c.created_at))
+    .limit(value("limit")),
+    _itself,
 )
 
 
@@ -234,10 +258,16 @@ class Reads:
         return self._engine.fetch(_BY_REFERENCE, reference, client_id, limit)
 
     def by_number(self, client_id: UUID | None, index: bytes, limit: int = 1) -> list[UUID]:
-        """The newest verifications of a number, by its blind index; None: of every client."""
+        """The newest verifications of a number or other address, by its blind index, whether it is
+        their principal one or not; None: of every client."""
+        fetch = self._engine.fetch
         if client_id is None:
-            return self._engine.fetch(_BY_NUMBER_ALL, index, limit)
-        return self._engine.fetch(_BY_NUMBER, index, client_id, limit)
+            found = fetch(_BY_NUMBER_ALL, index, limit)
+            more = fetch(_BY_FURTHER_ALL, index, limit)
+        else:
+            found = fetch(_BY_NUMBER, index, client_id, limit)
+            more = fetch(_BY_FURTHER, index, client_id, limit)
+        return sorted({*found, *more}, reverse=True)[:limit] if more else found
 
     def latest(self, limit: int) -> list[UUID]:
         """The newest verifications of all."""
@@ -274,6 +304,15 @@ class Reads:
         """What was heard of each route, over all countries and nodes, by when its counting began:
         not before `since`."""
         return self._engine.fetch(_ROUTE_SUMS, since)
+
+    def answer(self, key: bytes) -> StoredAnswer | None:
+        """What was answered under an Idempotency-Key."""
+        found = self._engine.fetch_by(ANSWERS, [key])
+        return found[0] if found else None
+
+    def answers_before(self, before: datetime, limit: int) -> list[bytes]:
+        """The keys of answers stored until then."""
+        return self._engine.fetch(_ANSWERS_BEFORE, before, limit)
 
     def api_key(self, digest: bytes) -> ApiKey | None:
         """The key with that SHA-256."""

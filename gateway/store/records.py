@@ -67,6 +67,14 @@ class Way(NamedTuple):
     sender: str
 
 
+class Further(NamedTuple):
+    """An address of a verification besides its principal one, to be found by."""
+
+    verification_id: UUID
+    kind: str
+    recipient_index: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Suppression:
     """A way that its provider says does not reach the number, and until when that is believed."""
@@ -82,6 +90,18 @@ class Suppression:
     @property
     def way(self) -> Way:
         return Way(self.recipient_index, self.channel, self.account, self.sender)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a request with an Idempotency-Key was answered; `sealed` is the body, under `key_id`."""
+
+    key: bytes
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +123,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A bearer key: its digest and what it allows."""
+    """A bearer key: its digest and what it allows. `rate`: calls a second; None: any number."""
 
     id: UUID
     client_id: UUID
@@ -112,6 +132,16 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    test: bool = False  # it reaches the sandbox alone
+    rate: float | None = None
+    last_used_at: datetime | None = None  # to within a minute
+
+
+class KeyUse(NamedTuple):
+    """When a key was last used."""
+
+    id: UUID
+    last_used_at: datetime
 
 
 class Counted(NamedTuple):

@@ -3,9 +3,9 @@ columns through `writes` and `reads`.
 
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
-Retention: verification, attempt, transition and plan for as long as receipts may come (7 days at
-least); receipt 72 h; counter until its window is over; route_stat two days; mark, route_state,
-client and api_key for ever.
+Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
+(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; route_stat two
+days; mark, route_state, client and api_key for ever.
 """
 
 from datetime import datetime
@@ -48,7 +48,8 @@ class Client(SQLModel, table=True):
 
 
 class ApiKey(SQLModel, table=True):
-    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks."""
+    """A bearer key, kept as its SHA-256; `scopes` are words separated by blanks. One that is `test`
+    reaches the sandbox alone; `rate` is in calls a second."""
 
     __tablename__: ClassVar[str] = "api_key"
 
@@ -59,6 +60,9 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Moment)
     expires_at: datetime | None = Field(default=None, sa_type=Moment)
     revoked_at: datetime | None = Field(default=None, sa_type=Moment)
+    test: bool
+    rate: float | None = None
+    last_used_at: datetime | None = Field(default=None, sa_type=Moment)
 
 
 class Plan(SQLModel, table=True):
@@ -130,6 +134,22 @@ class Verification(SQLModel, table=True):
     wake_at: datetime | None = Field(default=None, sa_type=Moment)
     version: int
     log: int
+    locale: str | None = None
+    params_sealed: bytes | None = None
+
+
+class Recipient(SQLModel, table=True):
+    """An address of a verification besides its principal one, by its blind index."""
+
+    __tablename__: ClassVar[str] = "recipient"
+    __table_args__ = (
+        Index("ix_recipient_recipient_index", "recipient_index", "verification_id"),
+        _WITHOUT_ROWID,
+    )
+
+    verification_id: UUID = Field(primary_key=True, foreign_key="verification.id", sa_type=Id)
+    kind: str = Field(primary_key=True)
+    recipient_index: bytes
 
 
 class Attempt(SQLModel, table=True):
@@ -236,6 +256,21 @@ class Suppression(SQLModel, table=True):
     reason: str
     since: datetime = Field(sa_type=Moment)
     until: datetime = Field(sa_type=Moment, index=True)
+
+
+class Idempotency(SQLModel, table=True):
+    """What a request with an Idempotency-Key was answered, for 24 h: `key` and `fingerprint` are
+    keyed hashes (of client and key; of method, path and body), the body is sealed."""
+
+    __tablename__: ClassVar[str] = "idempotency"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    key: bytes = Field(primary_key=True)
+    fingerprint: bytes
+    status: int
+    sealed: bytes
+    key_id: str
+    created_at: datetime = Field(sa_type=Moment, index=True)
 
 
 class Mark(SQLModel, table=True):

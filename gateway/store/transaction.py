@@ -20,10 +20,13 @@ from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
 from gateway.store.records import (
     Counted,
+    Further,
     Kept,
+    KeyUse,
     Logged,
     Mark,
     Probe,
+    StoredAnswer,
     StoredPlan,
     Suppression,
     Way,
@@ -39,6 +42,7 @@ class Wants(NamedTuple):
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
     suppressed: tuple[bytes, ...] = ()  # recipient indexes
+    answers: tuple[bytes, ...] = ()  # by Idempotency-Key
     due: int = 0
 
 
@@ -139,6 +143,11 @@ class Transaction:
         self._stated: dict[str, RouteState] = {}
         self._probes: dict[str, Probe] = {}
         self._forget_before: datetime | None = None
+        self._answers: dict[bytes, StoredAnswer] = {}
+        self._new_answers: dict[bytes, StoredAnswer] = {}
+        self._old_answers: list[StoredAnswer] = []
+        self._uses: list[KeyUse] = []
+        self._further: list[Further] = []
 
     # What a decision reads.
 
@@ -179,6 +188,10 @@ class Transaction:
         """What is believed against a way to a number; only of those that the batch wanted."""
         return self._suppressed.get(way)
 
+    def answer(self, key: bytes) -> StoredAnswer | None:
+        """What was answered under an Idempotency-Key, however long ago."""
+        return self._answers.get(key)
+
     def kept(self, account: str, reference: str) -> list[Kept]:
         """Receipts parked for a reference, oldest first."""
         return self._kept.get((account, reference), [])
@@ -218,6 +231,9 @@ class Transaction:
             self._new_plans[digest] = stored
             self.plans[digest] = plan
 
+    def put_further(self, addresses: Sequence[Further]) -> None:
+        self._further += addresses
+
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
 
@@ -231,6 +247,20 @@ class Transaction:
 
     def put_mark(self, mark: Mark) -> None:
         self._marks[mark.name] = mark
+
+    def put_answer(self, answer: StoredAnswer) -> None:
+        """In place of one whose time is over, if there is one."""
+        self.drop_answer(answer)
+        self._answers[answer.key] = self._new_answers[answer.key] = answer
+
+    def drop_answer(self, answer: StoredAnswer) -> None:
+        """Forget what is stored under its key."""
+        held = self._answers.pop(answer.key, None)
+        if held is not None and self._new_answers.pop(answer.key, None) is None:
+            self._old_answers.append(held)
+
+    def note_use(self, use: KeyUse) -> None:
+        self._uses.append(use)
 
     def count(self, at: datetime, route: str, country: str, heard: Heard) -> None:
         """Something was heard of a route; `at`: where the counting it belongs to begins."""
@@ -304,6 +334,8 @@ class Transaction:
         indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
         believed = engine.load(reads.SUPPRESSIONS, indexes)
         self._suppressed = {one.way: one for one in believed if one.until > now}
+        answered = list(dict.fromkeys(key for want in wanted for key in want.answers))
+        self._answers = {one.key: one for one in engine.load(reads.ANSWERS, answered)}
 
     def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
         known = {named: self._recent.owner(named) for named in attempts}
@@ -358,19 +390,30 @@ class Transaction:
         if new := [row.verification for row in changed if not row.loaded]:
             writes.insert_verifications(engine, new)
         self._write_attempts(engine)
-        if self._new_kept:
-            writes.keep_receipts(engine, self._new_kept)
-        if self._dropped:
-            writes.drop_receipts(engine, self._dropped)
+        if self._further:
+            writes.insert_further(engine, self._further)
+        self._write_kept(engine)
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
+        self._write_beliefs(engine)
+        if self._marks:
+            writes.put_marks(engine, list(self._marks.values()))
+        self._write_answers(engine)
+        if self._uses:
+            writes.note_uses(engine, self._uses)
+        self._write_health(engine)
+
+    def _write_answers(self, engine: SqliteEngine) -> None:
+        if self._old_answers:
+            writes.drop_answers(engine, self._old_answers)
+        if self._new_answers:
+            writes.insert_answers(engine, list(self._new_answers.values()))
+
+    def _write_beliefs(self, engine: SqliteEngine) -> None:
         if lifted := [way for way, one in self._ways.items() if one is None]:
             writes.lift_suppressions(engine, lifted)
         if believed := [one for one in self._ways.values() if one is not None]:
             writes.put_suppressions(engine, believed)
-        if self._marks:
-            writes.put_marks(engine, list(self._marks.values()))
-        self._write_health(engine)
 
     def _write_health(self, engine: SqliteEngine) -> None:
         if self._heard:
@@ -390,6 +433,12 @@ class Transaction:
         for row in self._rows.values():
             if row.changed or row.touched:
                 self._recent.put(row)
+
+    def _write_kept(self, engine: SqliteEngine) -> None:
+        if self._new_kept:
+            writes.keep_receipts(engine, self._new_kept)
+        if self._dropped:
+            writes.drop_receipts(engine, self._dropped)
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []

@@ -8,17 +8,20 @@ from uuid import UUID
 
 from sqlalchemy import asc, bindparam, delete, func, select, update
 
+from gateway.domain import addresses
+from gateway.domain.addresses import Address
 from gateway.domain.keyring import Keyring
-from gateway.store import tables
+from gateway.store import tables, writes
 from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
 from gateway.store.reads import Reads
-from gateway.store.records import ApiKey, Client
+from gateway.store.records import ApiKey, Client, Further
 from gateway.store.writes import VERIFICATION, table
 
 CHUNK = 500  # rows in hand at once
 
 _API_KEY = table(tables.ApiKey)
 _COUNTER = table(tables.Counter)
+_RECIPIENT = table(tables.Recipient)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,14 @@ _PUT_INDEX = Write(
     .where(VERIFICATION.c.id == value("id"))
     .values(recipient_index=value("recipient_index"))
 )
+_PUT_FURTHER = Write(
+    update(_RECIPIENT)
+    .where(
+        _RECIPIENT.c.verification_id == value("verification_id"),
+        _RECIPIENT.c.kind == value("kind"),
+    )
+    .values(recipient_index=value("recipient_index"))
+)
 _COUNTERS: Read[_Named] = Read(select(_COUNTER.c.key), _Named)
 _FORGET_SUPPRESSIONS = Write(
     delete(table(tables.Suppression)).where(
@@ -88,6 +99,13 @@ def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:
     return [(client, [key for key in keys if key.client_id == client.id]) for client in found]
 
 
+async def add_key(engine: SqliteEngine, key: ApiKey) -> None:
+    """A further key of a client."""
+    await engine.begin()
+    writes.insert_key(engine, key)
+    await engine.commit()
+
+
 async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> None:
     """Take a key back."""
     await engine.begin()
@@ -102,6 +120,8 @@ async def reindex(engine: SqliteEngine, keyring: Keyring, renewed: Keyring) -> R
     after, made_anew = UUID(int=0), 0
     while rows := engine.load_one(_SEALED, after, CHUNK):
         engine.run(_PUT_INDEX, [_again(row, keyring, renewed) for row in rows])
+        if further := [one for row in rows for one in _further(row, keyring, renewed)]:
+            engine.run(_PUT_FURTHER, further, expect=False)
         made_anew += len(rows)
         after = rows[-1].id
     counters = engine.load_one(_COUNTERS)
@@ -124,5 +144,18 @@ def indexed_by(engine: SqliteEngine, keyring: Keyring) -> bool | None:
 
 
 def _again(row: Sealed, keyring: Keyring, renewed: Keyring) -> Sealed:
-    number = keyring.open(row.key_id, row.recipient_sealed, owner=row.id.bytes).decode()
-    return replace(row, recipient_index=renewed.index("phone", number))
+    principal = addresses.principal(_opened(row, keyring))
+    return replace(row, recipient_index=renewed.index(*addresses.indexed(principal)))
+
+
+def _further(row: Sealed, keyring: Keyring, renewed: Keyring) -> list[Further]:
+    """Every address but a number alone; those without a row of their own are passed over."""
+    found = _opened(row, keyring)
+    if len(found) == 1:
+        return []
+    return [Further(row.id, one.kind, renewed.index(*addresses.indexed(one))) for one in found]
+
+
+def _opened(row: Sealed, keyring: Keyring) -> list[Address]:
+    packed = keyring.open(row.key_id, row.recipient_sealed, owner=row.id.bytes)
+    return [Address(kind, text) for kind, text in addresses.unpack(packed).items()]

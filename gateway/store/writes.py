@@ -23,10 +23,13 @@ from gateway.store.records import (
     ApiKey,
     Client,
     Counted,
+    Further,
     Kept,
+    KeyUse,
     Logged,
     Mark,
     Probe,
+    StoredAnswer,
     StoredPlan,
     Suppression,
     Way,
@@ -117,6 +120,8 @@ _INSERT_PLAN = Write(
     .on_conflict_do_nothing()
 )
 
+_INSERT_FURTHER = _insert(table(tables.Recipient), Further)
+
 _COUNTER = table(tables.Counter)
 _PUT_COUNTER = Write(
     upsert(_COUNTER)
@@ -191,9 +196,20 @@ _PROBE_ROUTE = Write(
         probe_at=bindparam("v_next_at", type_=_ROUTE_STATE.c.probe_at.type), opened=value("opened")
     )
 )
+_IDEMPOTENCY = table(tables.Idempotency)
+_INSERT_ANSWER = _insert(_IDEMPOTENCY, StoredAnswer)
+_DELETE_ANSWER = Write(
+    delete(_IDEMPOTENCY).where(
+        _IDEMPOTENCY.c.key == value("key"), _IDEMPOTENCY.c.created_at == value("created_at")
+    )
+)
 
 _INSERT_CLIENT = _insert(table(tables.Client), Client)
-_INSERT_API_KEY = _insert(table(tables.ApiKey), ApiKey)
+_API_KEY = table(tables.ApiKey)
+_INSERT_API_KEY = _insert(_API_KEY, ApiKey)
+_NOTE_USE = Write(
+    update(_API_KEY).where(_API_KEY.c.id == value("id")).values(last_used_at=value("last_used_at"))
+)
 
 
 def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
@@ -255,6 +271,11 @@ def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
     engine.run(_INSERT_PLAN, values, expect=False)
 
 
+def insert_further(engine: SqliteEngine, values: Sequence[Further]) -> None:
+    """The addresses of new verifications besides their principal ones."""
+    engine.run(_INSERT_FURTHER, values)
+
+
 def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
     """Counters as they are now."""
     engine.run(_PUT_COUNTER, values)
@@ -268,6 +289,16 @@ def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> Non
 def lift_suppressions(engine: SqliteEngine, values: Sequence[Way]) -> None:
     """Forget them; most were never there."""
     engine.run(_LIFT_SUPPRESSION, values, expect=False)
+
+
+def insert_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers by Idempotency-Key. A key that somebody else has used is a Conflict."""
+    engine.run(_INSERT_ANSWER, values)
+
+
+def drop_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+    """Answers whose time is over, as they were loaded."""
+    engine.run(_DELETE_ANSWER, values)
 
 
 def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
@@ -303,4 +334,14 @@ def probe_routes(engine: SqliteEngine, values: Sequence[Probe]) -> None:
 def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
     """A client and its first key. A name that is taken is a Conflict."""
     engine.run(_INSERT_CLIENT, [client])
+    insert_key(engine, key)
+
+
+def insert_key(engine: SqliteEngine, key: ApiKey) -> None:
+    """A further key of a client."""
     engine.run(_INSERT_API_KEY, [key])
+
+
+def note_uses(engine: SqliteEngine, values: Sequence[KeyUse]) -> None:
+    """When keys were last used; one that is gone meanwhile is passed over."""
+    engine.run(_NOTE_USE, values, expect=False)

@@ -1,19 +1,25 @@
 """The calls of backend services: send, status, verify, cancel, next."""
 
+from datetime import datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from gateway.domain import identity, recipient
-from gateway.domain.errors import InvalidInput, NotFound
-from gateway.domain.verification import Status
+from gateway.domain import addresses, identity, tokens
+from gateway.domain.errors import Ended, Forbidden, InvalidInput, NotFound
+from gateway.domain.tokens import Ticket
 from gateway.services import send, verify
-from gateway.services.case import recipient_of
+from gateway.services.case import addresses_of
+from gateway.services.idempotency import Render
 from gateway.services.runtime import ROUTE, Runtime
-from gateway.web import schemas
+from gateway.web import once, recipients, schemas, sending
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
 
-MAX_BODY = 64 * 1024  # bytes
+MAX_BODY = 256 * 1024  # bytes: a send may have 500 recipients
+
+Change = type[verify.Cancel] | type[verify.Next]
 
 
 class Api:
@@ -22,6 +28,7 @@ class Api:
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
         self._runtime = runtime
         self._keys = keys
+        self._sent = once.rendering(202, self._shown)
 
     def calls(self) -> dict[str, Methods]:
         """What is served, by path and method."""
@@ -35,44 +42,45 @@ class Api:
 
     async def send_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
-        body = schemas.parse(schemas.SendBody, await call.json(MAX_BODY))
+        raw = await call.json(MAX_BODY)
+        runtime = self._runtime if not key.test else self._sandbox()
+        body = schemas.parse(schemas.SendBody, raw)
+        sending.check(body, key)
         if body.workflow is not None and body.workflow.startswith(ROUTE):
             key = self._keys.caller(call, "operate")
-        if body.workflow is not None and body.channel is not None:
-            raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
-        if body.code is not None and body.code_length is not None:
-            raise InvalidInput("invalid_request", "Give `code` or `code_length`, not both.")
-        now = self._runtime.now()
-        sent = await send.send(
-            self._runtime,
-            send.Request(
-                client_id=key.client_id,
-                to=recipient.parse(body.to, self._runtime.default_region),
-                workflow=body.workflow,
-                channel=body.channel,
-                code=body.code,
-                code_length=len(body.code) if body.code else body.code_length or 6,
-                ttl=body.ttl,
-                reference=body.reference,
-            ),
-            now,
+        if body.recipients is not None:
+            if call.header(b"idempotency-key") is not None:
+                raise InvalidInput(
+                    "idempotency_refused",
+                    "`Idempotency-Key` cannot stand for many recipients: use `reference`.",
+                )
+            return _json(await sending.send_all(runtime, key, body, self._runtime.now()), 202)
+
+        def prepare(now: datetime) -> send.Accept:
+            return send.prepare(runtime, sending.request(runtime, key, body), now)
+
+        return await once.answer(
+            self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
         )
-        coming = send.coming(self._runtime, sent, now)
-        answer = schemas.summed(sent.verification, sent.attempts, coming, now)
-        answer["joined"] = sent.joined
-        return _json(answer, 202)
+
+    def _sandbox(self) -> Runtime:
+        """What a test key reaches: routes of the sandbox and no others."""
+        if self._runtime.test is None:
+            raise Forbidden("test_key_refused", "This process has no sandbox for test keys.")
+        return self._runtime.test
+
+    def _shown(self, sent: send.Sent, now: datetime) -> dict[str, Any]:
+        return sending.summed(self._runtime, sent, now)
 
     async def show_status(self, call: Call) -> Answer:
         key = self._keys.caller(call, "status")
         if call.method == "POST":
             body = schemas.parse(schemas.StatusBody, await call.json(MAX_BODY))
         else:
-            if any(name == "number" for name, _ in call.query()):
-                raise InvalidInput(
-                    "number_in_url", 'Numbers do not belong in URLs: POST {"number": …} instead.'
-                )
+            _no_secret(call)
             body = schemas.parse_query(schemas.StatusBody, call.query())
-        client = None if "operate" in key.scopes.split() else key.client_id
+        every = "operate" in key.scopes.split() and not key.test
+        client = None if every else key.client_id
         found = self._find(client, body, max(1, body.history))
         records = self._runtime.reads.records(found)
         mine = [one for one in records if client in {None, one.verification.client_id}]
@@ -80,7 +88,7 @@ class Api:
             raise _not_found()
         now = self._runtime.now()
         shown = [
-            schemas.status(one, recipient_of(self._runtime.keyring, one.verification), now)
+            schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
             for one in mine
         ]
         answer = shown[0]
@@ -90,63 +98,124 @@ class Api:
 
     async def check_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "verify")
-        body = schemas.parse(schemas.VerifyBody, await call.json(MAX_BODY))
-        named = self._one(key.client_id, body)
-        changed = await verify.check(self._runtime, key.client_id, named, body.code)
-        return self._changed(changed, 200)
+        raw = await call.json(MAX_BODY)
+        prepare = partial(self._checking, key.client_id, raw)
+        return await once.answer(
+            self._runtime, call, key.client_id, raw, prepare=prepare, render=_DONE
+        )
+
+    def _checking(self, client_id: UUID, raw: bytes, now: datetime) -> verify.Check:
+        body = schemas.parse(schemas.VerifyBody, raw)
+        named = self._one(client_id, body)
+        return verify.checking(self._runtime, client_id, named, body.code, **sending.linked(body))
 
     async def cancel(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
-        body = schemas.parse(schemas.WhichBody, await call.json(MAX_BODY))
-        named = self._one(key.client_id, body)
-        return self._changed(await verify.cancel(self._runtime, key.client_id, named), 200)
+        return await self._change(call, key.client_id, verify.Cancel, _DONE)
 
     async def send_next(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
-        body = schemas.parse(schemas.WhichBody, await call.json(MAX_BODY))
-        named = self._one(key.client_id, body)
-        return self._changed(await verify.send_next(self._runtime, key.client_id, named), 202)
+        return await self._change(call, key.client_id, verify.Next, _UNDER_WAY)
 
-    def _changed(self, changed: verify.Changed, status: int) -> Answer:
-        now = self._runtime.now()
-        answer = schemas.summary(changed.plan, changed.verification, changed.attempts, now)
-        return _json(answer, status)
+    async def _change(self, call: Call, client_id: UUID, kind: Change, render: Render) -> Answer:
+        raw = await call.json(MAX_BODY)
+
+        def prepare(now: datetime) -> verify.Cancel | verify.Next:
+            return kind(client_id, self._one(client_id, schemas.parse(schemas.WhichBody, raw)))
+
+        return await once.answer(
+            self._runtime, call, client_id, raw, prepare=prepare, render=render
+        )
 
     def _one(self, client_id: UUID, body: schemas.WhichBody) -> UUID:
         """The verification meant: of a number the running one, else the latest; of a reference
         that repeats the newest.
         """
-        found = self._find(client_id, body, 1 if body.number is None else 10)
+        if body.verification_key is not None:
+            return self._running(self._ticket(body))
+        found = self._find(client_id, body, 1 if body.address is None else 10)
         if len(found) > 1:
             records = self._runtime.reads.records(found, log=False)
-            running = [one.verification for one in records]
-            pending = [one.id for one in running if one.status is Status.PENDING]
-            return (pending or found)[0]
+            return sending.meant([one.verification for one in records], body, self._runtime.now())
         if not found:
             raise _not_found()
         return found[0]
 
     def _find(self, client_id: UUID | None, body: schemas.WhichBody, limit: int) -> list[UUID]:
-        given = [one for one in (body.verification_id, body.reference, body.number) if one]
-        if len(given) != 1:
-            raise InvalidInput(
-                "invalid_request", "Give exactly one of `verification_id`, `reference`, `number`."
-            )
+        if body.verification_key is not None:
+            return [self._ticket(body).verification_id]
+        names = (body.verification_id, body.reference, body.number, body.email, body.messenger)
+        if sum(one is not None for one in names) != 1:
+            raise _not_one()
         reads = self._runtime.reads
         if body.verification_id is not None:
             named = identity.parse(body.verification_id)
             return [named] if named is not None else []
         if body.reference is not None:
             return reads.by_reference(client_id, body.reference, limit)
-        phone = recipient.parse(body.number or "", self._runtime.default_region)
-        index = self._runtime.keyring.index("phone", phone.e164)
-        return reads.by_number(client_id, index, limit)
+        return reads.by_number(client_id, self._index(body), limit)
+
+    def _index(self, body: schemas.WhichBody) -> bytes:
+        kind, text = body.address or ("phone", "")
+        found = addresses.parse(kind, text, self._runtime.default_region)
+        return self._runtime.keyring.index(*addresses.indexed(found))
+
+    def _running(self, ticket: Ticket) -> UUID:
+        """The row says how it stands; a key past its time whose row is gone is simply over."""
+        gone = ticket.expires_at <= self._runtime.now()
+        if gone and self._runtime.reads.record(ticket.verification_id, log=False) is None:
+            raise Ended("expired", "The code has expired. Send a new one.")
+        return ticket.verification_id
+
+    def _ticket(self, body: schemas.WhichBody) -> Ticket:
+        """What a verification key says. An address beside it must be the one it was made for."""
+        if body.verification_id is not None or body.reference is not None:
+            raise _not_one()
+        ticket = tokens.read(self._runtime.keyring, body.verification_key or "")
+        if body.address is not None and self._index(body) != ticket.recipient_index:
+            raise InvalidInput(
+                "recipient_mismatch",
+                "This verification key was made for another recipient than the one given.",
+            )
+        return ticket
+
+
+def _not_one() -> InvalidInput:
+    return InvalidInput(
+        "invalid_request",
+        "Give exactly one of `verification_id`, `reference`, `verification_key`, `number`, "
+        "`email`, `messenger`; beside a `verification_key`, an address is compared with the one it "
+        "was made for.",
+    )
+
+
+def _no_secret(call: Call) -> None:
+    """URLs are written into every log on the way."""
+    names = {name for name, _ in call.query()}
+    if not names.isdisjoint(recipients.PRIVATE):
+        raise InvalidInput(
+            "number_in_url",
+            'Numbers and addresses do not belong in URLs: POST {"number": …} instead.',
+        )
+    if "verification_key" in names:
+        raise InvalidInput(
+            "key_in_url",
+            'Verification keys do not belong in URLs: POST {"verification_key": …} instead.',
+        )
 
 
 def _not_found() -> NotFound:
     return NotFound(
         "verification_not_found", "This client has no such verification. Check what it was named."
     )
+
+
+def _changed(changed: verify.Changed, now: datetime) -> dict[str, Any]:
+    return schemas.summary(changed.plan, changed.verification, changed.attempts, now)
+
+
+_DONE = once.rendering(200, _changed)
+_UNDER_WAY = once.rendering(202, _changed)
 
 
 def _json(body: object, status: int) -> Answer:

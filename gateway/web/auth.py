@@ -3,22 +3,24 @@
 import hashlib
 import secrets
 from collections.abc import Callable
-from datetime import datetime
+from uuid import UUID
 
-from gateway.domain.errors import Forbidden, Unauthenticated
-from gateway.store.reads import Reads
+from gateway.domain import bucket
+from gateway.domain.bucket import Bucket
+from gateway.domain.errors import Forbidden, Limited, Unauthenticated
+from gateway.services.runtime import Runtime
 from gateway.store.records import ApiKey
 from gateway.web.edge import Call
 
-SCOPES = ("send", "verify", "status", "operate")
-PREFIX = "otp_live_"
+SCOPES = ("send", "verify", "status", "operate", "text")
+LIVE, TEST = "otp_live_", "otp_test_"  # what keys begin with, for people to tell them apart
 _HELD = 5.0  # seconds until a key is looked up again: how long a revoked one may still work
 _MOST = 10_000
 
 
-def new_key() -> str:
+def new_key(*, test: bool = False) -> str:
     """A key, shown once."""
-    return PREFIX + secrets.token_urlsafe(32)
+    return (TEST if test else LIVE) + secrets.token_urlsafe(32)
 
 
 def digest(key: str) -> bytes:
@@ -27,18 +29,19 @@ def digest(key: str) -> bytes:
 
 
 class Keys:
-    """The keys of the callers."""
+    """The keys of the callers. Rates are counted here, so by each process on its own."""
 
-    def __init__(
-        self, reads: Reads, now: Callable[[], datetime], monotonic: Callable[[], float]
-    ) -> None:
-        self._reads = reads
-        self._now = now
+    def __init__(self, runtime: Runtime, monotonic: Callable[[], float]) -> None:
+        self._reads = runtime.reads
+        self._now = runtime.now
+        self._used = runtime.used_keys
         self._monotonic = monotonic
         self._held: dict[str, tuple[float, ApiKey]] = {}
+        self._buckets: dict[UUID, Bucket] = {}
 
     def caller(self, call: Call, scope: str) -> ApiKey:
-        """The key of a call, if it allows `scope`. Raises Unauthenticated or Forbidden."""
+        """The key of a call, if it allows `scope`. Raises Unauthenticated, Forbidden, or Limited
+        `key_rate`."""
         header = call.header(b"authorization") or ""
         held = self._held.get(header)
         fresh = held is not None and self._monotonic() < held[0]
@@ -49,7 +52,20 @@ class Keys:
                 f"This key does not allow it: it needs the scope `{scope}`.",
                 facts={"scope": scope},
             )
+        if key.rate is not None:
+            self._take(key.id, key.rate)
         return key
+
+    def _take(self, key_id: UUID, rate: float) -> None:
+        after, wait = bucket.take(self._buckets.get(key_id), rate, self._monotonic())
+        self._buckets[key_id] = after
+        if wait > 0:
+            raise Limited(
+                "key_rate",
+                f"This key may make {rate:g} calls a second. Send it again in a moment.",
+                retry_after=wait,
+                facts={"rule": "key_rate", "limit": rate, "window": 1},
+            )
 
     def _look_up(self, header: str) -> ApiKey:
         scheme, _, token = header.partition(" ")
@@ -68,4 +84,5 @@ class Keys:
         if len(self._held) >= _MOST:
             self._held.clear()
         self._held[header] = (self._monotonic() + _HELD, key)
+        self._used[key.id] = now
         return key

@@ -24,6 +24,7 @@ from gateway.domain.errors import (
     NotFound,
     Unauthenticated,
     Unavailable,
+    Unprocessable,
 )
 
 STATUS: Mapping[type[GatewayError], int] = {
@@ -33,6 +34,7 @@ STATUS: Mapping[type[GatewayError], int] = {
     NotFound: 404,
     Conflict: 409,
     Ended: 410,
+    Unprocessable: 422,
     Limited: 429,
     Unavailable: 503,
 }

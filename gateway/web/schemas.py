@@ -1,17 +1,26 @@
 """Bodies: what may come in, checked field by field, and what goes out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
 
-from gateway.domain import delivery, explanation
+from gateway.domain import delivery, explanation, tokens
+from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
-from gateway.domain.recipient import mask
+from gateway.domain.repeat import OnRepeat
 from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
@@ -20,8 +29,16 @@ from gateway.store.records import Logged
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
 Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+Locale = Annotated[
+    str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")
+]
+Shown = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Params = Annotated[dict[Name, Shown], Field(max_length=10)]
 
 M = TypeVar("M", bound="Body")
 
@@ -32,24 +49,79 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Addresses(Body):
+    """A recipient by the kinds of its addresses."""
+
+    phone: Number | None = None
+    email: Email | None = None
+    messenger: Number | None = None
+    whatsapp: Number | None = None
+    telegram: Number | None = None
+    viber: Number | None = None
+
+
+_FORMS = ("number", "addresses")  # words of ours, not the caller's
+
+
+def _form(to: Any) -> str:
+    return "addresses" if isinstance(to, dict) else "number"
+
+
+# A number, or addresses by kind; mistakes are told of the form that was chosen.
+To = Annotated[
+    Annotated[Number, Tag("number")] | Annotated[Addresses, Tag("addresses")], Discriminator(_form)
+]
+
+
 class SendBody(Body):
     """`POST /otp/send`."""
 
-    to: Number
+    to: To | None = None
+    recipients: Annotated[list[Any], Field(min_length=1, max_length=500)] | None = None
     workflow: Name | None = None
     channel: Name | None = None
     code: Code | None = None
     code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
     ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
     reference: Reference | None = None
+    on_repeat: OnRepeat = OnRepeat.JOIN
+    template: Name | None = None
+    locale: Locale | None = None
+    params: Params | None = None
+    amount: Shown | None = None
+    payee: Shown | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+
+
+class Entry(Addresses):
+    """One of `recipients`: its addresses, and what is its own."""
+
+    phone_number: Number | None = None
+    code: Code | None = None
+    reference: Reference | None = None
+    params: Params | None = None
 
 
 class WhichBody(Body):
-    """Names one verification: exactly one of the three."""
+    """Names one verification: exactly one of these; `template` tells two apart that one address
+    has running. An address beside a verification key is no second name: it must be the one the code
+    was sent to.
+    """
 
     verification_id: Named | None = None
+    verification_key: VerificationKey | None = None
     reference: Reference | None = None
     number: Number | None = None
+    email: Email | None = None
+    messenger: Number | None = None
+    template: Name | None = None
+
+    @property
+    def address(self) -> tuple[str, str] | None:
+        """Kind and text of the address that names it. A WhatsApp, Telegram or Viber number is a
+        number like any other."""
+        named = {"phone": self.number, "email": self.email, "messenger": self.messenger}
+        return next(((kind, text) for kind, text in named.items() if text is not None), None)
 
 
 class StatusBody(WhichBody):
@@ -61,6 +133,9 @@ class StatusBody(WhichBody):
 class VerifyBody(WhichBody):
     """`POST /otp/verify`."""
 
+    amount: Shown | None = None
+    payee: Shown | None = None
+
     code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
 
@@ -71,7 +146,7 @@ def parse(kind: type[M], raw: bytes) -> M:
     try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
 
 
 def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
@@ -83,16 +158,18 @@ def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
     try:
         return kind.model_validate_strings(dict(query))
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal(error) from None
 
 
-def _refusal(error: ValidationError) -> InvalidInput:
+def refusal(error: ValidationError) -> InvalidInput:
+    """What pydantic found, as a problem that names the fields and repeats no value."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     if any(problem["type"] == "json_invalid" for problem in problems):
         return InvalidInput("broken_json", "The body is not valid JSON.")
     found = [
         {
-            "field": ".".join(str(part) for part in problem["loc"])[:64] or "(body)",
+            "field": ".".join(str(part) for part in problem["loc"] if part not in _FORMS)[:64]
+            or "(body)",
             "problem": problem["msg"],
         }
         for problem in problems
@@ -148,13 +225,17 @@ def delivery_status(
     return best
 
 
-def status(record: Record, recipient: str | None, now: datetime) -> dict[str, Any]:
-    """What `/otp/status` answers: the summary, the attempts, the log and a sentence."""
+def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -> dict[str, Any]:
+    """What `/otp/status` answers: the summary, the attempts, the log and a sentence. `addresses` by
+    kind, the principal one first; None when they have been erased."""
     current, attempts = record.verification, record.attempts
+    shown = {kind: mask(text) for kind, text in (addresses or {}).items()}
     ids = {attempt.ordinal: attempt.id for attempt in attempts}
     return {
         **summary(record.plan, current, attempts, now),
-        "recipient": mask(recipient) if recipient is not None else None,
+        "recipient": next(iter(shown.values()), None),
+        "addresses": shown,
+        "template": current.template,
         "workflow": record.plan.workflow,
         "left_out": record.plan.left_out,
         "created_at": current.created_at,

@@ -280,8 +280,10 @@ def test_help_names_every_command_and_the_exit_codes(home: Home) -> None:
 
     assert done.returncode == 0, done.stderr
     for word in (
-        "serve demo migrate check client keys send show routes sandbox", "0  done", "3  there is"
-    ):  # fmt: skip
+        "serve demo migrate check client keys send show routes templates sandbox",
+        "0  done",
+        "3  there is",
+    ):
         for part in [word] if "  " in word else word.split():
             assert part in done.stdout
 
@@ -363,6 +365,31 @@ def test_serve_takes_a_first_key_made_before_it_ever_ran(home: Home) -> None:
 
     assert made["key_id"] == listed[0]["keys"][0]["key_id"]
     assert listed[0]["keys"][0]["scopes"] == ["send", "status"]
+
+
+def test_a_client_gets_further_keys_and_loses_them(home: Home) -> None:
+    made = home.json("client", "add", "shop", "--test", "--rate", "5")
+    more = home.json("client", "key", "add", "shop", "--scopes", "status", "--expires", "30")
+    gone = home.run("client", "key", "revoke", made["key_id"])
+    listed = home.json("client", "key", "list", "shop")
+    unknown = home.run("client", "key", "add", "nobody")
+
+    assert gone.returncode == 0, gone.stderr
+    assert made["client_id"] == more["client_id"]
+    assert [True, True] == [one["key"].startswith("otp_test_") for one in (made, more)]
+    assert [(made["key_id"], True, 5.0), (more["key_id"], True, None)] == [
+        (one["key_id"], one["test"], one["rate"]) for one in listed
+    ]
+    assert [True, False] == [one["revoked_at"] is not None for one in listed]
+    assert [False, True] == [one["expires_at"] is not None for one in listed]
+    assert {None} == {one["last_used_at"] for one in listed}
+    _one_message(unknown, 3, "there is no client 'nobody'")
+
+
+def test_a_test_client_may_not_operate(home: Home) -> None:
+    refused = home.run("client", "add", "shop", "--test", "--scopes", "operate")
+
+    _one_message(refused, 2, "operate sees live clients")
 
 
 # Wrong situations: one message, the right exit code, no traceback.

@@ -1,9 +1,7 @@
 """Mail from the API to the phone and back: the real providers over the real transports, the
 sandbox on sockets, receipts over HTTP into the same gateway.
 
-The engine does not know mail addresses yet, so that a number stands in for one: +33612345603 is
-written to as 33612345603@example.com, whose last two digits choose what the sandbox does. It is
-also what the engine compares with the recipient an unsigned receipt names, by the digits.
+The last two digits of a mailbox, 33612345603@example.com, choose what the sandbox does.
 """
 
 import asyncio
@@ -37,7 +35,7 @@ from gateway.app import wiring
 from gateway.config import Settings, StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until
-from gateway.ports import Outgoing, Secret
+from gateway.ports import Secret
 from gateway.providers.mailgun import Mailgun
 from gateway.providers.sendgrid import Sendgrid
 from gateway.providers.smtp import Smtp
@@ -61,29 +59,6 @@ each_vendor = pytest.mark.parametrize("vendor", VENDORS)
 
 def base64_of(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
-
-
-def addressed(outgoing: Outgoing) -> Outgoing:
-    return replace(outgoing, recipient=address(outgoing.recipient))
-
-
-def address(number: str) -> str:
-    return f"{number.removeprefix('+')}@example.com"
-
-
-class MailBySmtp(Smtp):
-    def build(self, outgoing: Outgoing) -> Any:
-        return super().build(addressed(outgoing))
-
-
-class MailBySendgrid(Sendgrid):
-    def build(self, outgoing: Outgoing) -> Any:
-        return super().build(addressed(outgoing))
-
-
-class MailByMailgun(Mailgun):
-    def build(self, outgoing: Outgoing) -> Any:
-        return super().build(addressed(outgoing))
 
 
 def accounts(public_url: str) -> dict[str, dict[str, str]]:
@@ -145,9 +120,9 @@ def providers(sandbox_url: str, mail_port: int) -> tuple[Any, ...]:
         callback_key=callback_key,
     )
     return (
-        MailBySmtp(Smtp.Settings(**smtp)),
-        MailBySendgrid(Sendgrid.Settings(**sendgrid)),
-        MailByMailgun(Mailgun.Settings(**mailgun)),
+        Smtp(Smtp.Settings(**smtp)),
+        Sendgrid(Sendgrid.Settings(**sendgrid)),
+        Mailgun(Mailgun.Settings(**mailgun)),
     )
 
 
@@ -167,30 +142,30 @@ class World:
         assert answer.status_code in {200, 202}, answer.text
         return answer.json()
 
-    async def attempt(self, number: str) -> dict[str, Any]:
-        (attempt,) = (await self.call("/otp/status", number=number))["attempts"]
+    async def attempt(self, address: str) -> dict[str, Any]:
+        (attempt,) = (await self.call("/otp/status", email=address))["attempts"]
         return dict(attempt)
 
     async def send(self, vendor: str, digits: str) -> str:
-        """The number it went to."""
-        number = f"+336123456{digits}"
-        await self.call("/otp/send", to=number, workflow=vendor)
-        return number
+        """The mailbox it went to."""
+        address = f"336123456{digits}@example.com"
+        await self.call("/otp/send", to={"email": address}, workflow=vendor)
+        return address
 
-    async def becomes(self, number: str, **facts: object) -> dict[str, Any]:
+    async def becomes(self, address: str, **facts: object) -> dict[str, Any]:
         """Its only attempt, once this is so."""
         seen: dict[str, Any] = {}
         end = time.monotonic() + WITHIN * busy()
         while time.monotonic() < end:
-            seen = await self.attempt(number)
+            seen = await self.attempt(address)
             if facts.items() <= seen.items():
                 return seen
             await asyncio.sleep(LOOK)
         raise AssertionError(f"{facts} expected: {seen}")
 
-    def mail(self, number: str) -> Message:
+    def mail(self, address: str) -> Message:
         """The one mail that reached the mailbox."""
-        (message,) = self.sandbox.messages(address(number))
+        (message,) = self.sandbox.messages(address)
         return message
 
 
@@ -271,32 +246,32 @@ ENDS: Mapping[str, Mapping[str, object]] = {
 
 @each_vendor
 async def test_a_mail_goes_out_once_and_ends_as_it_must(world: World, vendor: str) -> None:
-    numbers = {digits: await world.send(vendor, digits) for digits in ENDS}
-    for digits, number in numbers.items():
-        await world.becomes(number, **ENDS[digits])
-    delivered = world.mail(numbers["00"])
+    addresses = {digits: await world.send(vendor, digits) for digits in ENDS}
+    for digits, address in addresses.items():
+        await world.becomes(address, **ENDS[digits])
+    delivered = world.mail(addresses["00"])
 
     assert "is your" in delivered.text
     assert "http" not in delivered.text
     assert delivered.arrived_at is not None
     assert [1] * len(ENDS) == [
-        len(world.sandbox.messages(address(number))) for number in numbers.values()
+        len(world.sandbox.messages(address)) for address in addresses.values()
     ]
 
 
 @each_vendor
 async def test_a_forged_callback_is_refused(world: World, vendor: str) -> None:
     """Without key and signature; what it says is right."""
-    number = await world.send(vendor, "02")
-    await world.becomes(number, state="SENT")
-    named = world.mail(number).client_ref
+    address = await world.send(vendor, "02")
+    await world.becomes(address, state="SENT")
+    named = world.mail(address).client_ref
     answers = [
         await world.http.post(f"/otp/delivered/{vendor}{key}", content=forged(vendor, named))
         for key in ("", "/other-key", *(("/" + CALLBACK_KEY,) if vendor != "smtp" else ()))
     ]
 
     assert {401} == {answer.status_code for answer in answers}
-    assert "SENT" == (await world.attempt(number))["state"]
+    assert "SENT" == (await world.attempt(address))["state"]
 
 
 def forged(vendor: str, named: str | None) -> bytes:
@@ -310,9 +285,9 @@ def forged(vendor: str, named: str | None) -> bytes:
 
 
 async def test_a_notification_without_our_tag_moves_nothing(world: World) -> None:
-    number = await world.send("smtp", "02")
-    await world.becomes(number, state="SENT")
-    named = str(world.mail(number).client_ref)
+    address = await world.send("smtp", "02")
+    await world.becomes(address, state="SENT")
+    named = str(world.mail(address).client_ref)
     attempt_id, _, mac = named.rpartition("-")
     for envid, state in (
         (f"{attempt_id}-{'0' * 16}", "SENT"),
@@ -327,7 +302,7 @@ async def test_a_notification_without_our_tag_moves_nothing(world: World) -> Non
         answer = await world.http.post(f"/otp/delivered/smtp/{CALLBACK_KEY}", content=report)
 
         assert 200 == answer.status_code
-        assert state == (await world.attempt(number))["state"]
+        assert state == (await world.attempt(address))["state"]
     assert hmac.new(TAG_KEY.encode(), attempt_id.encode(), hashlib.sha256).hexdigest()[:16] == mac
 
 

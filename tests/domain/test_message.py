@@ -4,12 +4,15 @@ import re
 from datetime import timedelta
 
 import pytest
-from fakes import START
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain import message
+from gateway.domain.catalogue import Catalogue
+from gateway.domain.templates import BUILT_IN
 from gateway.domain.verification import MIN_LIFE, TTL_SECONDS
+
+CATALOGUE = Catalogue(BUILT_IN, "ACME")
 
 # The life left when a code may be sent, to the millisecond, as it is stored.
 lives = st.integers(MIN_LIFE * 1000, TTL_SECONDS[-1] * 1000).map(timedelta(milliseconds=1).__mul__)
@@ -23,7 +26,8 @@ def promised(text: str) -> int:
 
 
 def text_with(life: timedelta) -> str:
-    return message.text(code="012345", brand="ACME", expires_at=START + life, now=START)
+    seconds = int(life.total_seconds())
+    return CATALOGUE.render("verify", None, "sms", code="012345", seconds=seconds).text
 
 
 def test_the_text_names_code_brand_and_validity() -> None:
@@ -59,6 +63,6 @@ def test_a_span_is_said_in_whole_minutes_or_in_seconds(seconds: int, expected: s
 
 @pytest.mark.parametrize("code", ["0000", "012345", "0123456789"])
 def test_the_code_is_written_as_it_is_to_be_typed(code: str) -> None:
-    text = message.text(code=code, brand="B", expires_at=START + timedelta(seconds=60), now=START)
+    text = CATALOGUE.render("verify", None, "sms", code=code, seconds=60).text
 
     assert text.startswith(f"{code} ")

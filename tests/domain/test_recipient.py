@@ -338,3 +338,15 @@ def test_what_was_redacted_stays_as_it_is(text: str) -> None:
     once = redact(text)
 
     assert once == redact(once)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("550 <jo.smith@example.com>: no such user", "550 <•••>: no such user"),
+        ("mailbox of jo@example.com, full", "mailbox of •••, full"),
+        ("at @ noon", "at @ noon"),
+    ],
+)
+def test_a_vendor_s_text_keeps_no_e_mail_address(text: str, kept: str) -> None:
+    assert kept == recipient.redact(text)

@@ -46,6 +46,7 @@ from gateway.domain.workflow import (
     lapse,
     less,
     next_action,
+    patience_ends,
     retry_delay,
     satisfied,
     starts,
@@ -899,6 +900,23 @@ def test_a_step_that_could_not_start_in_time_is_found(ttl: int, expected: int | 
     plan = make_plan(make_step(patience=120), make_step(patience=60), make_step(patience=5))
 
     assert expected == too_late(plan, ttl)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "polls", "expected"),
+    [(89, 0, 60), (90, 0, 59), (90.5, 0, 59.5), (91, 0, 60), (93, 3, 59), (94, 3, 60)],
+)
+def test_a_patience_that_ends_at_the_last_moment_leaves_room_for_the_pass(
+    ttl: float, polls: int, expected: float
+) -> None:
+    """The pass sees a deadline a moment later, and then the next step would come too late."""
+    plan = make_plan(make_step(make_route("sms", polls=polls > 0)), make_step(VOICE))
+
+    assert after(expected) == patience_ends(plan, 0, after(ttl), START)
+
+
+def test_nothing_comes_after_the_last_step_and_it_keeps_its_patience() -> None:
+    assert after(60) == patience_ends(LAST, 0, after(90), START)
 
 
 def test_a_route_is_found_by_its_name() -> None:

@@ -735,7 +735,7 @@ async def test_a_clean_stop_releases_what_it_has_not_begun_and_the_next_start_se
     """The stop comes between commit and call. No lease has to run out."""
     (client,) = rig.reads.clients()
     request = send.Request(client.id, recipient.parse(NUMBER, None), workflow="messenger_only")
-    accepted = await send.send(rig.runtime, request, rig.clock.now())
+    accepted = await rig.accept(request)
     await rig.stop()
     named = str(accepted.verification.id)
     began = list(rig.transport.submissions)

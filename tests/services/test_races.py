@@ -354,12 +354,11 @@ async def thousand_due(rig: Rig, count: int) -> None:
     await rig.restart()
     (client, *_) = rig.reads.clients()
     for first in range(0, count, 250):
-        now = rig.clock.now()
         made = [
             send.Request(client.id, recipient.parse(f"+3361{n:07d}", None), workflow="sms")
             for n in range(first, first + 250)
         ]
-        await asyncio.gather(*(send.send(rig.runtime, one, now) for one in made))
+        await asyncio.gather(*(rig.accept(one) for one in made))
     await rig.settle()
     rig.transport.submissions.clear()
     rig.clock.advance(60)

@@ -54,15 +54,10 @@ async def many(rig: Rig, count: int, prefix: str = "+3361", **more: Any) -> list
     (client, *_) = rig.reads.clients()
     made = []
     for first in range(0, count, 200):
-        now = rig.clock.now()
         numbers = [f"{prefix}{n:07d}" for n in range(first, min(first + 200, count))]
         sent = await asyncio.gather(
             *(
-                send.send(
-                    rig.runtime,
-                    send.Request(client.id, recipient.parse(number, None), **more),
-                    now,
-                )
+                rig.accept(send.Request(client.id, recipient.parse(number, None), **more))
                 for number in numbers
             )
         )

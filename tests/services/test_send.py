@@ -135,6 +135,33 @@ async def test_an_expired_verification_in_the_way_is_closed_by_its_successor(rig
     assert 2 == len(codes)
 
 
+async def test_a_life_is_counted_from_the_batch_that_stores_it(rig: Rig) -> None:
+    """A request that waited for its batch lives as long as any other, from when it was stored."""
+    with rig.locked():
+        call = asyncio.create_task(rig.call("/otp/send", {"to": NUMBER, "workflow": "sms"}))
+        await rig.until(lambda: rig.gateway.ledger._filled.is_set() or rig.gateway.ledger.depth > 0)
+        rig.clock.advance(0.25)
+    answer = await call
+    await rig.settle()
+    record = rig.record(answer.json()["verification_id"])
+    stored = record.verification
+
+    assert record.attempts[0].queued_at == stored.created_at == stored.sent_at == rig.clock.now()
+    assert 300 == (stored.expires_at - stored.created_at).total_seconds()
+
+
+@pytest.mark.parametrize("late", [0, 0.12, 0.9])
+async def test_a_step_that_may_start_at_the_last_moment_is_sent(rig: Rig, late: float) -> None:
+    """Patience and `min_life` are the whole life. Seen to fail when the deadline leaves no room for
+    the pass that sees it."""
+    sent = await rig.send(workflow="sms", ttl=90)
+    overdue_at = rig.attempts(sent["verification_id"])[0].overdue_at
+    waiting = (overdue_at - rig.clock.now()).total_seconds()
+    await rig.reconcile(waiting + late)
+
+    assert ["sms:SENT", "voice:SENT"] == rig.states(sent["verification_id"])
+
+
 @pytest.mark.parametrize("ttl", range(84, 100, 3))
 async def test_what_accept_lets_through_can_be_sent_to_its_last_step(rig: Rig, ttl: int) -> None:
     """§3: a step that cannot start before expiry less `min_life` is a mistake that accept refuses.

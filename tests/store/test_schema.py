@@ -29,7 +29,7 @@ from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.reads import Reads
-from gateway.store.records import Counted, Mark, Suppression
+from gateway.store.records import Counted, Further, Mark, StoredAnswer, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -37,9 +37,11 @@ TABLES = {
     "attempt",
     "client",
     "counter",
+    "idempotency",
     "mark",
     "plan",
     "receipt",
+    "recipient",
     "route_stat",
     "route_state",
     "suppression",
@@ -74,6 +76,7 @@ async def filled(database: Path) -> None:
     writes.insert_verifications(engine, [verification])
     writes.insert_attempts(engine, [make_attempt(verification_id=verification.id)])
     writes.move(engine, [], [make_logged(verification_id=verification.id)])
+    writes.insert_further(engine, [Further(verification.id, "email", b"index-of-mailbox")])
     writes.keep_receipts(engine, [make_kept()])
     writes.put_counters(engine, [Counter(b"key", START, 1)])
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
@@ -81,6 +84,7 @@ async def filled(database: Path) -> None:
     writes.put_marks(engine, [Mark("reconcile", START)])
     writes.count(engine, [Counted(START, "sms", "FR", "node", *Tally(accepted=1))])
     writes.order_routes(engine, [disabled("sms", "fraud", "ops", START)])
+    writes.insert_answers(engine, [StoredAnswer(b"key", b"print", 200, b"sealed", "k1", START)])
     await engine.commit()
     engine.close()
 
@@ -127,7 +131,7 @@ def test_the_tests_know_every_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["verification", "attempt", "transition", "counter", "route_stat"]
+    "table", ["verification", "attempt", "transition", "counter", "idempotency", "route_stat"]
 )
 def test_a_table_that_grows_with_traffic_has_no_rowid(
     connection: sqlite3.Connection, table: str

@@ -74,6 +74,8 @@ async def test_a_status_tells_all_there_is(rig: Rig) -> None:
         "checks_left": 5,
         "sends_left": 4,
         "recipient": "+33 6•• ••• •78",
+        "addresses": {"phone": "+33 6•• ••• •78"},
+        "template": "verify",
         "workflow": "sms",
         "left_out": [],
         "created_at": "2026-11-21T12:00:00Z",

@@ -1,6 +1,6 @@
 """How the routes are doing, and which of them are paused or disabled.
 
-Revises: 0002
+Revises: 0005
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Moment
 
-revision = "0003"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
