@@ -86,6 +86,7 @@ class Settings:
     sandbox_port: int | None  # None: no sandbox beside the gateway
     webhook_allow: tuple[str, ...] = ()  # networks and hosts, besides the public internet
     keep_events: int = 30  # days
+    silent_fallbacks: int = 30  # a minute, automatic ones where silence has become the rule
     providers: tuple[Provider[Any, Any], ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
@@ -134,6 +135,7 @@ class _File(_Model):
     keyring: str | None = None
     webhook_allow: list[str] = Field(default_factory=list)
     keep_events: int = Field(default=30, ge=2, le=3650)
+    silent_fallbacks: int = Field(default=30, ge=0)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
     templates: dict[str, Any] = Field(default_factory=dict)
@@ -174,6 +176,7 @@ def load(
         brand=parsed.brand,
         default_region=parsed.default_region,
         log_level=parsed.log_level,
+        silent_fallbacks=parsed.silent_fallbacks,
         sandbox_port=parsed.sandbox.port if not parsed.routes else None,
         webhook_allow=_allowed(parsed.webhook_allow, mistakes),
         keep_events=parsed.keep_events,

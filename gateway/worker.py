@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import idempotency, keys, reconcile
+from gateway.services import health, idempotency, keys, reconcile
+from gateway.services.health import Looking
 from gateway.services.notify import Notifier
 from gateway.services.reconcile import Passing
 from gateway.services.runtime import Runtime
@@ -41,6 +42,7 @@ class Worker:
         self._forget = forget
         self._poll = poll
         self._passing = Passing()
+        self._looking = Looking()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_pass: datetime | None = None
@@ -66,6 +68,7 @@ class Worker:
                 if self._poll is not None and loop.time() - polled >= POLL_EVERY:
                     polled = loop.time()
                     self._poll()
+                await health.run_once(self._runtime, self._looking, self._runtime.now())
                 if loop.time() - swept >= SWEEP_EVERY:
                     swept = loop.time()
                     await reconcile.sweep(self._runtime, self._runtime.now())

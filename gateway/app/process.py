@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
-from gateway.app.sandboxed import sandbox, sandbox_settings
+from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
 from gateway.app.test_keys import inside
 from gateway.app.wiring import GRACE, Gateway, Realm, build
 from gateway.config import Settings, SettingsError
@@ -95,9 +95,9 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         simulated = None
         if world is not None:
-            given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
-            simulated = await stack.enter_async_context(sandbox(given))
-            await stack.enter_async_context(served(simulated.app, world, grace=1))
+            simulated, settings = await stack.enter_async_context(
+                beside(settings, keyring, world, timing=timing or {})
+            )
             realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
             gateway = build(settings, keyring, test=realm)
         else:
@@ -108,6 +108,23 @@ async def serve(
             if started is not None:
                 started(gateway, simulated)
             await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    settings: Settings,
+    keyring: Keyring,
+    world: socket.socket,
+    *,
+    timing: Mapping[str, Any],
+    **patience: int,
+) -> AsyncGenerator[tuple[Sandbox, Settings]]:
+    """The sandbox, listening, and the settings with its routes; `patience`: see `with_sandbox`."""
+    port = port_of(world)
+    given = sandbox_settings(keyring, settings.public_url, port, **timing)
+    async with sandbox(given) as simulated, served(simulated.app, world, grace=1):
+        ports = Ports(port, await simulated.smsc.start(), await simulated.serve_mail())
+        yield simulated, with_sandbox(settings, keyring, ports, **patience)
 
 
 async def serve_sandbox(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import platform
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -21,13 +22,24 @@ from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import Callback, MailProvider, Provider, Timed, Transport, Wire
+from gateway.ports import CALLBACK_LIMIT, Callback, MailProvider, Provider, Timed, Transport, Wire
 from gateway.providers.smpp import METHOD, Smpp
-from gateway.services import dispatch, idempotency, keys, notify, receive, reconcile, send, verify
+from gateway.services import (
+    dispatch,
+    health,
+    idempotency,
+    keys,
+    notify,
+    receive,
+    reconcile,
+    send,
+    verify,
+)
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
 from gateway.services.notify import Notifier
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
+from gateway.services.standing import Routes
 from gateway.services.subscriptions import Subscriptions
 from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine, StoreError
@@ -81,6 +93,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
     table: dict[type[Operation[Any]], Doing] = {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
+        health.Judge: doing(1, 2.0, health.wants, health.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
@@ -189,6 +202,8 @@ def build(
     waiting = Waiting()
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
+    standing = Routes(settings.silent_fallbacks)
+    standing.learn(reads.route_states(), now())
     context = Context(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
@@ -197,6 +212,7 @@ def build(
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
         watched=waiting.watched,
+        standing=standing,
     )
 
     allowed = Allowed.parse(settings.webhook_allow)
@@ -222,7 +238,14 @@ def build(
         notifier.follow(items)
         waiting.follow(items)
 
-    ledger = Ledger(engine, doings(context), now=now, slots=dispatcher.slots, after=follow)
+    ledger = Ledger(
+        engine,
+        doings(context),
+        now=now,
+        slots=dispatcher.slots,
+        after=follow,
+        node=f"{platform.node()}:{os.getpid()}",
+    )
     dispatcher.attach(ledger)
     notifier.attach(ledger)
     runtime = Runtime(
@@ -239,6 +262,7 @@ def build(
         entropy=entropy,
         outage=outage,
         waiting=waiting,
+        standing=standing,
     )
     if test is not None:
         workflows = _workflows(test.settings)
@@ -311,7 +335,9 @@ def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> di
     for provider in settings.providers:
         if isinstance(provider, Timed):
             provider.now = now
-        made[provider.name] = Route(provider.name, provider, carry(provider))
+        given = settings.routes.get(provider.name)
+        limit = given.callback_limit if given is not None else CALLBACK_LIMIT
+        made[provider.name] = Route(provider.name, provider, carry(provider), limit)
     return made
 
 

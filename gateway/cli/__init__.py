@@ -12,7 +12,9 @@ from gateway.cli import (
     keys,
     output,
     recorded,
+    routing,
     serving,
+    sheets,
     showing,
     subscriptions,
     templates,
@@ -34,8 +36,9 @@ app.command()(serving.demo)
 app.command()(serving.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
-showing.routes_app.command()(recorded.check)
-app.add_typer(showing.routes_app, name="routes")
+routing.app.command()(recorded.check)
+routing.app.command(hidden=True)(sheets.sheets)
+app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
 app.add_typer(clients.app, name="client")

@@ -4,8 +4,8 @@ columns through `writes` and `reads`.
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
 Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
-(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client
-and api_key for ever.
+(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; route_stat two
+days; mark, route_state, client and api_key for ever.
 """
 
 from datetime import datetime
@@ -16,9 +16,11 @@ from sqlalchemy import CheckConstraint, Index, MetaData, text
 from sqlmodel import Field, SQLModel
 
 from gateway.domain.delivery import Cause, Outcome, State
+from gateway.domain.health import Standing as RouteStanding
 from gateway.domain.verification import Status
 from gateway.store.columns import OUTCOME, STATE, STATUS, Coded, Id, Moment, Standing
 
+STANDING = {RouteStanding.READY: 0, RouteStanding.PAUSED: 1, RouteStanding.DISABLED: 2}
 CAUSE = {cause: number for number, cause in enumerate(Cause, start=1)}
 
 # Names by rule, set before the first table: Alembic's batch mode can only drop what has a name.
@@ -339,3 +341,38 @@ class Mark(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     at: datetime = Field(sa_type=Moment)
+
+
+class RouteStat(SQLModel, table=True):
+    """What was heard of a route in a country, counted by one process (`node`) from `at` on: five
+    minutes, less where a route was resumed within them. Summed when read."""
+
+    __tablename__: ClassVar[str] = "route_stat"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    at: datetime = Field(primary_key=True, sa_type=Moment)
+    route: str = Field(primary_key=True)
+    country: str = Field(primary_key=True)
+    node: str = Field(primary_key=True)
+    accepted: int
+    refused: int
+    unknown: int
+    delivered: int
+    read: int
+    failed: int
+    silent: int
+    verified: int
+
+
+class RouteState(SQLModel, table=True):
+    """How a route stands; see `domain.health.RouteState`. A route without a row is ready."""
+
+    __tablename__: ClassVar[str] = "route_state"
+
+    route: str = Field(primary_key=True)
+    standing: RouteStanding = Field(sa_type=Coded(STANDING))
+    since: datetime = Field(sa_type=Moment)
+    reason: str
+    actor: str
+    probe_at: datetime | None = Field(default=None, sa_type=Moment)
+    opened: int

@@ -12,7 +12,7 @@ from gateway.domain.tokens import Ticket
 from gateway.services import send, verify
 from gateway.services.case import addresses_of
 from gateway.services.idempotency import Render
-from gateway.services.runtime import Runtime
+from gateway.services.runtime import ROUTE, Runtime
 from gateway.store.reads import Record
 from gateway.web import once, recipients, schemas, sending, waits
 from gateway.web.auth import Keys
@@ -48,6 +48,8 @@ class Api:
         runtime = self._runtime if not key.test else self._sandbox()
         body = schemas.parse(schemas.SendBody, raw)
         sending.check(body, key)
+        if body.workflow is not None and body.workflow.startswith(ROUTE):
+            key = self._keys.caller(call, "operate")
         if body.recipients is not None:
             if call.header(b"idempotency-key") is not None:
                 raise InvalidInput(

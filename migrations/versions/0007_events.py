@@ -1,6 +1,6 @@
 """Events to callers: what happened, who wants to know, and what has not been delivered yet.
 
-Revises: 0005
+Revises: 0006
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Id, Moment
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
