@@ -34,6 +34,7 @@ from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
 from gateway.providers import PROVIDERS, definitions
+from gateway.transports.guard import Allowed
 
 VARIABLES = (
     "DATA_DIR",
@@ -84,6 +85,9 @@ class Settings:
     default_region: str | None
     log_level: str
     sandbox_port: int | None  # None: no sandbox beside the gateway
+    webhook_allow: tuple[str, ...] = ()  # networks and hosts, besides the public internet
+    keep_events: int = 30  # days
+    silent_fallbacks: int = 30  # a minute, automatic ones where silence has become the rule
     providers: tuple[Provider[Any, Any], ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
@@ -136,6 +140,9 @@ class _File(_Model):
     default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     keyring: str | None = None
+    webhook_allow: list[str] = Field(default_factory=list)
+    keep_events: int = Field(default=30, ge=2, le=3650)
+    silent_fallbacks: int = Field(default=30, ge=0)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
     templates: dict[str, Any] = Field(default_factory=dict)
@@ -177,7 +184,10 @@ def load(
         brand=parsed.brand,
         default_region=parsed.default_region,
         log_level=parsed.log_level,
+        silent_fallbacks=parsed.silent_fallbacks,
         sandbox_port=parsed.sandbox.port if not parsed.routes else None,
+        webhook_allow=_allowed(parsed.webhook_allow, mistakes),
+        keep_events=parsed.keep_events,
         providers=tuple(provider for provider, _ in routes),
         routes={provider.name: given for provider, given in routes},
         source=file,
@@ -260,6 +270,14 @@ def _url(key: str, url: str, mistakes: dict[str, str]) -> str:
     elif parts.username or parts.password:
         mistakes[key] = "holds credentials; give them as settings of their own"
     return url.rstrip("/")
+
+
+def _allowed(entries: list[str], mistakes: dict[str, str]) -> tuple[str, ...]:
+    try:
+        Allowed.parse(entries)
+    except ValueError as error:
+        mistakes["webhook_allow"] = str(error)
+    return tuple(entries)
 
 
 def _loopback(host: str) -> bool:

@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 from gateway.domain.delivery import State
 
 __all__ = [
+    "CALLBACK_LIMIT",
     "Accepted",
     "Answered",
     "Asks",
@@ -75,6 +76,7 @@ class Secret(str):
         return "Secret(…)"
 
 
+CALLBACK_LIMIT = 256 * 1024  # bytes
 Sender = str | Mapping[str, str] | None  # one sender, or one by ISO country with "default"
 
 
@@ -83,7 +85,7 @@ class RouteSettings:
     """What every provider's settings begin with; a provider's own derive from it.
 
     `timeout` is in seconds, total, for one call; `rate` in calls per second and `concurrency` in
-    calls under way at once, per process.
+    calls under way at once, per process; `callback_limit` in bytes of a callback's body.
     """
 
     name: str
@@ -93,6 +95,7 @@ class RouteSettings:
     timeout: float = 10.0
     rate: float | None = None
     concurrency: int = 64
+    callback_limit: int = CALLBACK_LIMIT
 
     def mistakes(self, provider: str, channels: frozenset[str]) -> Iterator[str]:
         """What is wrong with them, a sentence each that begins with the setting's name."""
@@ -105,6 +108,8 @@ class RouteSettings:
             yield "rate: more than 0 calls per second are expected"
         if self.concurrency < 1:
             yield "concurrency: at least 1 is expected"
+        if not CALLBACK_LIMIT // 16 <= self.callback_limit <= CALLBACK_LIMIT * 64:
+            yield "callback_limit: 16 KiB to 16 MiB are expected, in bytes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.domain import workflow
+from gateway.domain import delivery, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Finish, Plan, Poll, Send, Until, Wait
@@ -70,6 +70,20 @@ def coming(
             case Wait() | Finish():
                 break
     return Coming("expire", verification.expires_at)
+
+
+def delivery_status(
+    current: Verification, attempts: Sequence[Attempt], coming: Coming | None
+) -> State | None:
+    """The best state of the attempts; a correct check is proof of delivery by itself. FAILED only
+    when nothing more will be tried: before that, what comes is QUEUED.
+    """
+    best = delivery.best(attempt.state for attempt in attempts)
+    if best is State.FAILED and coming is not None and coming.action == "send":
+        return State.QUEUED
+    if current.status is Status.VERIFIED and best is not State.READ:
+        return State.DELIVERED
+    return best
 
 
 def _settled(attempt: Attempt, now: datetime) -> Attempt:

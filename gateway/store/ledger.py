@@ -79,6 +79,7 @@ class Ledger:
         slots: Callable[[], dict[str, int]],
         after: Callable[[Sequence[object]], None],
         capacity: int = 4000,
+        node: str = "",
     ) -> None:
         self._engine = engine
         self._doings = doings
@@ -86,6 +87,7 @@ class Ledger:
         self._slots = slots
         self._after = after
         self._capacity = capacity
+        self._node = node
         self._queue: deque[_Entry] = deque()
         self._filled = asyncio.Event()
         self._plans: dict[bytes, Plan] = {}
@@ -196,7 +198,7 @@ class Ledger:
         """One transaction: load, decide, write, commit."""
         await self._engine.begin()
         now = self._tick()
-        tx = Transaction(self._slots(), dict(self._plans), self._recent)
+        tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
         tx.load(self._engine, [entry.doing.wants(entry.operation) for entry in batch], now)
         for entry in batch:
             entry.result = entry.failure = None

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Column, ColumnElement, asc, bindparam, desc, func, select
 
 from gateway.domain.delivery import Attempt, State
+from gateway.domain.health import RouteState, Tally
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import (
@@ -45,6 +46,8 @@ _SUPPRESSION = table(tables.Suppression)
 _IDEMPOTENCY = table(tables.Idempotency)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
+_ROUTE_STAT = table(tables.RouteStat)
+_ROUTE_STATE = table(tables.RouteState)
 _RECIPIENT = table(tables.Recipient)
 
 
@@ -81,7 +84,7 @@ def decode_plan(body: str) -> Plan:
         for step in raw["steps"]
     ]
     left_out = tuple(LeftOut(**one) for one in raw.get("left_out", ()))
-    return Plan(raw["workflow"], tuple(steps), left_out)
+    return Plan(raw["workflow"], tuple(steps), left_out, raw.get("region", ""))
 
 
 def encode_plan(plan: Plan) -> bytes:
@@ -237,6 +240,23 @@ _API_KEY_BY_DIGEST: Read[ApiKey] = Read(
     select(*columns_of(_API_KEY, ApiKey)).where(_API_KEY.c.digest == value("digest")), ApiKey
 )
 _LATEST = _newest()
+_ROUTE_STATES: Read[RouteState] = Read(select(*columns_of(_ROUTE_STATE, RouteState)), RouteState)
+
+
+def _summed(route: str, at: datetime, *counts: int) -> tuple[str, datetime, Tally]:
+    return route, at, Tally(*counts)
+
+
+_ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(
+    select(
+        _ROUTE_STAT.c.route,
+        _ROUTE_STAT.c.at,
+        *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields),
+    )
+    .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
+    .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.at),
+    _summed,
+)
 _ANSWERS_BEFORE: Read[bytes] = Read(
     select(_IDEMPOTENCY.c.key)
     .where(_IDEMPOTENCY.c.created_at <= _typed("before", _IDEMPOTENCY.c.created_at))
@@ -367,6 +387,15 @@ class Reads:
         """When something was last done."""
         found = self._engine.fetch(_MARK_AT, name)
         return found[0].at if found else None
+
+    def route_states(self) -> list[RouteState]:
+        """How the routes stand of which anything was ever said."""
+        return self._engine.fetch(_ROUTE_STATES)
+
+    def route_sums(self, since: datetime) -> list[tuple[str, datetime, Tally]]:
+        """What was heard of each route, over all countries and nodes, by when its counting began:
+        not before `since`."""
+        return self._engine.fetch(_ROUTE_SUMS, since)
 
     def answer(self, key: bytes) -> StoredAnswer | None:
         """What was answered under an Idempotency-Key."""

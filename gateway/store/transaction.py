@@ -2,6 +2,8 @@
 
 A decision reads and puts values here; nothing else of a service touches the store. The ledger alone
 loads it and writes it.
+
+Over 500 lines, since what a batch reads, writes and leaves behind is one thing to whoever reviews it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,19 +12,24 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from gateway.domain import health
 from gateway.domain.delivery import Attempt
+from gateway.domain.health import Heard, RouteState
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.outbox import Outbox
 from gateway.store.records import (
+    Counted,
     Further,
     Kept,
     KeyUse,
     Logged,
     Mark,
     Named,
+    Probe,
     StoredAnswer,
     StoredPlan,
     Suppression,
@@ -125,9 +132,14 @@ class Transaction:
     """The working copy of one batch: every decision sees those before it."""
 
     def __init__(
-        self, slots: dict[str, int], plans: dict[bytes, Plan], recent: Recent | None = None
+        self,
+        slots: dict[str, int],
+        plans: dict[bytes, Plan],
+        recent: Recent | None = None,
+        node: str = "",
     ) -> None:
         self.slots = slots
+        self._node = node
         self._recent = recent or Recent()
         self.plans = plans
         self.after: list[object] = []  # what to do once it is committed
@@ -146,12 +158,17 @@ class Transaction:
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
+        self._heard: dict[tuple[datetime, str, str], dict[Heard, int]] = {}
+        self._stated: dict[str, RouteState] = {}
+        self._probes: dict[str, Probe] = {}
+        self._forget_before: datetime | None = None
         self._answers: dict[bytes, StoredAnswer] = {}
         self._new_answers: dict[bytes, StoredAnswer] = {}
         self._old_answers: list[StoredAnswer] = []
         self._uses: list[KeyUse] = []
         self._further: list[Further] = []
         self._purged: Purged = Purged()
+        self.outbox = Outbox()
 
     # What a decision reads.
 
@@ -300,6 +317,22 @@ class Transaction:
     def note_use(self, use: KeyUse) -> None:
         self._uses.append(use)
 
+    def count(self, at: datetime, route: str, country: str, heard: Heard) -> None:
+        """Something was heard of a route; `at`: where the counting it belongs to begins."""
+        counts = self._heard.setdefault((at, route, country), {})
+        counts[heard] = counts.get(heard, 0) + 1
+
+    def forget_counts(self, before: datetime) -> None:
+        self._forget_before = before
+
+    def state_route(self, state: RouteState) -> None:
+        """How a breaker sees a route now."""
+        self._stated[state.route] = state
+
+    def probe(self, probe: Probe) -> None:
+        """A message is let through on a paused route."""
+        self._probes[probe.route] = probe
+
     def log(self, logged: Logged) -> None:
         self._logged.append(logged)
 
@@ -424,6 +457,8 @@ class Transaction:
         self._write_answers(engine)
         if self._uses:
             writes.note_uses(engine, self._uses)
+        self._write_health(engine)
+        self.outbox.write(engine)
 
     def _write_answers(self, engine: SqliteEngine) -> None:
         if self._old_answers:
@@ -436,6 +471,19 @@ class Transaction:
             writes.lift_suppressions(engine, lifted)
         if believed := [one for one in self._ways.values() if one is not None]:
             writes.put_suppressions(engine, believed)
+
+    def _write_health(self, engine: SqliteEngine) -> None:
+        if self._heard:
+            writes.count(engine, [self._counted(*key, heard) for key, heard in self._heard.items()])
+        if self._probes:
+            writes.probe_routes(engine, list(self._probes.values()))
+        if self._stated:
+            writes.state_routes(engine, list(self._stated.values()))
+        if self._forget_before is not None:
+            writes.forget_counts(engine, self._forget_before)
+
+    def _counted(self, at: datetime, route: str, country: str, heard: dict[Heard, int]) -> Counted:
+        return Counted(at, route, country, self._node, *health.tally(heard))
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""
