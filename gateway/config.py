@@ -29,10 +29,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gateway.domain import wording
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.retention import LEAST_DAYS, Retention
 from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
 from gateway.providers import PROVIDERS, definitions
+from gateway.transports.guard import Allowed
 
 VARIABLES = (
     "DATA_DIR",
@@ -93,6 +95,9 @@ class Settings:
     default_region: str | None
     log_level: str
     sandbox_port: int | None  # None: no sandbox beside the gateway
+    webhook_allow: tuple[str, ...] = ()  # networks and hosts, besides the public internet
+    keep_events: int = 30  # days
+    silent_fallbacks: int = 30  # a minute, automatic ones where silence has become the rule
     providers: tuple[Provider[Any, Any], ...] = ()
     workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
@@ -102,6 +107,7 @@ class Settings:
     metrics_token: Secret | None = None  # None: /metrics is open on this machine only
     traces: TraceSettings | None = None
     commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
+    retention: Retention = field(default_factory=Retention)
 
 
 def replace(
@@ -143,6 +149,11 @@ class _Traces(_Model):
     headers: dict[str, Any] = Field(default_factory=dict)
 
 
+class _Retention(_Model):
+    verifications: int = Field(default=Retention().verifications, ge=LEAST_DAYS, le=3650)
+    keep_recipients: int = Field(default=Retention().recipients, ge=0, le=3650)
+
+
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
@@ -151,6 +162,9 @@ class _File(_Model):
     default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     keyring: str | None = None
+    webhook_allow: list[str] = Field(default_factory=list)
+    keep_events: int = Field(default=30, ge=2, le=3650)
+    silent_fallbacks: int = Field(default=30, ge=0)
     routes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     workflows: dict[str, _Workflow] = Field(default_factory=dict)
     templates: dict[str, Any] = Field(default_factory=dict)
@@ -158,6 +172,7 @@ class _File(_Model):
     sandbox: _Sandbox = _Sandbox()
     metrics: _Metrics = _Metrics()
     traces: _Traces | None = None
+    retention: _Retention = _Retention()
 
 
 def environment() -> Mapping[str, str]:
@@ -193,7 +208,10 @@ def load(
         brand=parsed.brand,
         default_region=parsed.default_region,
         log_level=parsed.log_level,
+        silent_fallbacks=parsed.silent_fallbacks,
         sandbox_port=parsed.sandbox.port if not parsed.routes else None,
+        webhook_allow=_allowed(parsed.webhook_allow, mistakes),
+        keep_events=parsed.keep_events,
         providers=tuple(provider for provider, _ in routes),
         routes={provider.name: given for provider, given in routes},
         source=file,
@@ -202,6 +220,7 @@ def load(
         metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
         commit_delay=_commit_delay(environ, mistakes),
         traces=_traces(parsed.traces, environ, mistakes),
+        retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):
@@ -278,6 +297,14 @@ def _url(key: str, url: str, mistakes: dict[str, str]) -> str:
     elif parts.username or parts.password:
         mistakes[key] = "holds credentials; give them as settings of their own"
     return url.rstrip("/")
+
+
+def _allowed(entries: list[str], mistakes: dict[str, str]) -> tuple[str, ...]:
+    try:
+        Allowed.parse(entries)
+    except ValueError as error:
+        mistakes["webhook_allow"] = str(error)
+    return tuple(entries)
 
 
 def _loopback(host: str) -> bool:

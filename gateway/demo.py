@@ -77,6 +77,13 @@ SCENES = (
         ("messenger:SENT", "sms:DELIVERED"),
     ),
     Scene(
+        "vonage",
+        "The same with Vonage: its Messenger message is not read in time, its SMS follows.",
+        "+33600020100",
+        "vonage",
+        ("messenger:SENT", "sms:DELIVERED"),
+    ),
+    Scene(
         "failed",
         "An SMS is reported as failed; a call follows at once.",
         "+33600000300",
@@ -253,14 +260,14 @@ async def run(
     """Play everything, tell how it went, stay up unless `once`. Whether all was as expected."""
     sandbox = f"http://127.0.0.1:{app.port_of(world)}"
     keyring = app.prepare(settings)
-    settings = app.with_sandbox(settings, keyring, app.port_of(world), patience=PATIENCE)
-    given = app.sandbox_settings(keyring, settings.public_url, **TIMING)
     stop = app.stop_signal()
-    async with (
-        app.sandbox(given) as simulated,
-        app.served(simulated.app, world, grace=1),
-        app.served(app.build(settings, keyring).web, listening),
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        beside = app.beside(
+            settings, keyring, world, timing=TIMING, patience=PATIENCE, reading=PATIENCE
+        )
+        _, routed = await stack.enter_async_context(beside)
+        gateway = app.build(routed, keyring)
+        await stack.enter_async_context(app.served(gateway.web, listening, leaving=gateway.leave))
         key = await hands.new_key()
         caller = Caller(settings.public_url, sandbox, key, hands.call)
         plays = [Play(scene) for scene in SCENES]

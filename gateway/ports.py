@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 from gateway.domain.delivery import State
 
 __all__ = [
+    "CALLBACK_LIMIT",
     "NO_TRACER",
     "Accepted",
     "Answered",
@@ -79,6 +80,7 @@ class Secret(str):
         return "Secret(…)"
 
 
+CALLBACK_LIMIT = 256 * 1024  # bytes
 Sender = str | Mapping[str, str] | None  # one sender, or one by ISO country with "default"
 
 
@@ -87,7 +89,8 @@ class RouteSettings:
     """What every provider's settings begin with; a provider's own derive from it.
 
     `timeout` is in seconds, total, for one call; `rate` in calls per second and `concurrency` in
-    calls under way at once, per process. `traceparent`: whether the provider is told our trace.
+    calls under way at once, per process; `callback_limit` in bytes of a callback's body.
+    `traceparent`: whether the provider is told our trace.
     """
 
     name: str
@@ -97,6 +100,7 @@ class RouteSettings:
     timeout: float = 10.0
     rate: float | None = None
     concurrency: int = 64
+    callback_limit: int = CALLBACK_LIMIT
     traceparent: bool = False
 
     def mistakes(self, provider: str, channels: frozenset[str]) -> Iterator[str]:
@@ -110,6 +114,8 @@ class RouteSettings:
             yield "rate: more than 0 calls per second are expected"
         if self.concurrency < 1:
             yield "concurrency: at least 1 is expected"
+        if not CALLBACK_LIMIT // 16 <= self.callback_limit <= CALLBACK_LIMIT * 64:
+            yield "callback_limit: 16 KiB to 16 MiB are expected, in bytes"
 
 
 @dataclass(frozen=True, slots=True)

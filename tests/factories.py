@@ -13,9 +13,11 @@ from uuid import UUID
 from fakes import START
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.events import KINDS
 from gateway.domain.identity import uuid7
 from gateway.domain.verification import MAX_CHECKS, MAX_SENDS, Status, Verification
 from gateway.domain.workflow import Plan, PlannedRoute, PlannedStep, Until
+from gateway.store.outbox import Event, Subscription
 from gateway.store.reads import encode_plan
 from gateway.store.records import ApiKey, Client, Kept, Logged, StoredPlan
 
@@ -195,6 +197,32 @@ def make_kept(**changes: Any) -> Kept:
         "received_at": START,
     }
     return Kept(**values | changes)
+
+
+def make_event(**changes: Any) -> Event:
+    """The first event of a verification."""
+    values: dict[str, Any] = {
+        "verification_id": UUID(int=1),
+        "sequence": 1,
+        "kind": "verification.sent",
+        "payload": "{}",
+        "created_at": START,
+    }
+    return Event(**values | changes)
+
+
+def make_subscription(**changes: Any) -> Subscription:
+    """A subscription of `make_client`'s client to everything."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "client_id": CLIENT,
+        "url": "https://hooks.example/otp",
+        "kinds": " ".join(KINDS),
+        "sealed": b"sealed-secret",
+        "key_id": "k1",
+        "created_at": START,
+    }
+    return Subscription(**values | changes)
 
 
 def stored_plan(plan: Plan | None = None, digest: bytes = PLAN) -> StoredPlan:

@@ -143,6 +143,7 @@ class Rig:
     after: Callable[[object], None] | None = None
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
+    webhooks: Transport | None = None
     test: app.Realm | None = None  # what test keys reach
     tracer: Tracer | None = None
 
@@ -157,6 +158,7 @@ class Rig:
             settings,
             self.keyring,
             transport=self.carrier or self.transport,
+            webhooks=self.webhooks,
             test=self.test,
             now=self.clock.now,
             monotonic=self.clock.monotonic,
@@ -284,6 +286,7 @@ class Rig:
     async def beside(self) -> "Rig":
         """A second process on the same database, with the same world around it."""
         twin = Rig(self.folder, self.template, self.clock, self.transport, self.settings)
+        twin.webhooks = self.webhooks
         twin.key = self.key
         await twin.revive()
         return twin

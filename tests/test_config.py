@@ -14,6 +14,7 @@ import pytest
 from gateway import config
 from gateway.config import Settings, SettingsError, StepSettings
 from gateway.domain.keyring import KEY_BYTES
+from gateway.domain.retention import Retention
 from gateway.domain.workflow import OnFailed, OnUnknown, Until
 from gateway.providers import PROVIDERS
 
@@ -901,3 +902,46 @@ def test_what_a_definition_needs_is_told_in_its_words(mistakes: Mistakes) -> Non
         "values: sinch needs plan; secrets: sinch needs exactly token, not empty"
         == mistakes(text)["routes.sinch"]
     )
+
+
+# Retention.
+
+
+def test_how_long_things_are_kept_may_be_set(load: Load) -> None:
+    kept = load("[retention]\nverifications = 7\nkeep_recipients = 0").retention
+
+    assert Retention(7, 0) == kept
+
+
+@pytest.mark.parametrize("line", ["verifications = 6", "keep_recipients = -1", "attempts = 9"])
+def test_a_wrong_retention_is_listed_by_its_key(mistakes: Mistakes, line: str) -> None:
+    assert [f"retention.{line.split(maxsplit=1)[0]}"] == list(mistakes(f"[retention]\n{line}"))
+
+
+# --- Webhooks ------------------------------------------------------------------------------------
+
+
+def test_webhooks_go_to_the_public_internet_alone_unless_told_otherwise(load: Load) -> None:
+    assert ((), 30) == (load("").webhook_allow, load("").keep_events)
+
+
+def test_webhooks_may_be_allowed_into_networks_and_to_hosts(load: Load) -> None:
+    settings = load('webhook_allow = ["10.0.0.0/8", "hooks.internal"]\nkeep_events = 7')
+
+    assert (("10.0.0.0/8", "hooks.internal"), 7) == (settings.webhook_allow, settings.keep_events)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('webhook_allow = "10.0.0.0/8"', "webhook_allow"),
+        ('webhook_allow = ["10.0.0.0/99"]', "webhook_allow"),
+        ('webhook_allow = ["https://hooks.internal"]', "webhook_allow"),
+        ("keep_events = 1", "keep_events"),
+        ('keep_events = "7"', "keep_events"),
+    ],
+)
+def test_settings_of_webhooks_that_are_none_are_named(
+    mistakes: Mistakes, text: str, key: str
+) -> None:
+    assert [key] == list(mistakes(text))

@@ -8,7 +8,9 @@ from gateway.app.folder import (
     opened,
     prepare,
 )
+from gateway.app.looking import NOT_ASKED, look
 from gateway.app.process import (
+    beside,
     bind,
     port_of,
     run,
@@ -18,16 +20,19 @@ from gateway.app.process import (
     server,
     stop_signal,
 )
-from gateway.app.sandboxed import no_keyring, sandbox, sandbox_settings, with_sandbox
+from gateway.app.sandboxed import Ports, no_keyring, sandbox, sandbox_settings, with_sandbox
 from gateway.app.test_keys import Inside, inside
 from gateway.app.wiring import GRACE, Gateway, Realm, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
+    "NOT_ASKED",
     "Gateway",
     "Inside",
+    "Ports",
     "Realm",
     "alone",
+    "beside",
     "bind",
     "build",
     "check_schema",
@@ -35,6 +40,7 @@ __all__ = [
     "doings",
     "inside",
     "keyring_problem",
+    "look",
     "make_folders",
     "no_keyring",
     "opened",

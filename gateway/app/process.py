@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
-from gateway.app.sandboxed import sandbox, sandbox_settings
+from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
 from gateway.app.test_keys import inside
 from gateway.app.wiring import GRACE, Gateway, Realm, build
 from gateway.config import Settings, SettingsError
@@ -96,19 +96,36 @@ async def serve(
     async with contextlib.AsyncExitStack() as stack:
         simulated = None
         if world is not None:
-            given = sandbox_settings(keyring, settings.public_url, **(timing or {}))
-            simulated = await stack.enter_async_context(sandbox(given))
-            await stack.enter_async_context(served(simulated.app, world, grace=1))
+            simulated, settings = await stack.enter_async_context(
+                beside(settings, keyring, world, timing=timing or {})
+            )
             realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
             gateway = build(settings, keyring, test=realm, dropped=dropped)
         else:
             own = await stack.enter_async_context(inside(settings, keyring))
             gateway = build(settings, keyring, test=own.realm, dropped=dropped)
             own.attach(gateway.web)
-        async with served(gateway.web, listening):
+        async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:
                 started(gateway, simulated)
             await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    settings: Settings,
+    keyring: Keyring,
+    world: socket.socket,
+    *,
+    timing: Mapping[str, Any],
+    **patience: int,
+) -> AsyncGenerator[tuple[Sandbox, Settings]]:
+    """The sandbox, listening, and the settings with its routes; `patience`: see `with_sandbox`."""
+    port = port_of(world)
+    given = sandbox_settings(keyring, settings.public_url, port, **timing)
+    async with sandbox(given) as simulated, served(simulated.app, world, grace=1):
+        ports = Ports(port, await simulated.smsc.start(), await simulated.serve_mail())
+        yield simulated, with_sandbox(settings, keyring, ports, **patience)
 
 
 async def serve_sandbox(
@@ -134,8 +151,15 @@ def stop_signal() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> AsyncGenerator[None]:
-    """An application served on a socket for as long as the block lasts."""
+async def served(
+    app: Any,
+    listening: socket.socket,
+    *,
+    grace: int = GRACE,
+    leaving: Callable[[], None] = lambda: None,
+) -> AsyncGenerator[None]:
+    """An application served on a socket for as long as the block lasts. `leaving` is called before
+    the server waits for its callers to go."""
     running = server(app, grace=grace)
     task = asyncio.get_running_loop().create_task(running.serve(sockets=[listening]))
     while not running.started and not task.done():  # noqa: ASYNC110  uvicorn has no event for it
@@ -146,5 +170,6 @@ async def served(app: Any, listening: socket.socket, *, grace: int = GRACE) -> A
     try:
         yield
     finally:
+        leaving()
         running.should_exit = True
         await task

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from gateway.app.sandboxed import sandbox_settings, simulated
+from gateway.app.sandboxed import simulated, simulated_settings
 from gateway.app.wiring import Realm, clock
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
@@ -36,7 +36,7 @@ class Inside:
     ) -> None:
         self._public_url = settings.public_url
         self._client: httpx.AsyncClient | None = None
-        given = sandbox_settings(keyring, settings.public_url, PREFIX, **timing)
+        given = simulated_settings(keyring, settings.public_url, PREFIX, **timing)
         self._world = Sandbox(given, self._post, now)
         self.realm = Realm(
             simulated(settings, keyring, _WORLD, patience=_PATIENCE, prefix=PREFIX),

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import os
+import platform
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -23,6 +24,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
 from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
 from gateway.ports import (
+    CALLBACK_LIMIT,
     NO_TRACER,
     Callback,
     MailProvider,
@@ -35,20 +37,29 @@ from gateway.ports import (
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import (
     dispatch,
+    health,
     idempotency,
     keys,
+    notify,
     receive,
     reconcile,
+    retention,
     send,
     tracing,
     verify,
 )
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
+from gateway.services.notify import Notifier
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
+from gateway.services.standing import Routes
+from gateway.services.subscriptions import Subscriptions
+from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
+from gateway.store.outbox import OutboxReads
 from gateway.store.reads import Reads
+from gateway.transports.guard import Allowed, Guarded, OwnResolver, guarded_socket
 from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.transports.smpp import SmppTransport
 from gateway.transports.smtp import SmtpTransport
@@ -59,9 +70,12 @@ from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
 from gateway.web.scrape import Scrape
+from gateway.web.subscriptions import SubscriptionCalls
+from gateway.web.waits import Streams
 from gateway.worker import Worker
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
+WEBHOOK_ANSWER = 64 * 1024  # bytes of an endpoint's answer
 LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
 
 Hear = Callable[[str, bytes], Awaitable[None]]  # stores what came over a route's own wire
@@ -93,12 +107,16 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
     table: dict[type[Operation[Any]], Doing] = {
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
+        health.Judge: doing(1, 2.0, health.wants, health.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
+        retention.Purge: doing(7, 0.5, retention.wants, retention.apply),
+        retention.Forget: doing(7, 0.5, retention.wants_forget, retention.apply_forget),
+        notify.Change: doing(7, 2.0, notify.wants, notify.apply),
     }
     return table | idempotency.doings(context, table) | keys.doings()
 
@@ -120,6 +138,8 @@ class Gateway:
     engine: SqliteEngine
     ledger: Ledger
     dispatcher: Dispatcher
+    notifier: Notifier
+    subscriptions: Subscriptions
     runtime: Runtime
     worker: Worker
     transports: tuple[Transport[Any, Any], ...]
@@ -157,10 +177,17 @@ class Gateway:
             if isinstance(transport, Starts):
                 await transport.start()
 
+    def leave(self) -> None:
+        """The server is about to stop: whoever waits is answered now."""
+        self.runtime.waiting.close()
+
     async def stop(self) -> None:
         """Start nothing new, bring home what is on the wire, write what waits, let go."""
+        self.leave()
         await self.worker.stop()
+        webhooks = asyncio.ensure_future(self.notifier.drain(GRACE))
         await self.dispatcher.drain(GRACE)
+        await webhooks
         for transport in self.transports:  # before the ledger: what they still hear is stored
             if isinstance(transport, HttpTransport | SmtpTransport | Starts):
                 await transport.aclose()
@@ -182,6 +209,7 @@ def build(
     keyring: Keyring,
     *,
     transport: Transport | None = None,
+    webhooks: Transport | None = None,
     test: Realm | None = None,
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
@@ -219,8 +247,11 @@ def build(
         meter=meter,
         tracer=tracer,
     )
+    waiting = Waiting()
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
     entropy = Entropy(os.urandom)
+    standing = Routes(settings.silent_fallbacks)
+    standing.learn(reads.route_states(), now())
     context = Context(
         keyring=keyring,
         leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
@@ -228,7 +259,25 @@ def build(
         entropy=entropy,
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
+        retention=settings.retention,
+        watched=waiting.watched,
+        standing=standing,
     )
+
+    allowed = Allowed.parse(settings.webhook_allow)
+    carriers = () if webhooks is not None else _carriers(allowed)
+    outbox = OutboxReads(engine)
+    notifier = Notifier(
+        reads=outbox,
+        audience=context.audience,
+        keyring=keyring,
+        transport=webhooks or Guarded(allowed, *carriers),
+        now=now,
+        entropy=entropy,
+        log=log,
+    )
+    with contextlib.suppress(StoreError):  # told where it is ready; the worker learns it then
+        notifier.refresh()
 
     def follow(items: Any) -> None:
         if after is not None:
@@ -238,6 +287,8 @@ def build(
         meter.follow(items)
         if tracer.on:
             tracing.follow(tracer, items)
+        notifier.follow(items)
+        waiting.follow(items)
 
     ledger = Ledger(
         engine,
@@ -246,8 +297,10 @@ def build(
         slots=dispatcher.slots,
         after=follow,
         tally=MeteredTally(meter),
+        node=f"{platform.node()}:{os.getpid()}",
     )
     dispatcher.attach(ledger)
+    notifier.attach(ledger)
     runtime = Runtime(
         engine=engine,
         ledger=ledger,
@@ -263,6 +316,9 @@ def build(
         outage=outage,
         meter=meter,
         tracer=tracer,
+        retention=settings.retention,
+        waiting=waiting,
+        standing=standing,
     )
     if test is not None:
         workflows = _workflows(test.settings)
@@ -270,15 +326,19 @@ def build(
             runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
         )
         runtime = replace(runtime, test=reached)
-    worker = Worker(runtime, log)
+    keep = timedelta(days=settings.keep_events)
+    poll = partial(waiting.poll, outbox.versions)
+    worker = Worker(runtime, log, notifier, partial(notify.sweep, ledger, outbox, keep), poll)
     gateway = Gateway(
         settings=settings,
         engine=engine,
         ledger=ledger,
         dispatcher=dispatcher,
+        notifier=notifier,
+        subscriptions=Subscriptions(ledger, outbox, keyring, notifier, allowed.url, now, entropy),
         runtime=runtime,
         worker=worker,
-        transports=tuple({id(r.transport): r.transport for r in routes.values()}.values()),
+        transports=(*{id(r.transport): r.transport for r in routes.values()}.values(), *carriers),
         log=log,
         meter=meter,
         dropped=dropped,
@@ -297,8 +357,10 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         yield
         await gateway.stop()
 
-    api = Api(runtime, Keys(runtime, monotonic))
+    callers = Keys(runtime, monotonic)
+    api = Api(runtime, callers)
     callbacks = Callbacks(runtime)
+    subscriptions = SubscriptionCalls(gateway.subscriptions, callers)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
     scrape = Scrape(
         gateway.scrape,
@@ -311,13 +373,11 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    return Edge(
-        rest,
-        {**api.calls(), **callbacks.calls()},
-        callbacks.below(),
-        gateway.log,
-        gateway.meter.refused,
-    )
+    streams = Streams(runtime, callers)
+    served = (api, callbacks, subscriptions, streams)
+    calls = {path: methods for one in served for path, methods in one.calls().items()}
+    below = {**callbacks.below(), **subscriptions.below()}
+    return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
 
 
 def tracer_of(settings: Settings) -> Tracer:
@@ -332,6 +392,20 @@ def tracer_of(settings: Settings) -> Tracer:
     return traces.exporting(settings.traces.endpoint, settings.traces.headers)
 
 
+def _carriers(allowed: Allowed) -> tuple[HttpTransport, HttpTransport]:
+    """What carries webhooks: to allowed addresses, and to hosts that are allowed by name.
+
+    Each lane has its own few places, so the common limit only bounds what is open.
+    """
+    limits: dict[str, Any] = {"limit": 1000, "max_body": WEBHOOK_ANSWER}
+    guarded = AiohttpTransport(resolver=OwnResolver(), sockets=guarded_socket(allowed), **limits)
+    open_ = AiohttpTransport(resolver=OwnResolver(), **limits)
+    return (
+        HttpTransport(guarded, max_body=WEBHOOK_ANSWER),
+        HttpTransport(open_, max_body=WEBHOOK_ANSWER),
+    )
+
+
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
@@ -339,7 +413,8 @@ def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> di
             provider.now = now
         given = settings.routes.get(provider.name)
         traceparent = given is not None and given.traceparent
-        made[provider.name] = Route(provider.name, provider, carry(provider), traceparent)
+        limit = given.callback_limit if given is not None else CALLBACK_LIMIT
+        made[provider.name] = Route(provider.name, provider, carry(provider), limit, traceparent)
     return made
 
 

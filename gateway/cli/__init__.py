@@ -12,8 +12,12 @@ from gateway.cli import (
     keys,
     output,
     recorded,
+    retention,
+    routing,
     serving,
+    sheets,
     showing,
+    subscriptions,
     templates,
 )
 
@@ -33,13 +37,17 @@ app.command()(serving.demo)
 app.command()(serving.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
-showing.routes_app.command()(recorded.check)
-app.add_typer(showing.routes_app, name="routes")
+routing.app.command()(recorded.check)
+routing.app.command(hidden=True)(sheets.sheets)
+app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
 app.command()(showing.show)
+app.command()(retention.purge)
+app.command()(retention.erase)
 app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")
+app.add_typer(subscriptions.app, name="subscription")
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from gateway.cli.output import Code, Failure, Json, console, dump, table
+from gateway.cli import trying
+from gateway.cli.output import Code, Failure, Json, console, dump, say, table
 
 TIMEOUT = 30.0  # seconds
 _LOOPBACK = ("localhost", "127.", "::1")
@@ -65,10 +66,22 @@ def _read(url: str, status: int, content: bytes) -> Answer:
 
 def send(
     number: Annotated[
-        str,
+        str | None,
         typer.Argument(metavar="NUMBER", help="Where to: +33612345678, or an e-mail address."),
-    ],
+    ] = None,
     *,
+    to: Annotated[str | None, typer.Option(metavar="NUMBER", help="The same.")] = None,
+    route: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Exactly this route, and follow the message until it has arrived or failed: how "
+            "to try a new account. The key needs the scope operate.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="With --route: how long to follow it.")
+    ] = 60.0,
     workflow: Annotated[
         str | None, typer.Option(metavar="NAME", help="One of gateway.toml's; default: default.")
     ] = None,
@@ -103,11 +116,17 @@ def send(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Send a code through a running gateway, as a client would."""
+    """Send a code through a running gateway, as a client would.
+
+    With --route: 0 when the message has arrived, 1 when it failed or nothing was heard of it.
+    """
     _check_address(url, key)
+    if route is not None and (workflow is not None or channel is not None):
+        raise Failure("--route: the workflow and the channel are the route's own", Code.USAGE)
+    whom = trying.number_of(number, to)
     given = {
-        "to": {"email": number} if "@" in number else number,
-        "workflow": workflow,
+        "to": {"email": whom} if "@" in whom else whom,
+        "workflow": f"route:{route}" if route is not None else workflow,
         "channel": channel,
         "ttl": ttl,
         "reference": reference,
@@ -117,13 +136,37 @@ def send(
     }
     body = {name: value for name, value in given.items() if value is not None}
     answer = call(f"{url.rstrip('/')}/otp/send", body, key)
-    if as_json:
+    if as_json and (route is None or answer.status != 202):
         dump(answer.body)
     if answer.status != 202:
         told = f"{answer.body.get('code', answer.status)}: {answer.body.get('detail', '')}"
         raise Failure(told.rstrip(": "))
-    if not as_json:
+    if route is not None and answer.body.get("joined"):
+        raise Failure("a code is on its way to this number already: cancel it, or wait for its end")
+    if route is not None:
+        _follow(answer.body["verification_id"], route, wait, url, key, as_json=as_json)
+    elif not as_json:
         _print(answer.body)
+
+
+def _follow(
+    named: str, route: str, wait: float, url: str, key: str | None, *, as_json: bool
+) -> None:
+    last: Mapping[str, Any] = {}
+
+    def ask() -> Mapping[str, Any]:
+        nonlocal last
+        answer = call(f"{url.rstrip('/')}/otp/status", {"verification_id": named}, key)
+        if answer.status != 200:
+            raise Failure(f"{answer.body.get('code', answer.status)}: its status cannot be read")
+        last = answer.body
+        return last
+
+    try:
+        trying.report(trying.follow(ask, route, wait, say), route, quiet=as_json)
+    finally:
+        if as_json:
+            dump(last)
 
 
 def _check_address(url: str, key: str | None) -> None:

@@ -14,6 +14,7 @@ from gateway.cli.output import Code, Config, Failure, Json, dump, settings, tabl
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.ports import Provider
 
 TTL = 300  # seconds; what a request that names none gets
 LONGEST_TTL = 600
@@ -38,13 +39,21 @@ class Finding:
     detail: str
 
 
-def check(*, config: Config = None, as_json: Json = False) -> None:
+def check(
+    *,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Ask the providers, too: credentials, credit, templates."),
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Check settings, folders, keyring, schema, routes.
 
-    Workflows too. Changes nothing. Ends with 1 when something is wrong; warnings and notes do not
-    count.
+    Workflows too. Changes nothing and sends nothing; with --live each provider that allows it is
+    asked about the account. Ends with 1 when something is wrong; warnings and notes do not count.
     """
-    findings = _findings(config)
+    findings = _findings(config, live=live)
     if as_json:
         dump(findings)
     else:
@@ -54,7 +63,7 @@ def check(*, config: Config = None, as_json: Json = False) -> None:
         raise Failure(f"{wrong} of {len(findings)} checks found something wrong")
 
 
-def _findings(file: Path | None) -> list[Finding]:
+def _findings(file: Path | None, *, live: bool) -> list[Finding]:
     from gateway import app as wiring
     from gateway.config import SettingsError
 
@@ -72,9 +81,10 @@ def _findings(file: Path | None) -> list[Finding]:
     if loaded.sandbox_port is not None:
         detail = f"none set: the sandbox's are used, on port {loaded.sandbox_port}"
         findings.append(Finding("routes", Verdict.NOTE, detail))
-        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), loaded.sandbox_port)
+        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port))
     else:
         findings += _routes(loaded)
+        findings += _accounts(loaded) if live else ()
     findings += _workflows(loaded)
     findings += _templates(loaded)
     return findings
@@ -132,11 +142,25 @@ def _routes(loaded: "Settings") -> Iterator[Finding]:
     for provider in loaded.providers:
         what = f"route {provider.name}"
         given = loaded.routes[provider.name]
-        warnings = list(_route_warnings(loaded, given, hears=bool(provider.confirms)))
+        warnings = list(_route_warnings(loaded, given, hears=_hears(provider)))
         for warning in warnings:
             yield Finding(what, Verdict.WARNING, warning)
         if not warnings:
             yield Finding(what, Verdict.OK, f"{provider.channel} on account {provider.account}")
+
+
+def _accounts(loaded: "Settings") -> Iterator[Finding]:
+    """What the providers themselves say of our accounts."""
+    from gateway import app as wiring
+
+    for route, wrong in wiring.run(wiring.look(loaded)):
+        what = f"account of {route}"
+        if wrong is None:
+            yield Finding(what, Verdict.OK, "the provider lets us in")
+        elif wrong == wiring.NOT_ASKED:
+            yield Finding(what, Verdict.NOTE, "cannot be asked about without sending a message")
+        else:
+            yield Finding(what, Verdict.WRONG, wrong)
 
 
 def _route_warnings(loaded: "Settings", given: Any, *, hears: bool) -> Iterator[str]:
@@ -148,6 +172,13 @@ def _route_warnings(loaded: "Settings", given: Any, *, hears: bool) -> Iterator[
     ours, theirs = loaded.public_url, str(getattr(given, "base_url", ""))
     if hears and _local(ours) and not _local(theirs):
         yield f"its provider cannot reach {ours}: set public_url, or no receipt will come"
+
+
+def _hears(provider: "Provider[Any, Any]") -> bool:
+    """Whether receipts come to our callback URL; SMPP's come over the session."""
+    from gateway.ports import Wire
+
+    return bool(provider.confirms) and provider.wire is not Wire.SMPP
 
 
 def _local(url: str) -> bool:

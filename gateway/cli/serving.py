@@ -73,7 +73,6 @@ def serve(
         if loaded.sandbox_port is not None:
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
             world = stack.enter_context(app.bind("127.0.0.1", chosen, "--sandbox-port"))
-            loaded = app.with_sandbox(loaded, keyring, app.port_of(world))
 
         def started(gateway: Any, simulated: Any) -> None:
             say(f"The gateway listens on http://{_reachable(host)}:{bound}")
@@ -124,7 +123,7 @@ def demo(
 ) -> None:
     """See the gateway at work, without any account.
 
-    Eight scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
+    Nine scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
     SQLite in a temporary folder; nothing is sent to anyone.
     """
     from gateway import app, config

@@ -1,17 +1,15 @@
 """Commands that only look: `show`, `routes`; `routes check` is in recorded.py."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
-from gateway.cli.output import Code, Config, Failure, Json, console, dump, say, settings, table
+from gateway.cli.output import Code, Config, Failure, Json, console, dump, say, settings
 
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.domain.keyring import Keyring
-    from gateway.ports import Provider
     from gateway.store.reads import Reads
 
 
@@ -101,71 +99,3 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
     kept = {account: reads.kept_count(account) for account in accounts}
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}
-
-
-routes_app = typer.Typer(rich_markup_mode=None)
-
-
-@routes_app.callback(invoke_without_command=True)
-def routes(asked: typer.Context, *, config: Config = None, as_json: Json = False) -> None:
-    """List the routes.
-
-    What each can confirm, where its receipts go, how fast it may be.
-    """
-    if asked.invoked_subcommand is not None:
-        return
-    from gateway import app as wiring
-
-    loaded = settings(config)
-    simulated = loaded.sandbox_port is not None
-    if loaded.sandbox_port is not None:
-        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), loaded.sandbox_port)
-    shown = [_route(loaded, provider) for provider in loaded.providers]
-    if as_json:
-        dump(shown)
-    else:
-        table(
-            [column.replace("_", " ") for column in shown[0]],
-            [[_cell(value) for value in route.values()] for route in shown],
-        )
-    if simulated:
-        say("These are the sandbox's: gateway.toml has no routes of its own.")
-
-
-def _route(loaded: "Settings", provider: "Provider[Any, Any]") -> dict[str, Any]:
-    from gateway.ports import Correlation
-    from gateway.providers import PROVIDERS
-
-    made_by: Any = type(provider)
-    kind = next(name for name, chosen in PROVIDERS.items() if chosen is made_by)
-    own = provider.correlates is Correlation.TOKEN
-    key = "<token of the message>" if own else "<callback_key>"
-    url = f"{loaded.public_url}/otp/delivered/{provider.name}/{key}"
-    confirms = [state.value for state in sorted(provider.confirms, key=lambda state: state.rank)]
-    return {
-        "name": provider.name,
-        "provider": kind,
-        "channel": provider.channel,
-        "account": provider.account,
-        "confirms": confirms,
-        "idempotent": provider.idempotent,
-        "sender": provider.sender,
-        "callback_url": url if confirms else None,
-        "timeout": provider.timeout,
-        "concurrency": provider.concurrency,
-        "rate": provider.rate,
-    }
-
-
-def _cell(value: Any) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return " ".join(value) or "nothing"
-        case Mapping():
-            return " ".join(f"{place}={sender}" for place, sender in value.items())
-        case _:
-            return str(value)

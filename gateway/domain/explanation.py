@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.domain import workflow
+from gateway.domain import delivery, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Finish, Plan, Poll, Send, Until, Wait
@@ -37,6 +37,8 @@ _ENDS = {
     Status.LOCKED: "Too many wrong codes were typed; the verification was locked at {at}.",
     Status.FAILED: "No provider took the message; the verification ended at {at}. Try again.",
 }
+
+_ERASED = "The addresses it went to have been erased."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,20 @@ def coming(
     return Coming("expire", verification.expires_at)
 
 
+def delivery_status(
+    current: Verification, attempts: Sequence[Attempt], coming: Coming | None
+) -> State | None:
+    """The best state of the attempts; a correct check is proof of delivery by itself. FAILED only
+    when nothing more will be tried: before that, what comes is QUEUED.
+    """
+    best = delivery.best(attempt.state for attempt in attempts)
+    if best is State.FAILED and coming is not None and coming.action == "send":
+        return State.QUEUED
+    if current.status is Status.VERIFIED and best is not State.READ:
+        return State.DELIVERED
+    return best
+
+
 def _settled(attempt: Attempt, now: datetime) -> Attempt:
     """A submission under way is shown as if the provider will take it: most are."""
     if not attempt.claimed(now):
@@ -87,7 +103,10 @@ def explain(
     told = [*_left_out(plan), *(_attempt(attempt) for attempt in attempts)]
     if status is not Status.PENDING:
         at = verification.ended_at or verification.expires_at
-        return " ".join([*told, _ENDS[status].format(at=_clock(at))])
+        told.append(_ENDS[status].format(at=_clock(at)))
+        if verification.recipient_sealed is None:
+            told.append(_ERASED)
+        return " ".join(told)
     if attempts:
         told.append(_blind(plan, attempts[-1]))
     following = coming(plan, verification, attempts, now)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,6 +41,16 @@ def uuid7(now: datetime, entropy: bytes) -> UUID:
     random = int.from_bytes(entropy[:10], "big")
     value = milliseconds << 80 | _VERSION | _VARIANT
     return UUID(int=value | ((random << 2) & _RANDOM_A) | (random & _RANDOM_B))
+
+
+def lowest(at: datetime) -> UUID:
+    """Below every id made at that moment or later, above every one made before."""
+    return UUID(int=round(at.timestamp() * 1000) << 80)
+
+
+def made_at(named: UUID) -> datetime:
+    """When an id was made, to the millisecond."""
+    return EPOCH + timedelta(milliseconds=named.int >> 80)
 
 
 def parse(text: str) -> UUID | None:

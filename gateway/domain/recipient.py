@@ -142,6 +142,7 @@ def _digits(text: str) -> str:
     return "".join(character for character in text if character.isdigit()).removeprefix("00")
 
 
+_VENDOR_CODE = re.compile(r"[0-9]{1,6}(?=[\s:]|$)")
 _MAILBOX = re.compile(r"[^\s<>@\"(),;:]+@[^\s<>@\"(),;]+")
 _DIGITS = re.compile(r"[0-9](?:[\s()./-]{0,3}[0-9]){3,}")
 
@@ -152,3 +153,13 @@ def redact(text: str) -> str:
     if "@" in text:
         text = _MAILBOX.sub("•••", text)
     return _DIGITS.sub("•••", text)
+
+
+def redact_error(text: str, own: str) -> str:
+    """A vendor's error without anything that could be a number or a code, but with the vendor's own
+    code at its head (131026, 21610), which support looks up; `own`, our code, is never that.
+    """
+    head = _VENDOR_CODE.match(text)
+    if head is None or head[0] == own:
+        return redact(text)
+    return head[0] + redact(text[head.end() :])

@@ -13,12 +13,18 @@ The rules, numbered as in the design (§3):
 3.  Nothing is sent with less than MIN_LIFE left, after an end, or beyond MAX_ATTEMPTS.
 4.  A step waiting for a state its route cannot report waits for `verified` instead.
 5.  A refusal moves to the step's next route, else is repeated after Retry-After or 1, 2, 4 s
-within the patience; a permanent one advances. Never after an unknown outcome. 6.  After an
-unknown outcome the step is not submitted again, save by a resend or where the provider takes an
-idempotency key; in the last step, once more when the patience ended in silence. 7.  An explicit
-channel is a plan of one step: no silent switch. 9.  A route that can be polled is polled once
-before money is spent on a fallback. 10. A resend repeats the step in force, on another of its
-routes when there is one.
+    within the patience; an account's is not repeated on its route, a permanent one advances.
+    Never after an unknown outcome.
+6.  After an unknown outcome the step is not submitted again, save by a resend or where the
+    provider takes an idempotency key; in the last step, once more when the patience ended in
+    silence.
+7.  An explicit channel is a plan of one step: no silent switch.
+9.  A route that can be polled, and gave a reference to ask by, is polled once before money is
+    spent on a fallback.
+10. A resend repeats the step in force, on another of its routes when there is one.
+
+Of a step's routes those are preferred that are not `shut` (`domain.health`). More than 500 lines,
+since these rules are one function and are read together.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +35,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import MIN_LIFE, Status, Verification
 
 MAX_ATTEMPTS = 10
@@ -130,6 +137,29 @@ class Plan:
     workflow: str
     steps: tuple[PlannedStep, ...]
     left_out: tuple[LeftOut, ...] = ()
+    region: str = ""  # the ISO country it was resolved for
+
+
+def less(plan: Plan, shut: Shut) -> Plan | None:
+    """The plan less the routes that are shut: paused ones stay in a step where all are, disabled
+    ones go, and steps without routes with them. None when nothing is left; the plan itself when
+    nothing goes.
+    """
+    kept = [(step, usable(step.routes, shut)) for step in plan.steps]
+    if all(routes == step.routes for step, routes in kept):
+        return plan
+    steps = tuple(replace(step, routes=routes) for step, routes in kept if routes)
+    return replace(plan, steps=steps) if steps else None
+
+
+def usable(routes: tuple[PlannedRoute, ...], shut: Shut) -> tuple[PlannedRoute, ...]:
+    """Of a step's routes those that may be used now, best first. All paused: it is the world, and
+    the configured order holds (F30). Empty when all are disabled.
+    """
+    if not shut:
+        return routes
+    allowed = tuple(route for route in routes if route.name not in shut.disabled)
+    return tuple(route for route in allowed if route.name not in shut.paused) or allowed
 
 
 def without(plan: Plan, why: Callable[[str, PlannedRoute], str | None]) -> Plan:
@@ -200,8 +230,11 @@ def next_action(
     attempts: Sequence[Attempt],
     now: datetime,
     asked: Asked | None = None,
+    *,
+    shut: Shut = OPEN,
 ) -> Action:
-    """What is to be done now. `attempts`: all of the verification, by ordinal."""
+    """What is to be done now. `attempts`: all of the verification, by ordinal; `shut`: routes that
+    another one of the step is to be preferred to."""
     status = verification.status_at(now)
     if status is not Status.PENDING:
         return Finish(status)
@@ -211,7 +244,7 @@ def next_action(
         for attempt in attempts:
             if satisfied(plan, attempt):
                 return Wait(verification.expires_at)
-    action = _wanted(plan, verification, attempts, now, asked)
+    action = _wanted(plan, verification, attempts, now, asked, shut=shut)
     if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
         action = Wait(verification.expires_at)
     if not isinstance(action, Wait):
@@ -224,10 +257,14 @@ def next_action(
 
 
 def wake_at(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    shut: Shut = OPEN,
 ) -> datetime | None:
     """When somebody must look again: the moment of the next action, None after the end."""
-    match next_action(plan, verification, attempts, now):
+    match next_action(plan, verification, attempts, now, shut=shut):
         case Wait(until):
             return until
         case Finish(status):
@@ -340,50 +377,72 @@ def _wanted(
     attempts: Sequence[Attempt],
     now: datetime,
     asked: Asked | None,
+    *,
+    shut: Shut,
 ) -> Action:
     mine = [attempt for attempt in attempts if attempt.step == verification.step]
     if not mine:
-        return Send(verification.step, plan.steps[verification.step].routes[0], Cause.FIRST)
+        return _enter(plan, verification, verification.step, Cause.FIRST, shut)
     last = mine[-1]
     if asked is Asked.NEXT:
-        return _advance(plan, verification, Cause.NEXT)
+        return _advance(plan, verification, Cause.NEXT, shut)
     if asked is Asked.RESEND:
-        return _resend(plan, last)
+        return _resend(plan, verification, last, shut)
     if last.refused:
-        return _refused(plan, verification, attempts, last, now)
+        return _refused(plan, verification, attempts, last, now, shut=shut)
     if last.state is State.FAILED:  # said by a receipt: counts even while the call is under way
-        return _failed(plan, verification, last, now)
+        return _failed(plan, verification, last, now, shut)
     if last.claimed(now):
         return Wait(_soonest(last.claimed_until, verification.expires_at))
     if last.waiting:
-        return _waiting(plan, verification, last, now)
-    return _silent(plan, verification, attempts, last, now)
+        return _waiting(plan, verification, last, now, shut)
+    return _silent(plan, verification, attempts, last, now, shut=shut)
 
 
-def _advance(plan: Plan, verification: Verification, cause: Cause) -> Send | Wait:
+def _advance(plan: Plan, verification: Verification, cause: Cause, shut: Shut) -> Send | Wait:
     """The next step, or waiting for check or expiry where there is none."""
-    following = verification.step + 1
-    if following >= len(plan.steps):
-        return Wait(verification.expires_at)
-    return Send(following, plan.steps[following].routes[0], cause)
+    return _enter(plan, verification, verification.step + 1, cause, shut)
 
 
-def _resend(plan: Plan, last: Attempt) -> Send:
+def _enter(
+    plan: Plan, verification: Verification, first: int, cause: Cause, shut: Shut
+) -> Send | Wait:
+    """That step, or the first one after it whose routes are not all disabled."""
+    for at in range(first, len(plan.steps)):
+        routes = usable(plan.steps[at].routes, shut)
+        if routes:
+            return Send(at, routes[0], cause)
+    return Wait(verification.expires_at)
+
+
+def _resend(plan: Plan, verification: Verification, last: Attempt, shut: Shut) -> Send | Wait:
     """Rule 10."""
     step = plan.steps[last.step]
-    if last.waiting:
-        return Send(last.step, step.route(last.route), last.cause, last.resend, last.id)
-    others = [route for route in step.routes if route.name != last.route]
-    route = others[0] if others else step.route(last.route)
-    return Send(last.step, route, Cause.RESEND, last.resend + 1)
+    routes = usable(step.routes, shut)
+    same = [route for route in routes if route.name == last.route]
+    if last.waiting and same:
+        return Send(last.step, same[0], last.cause, last.resend, last.id)
+    others = [route for route in routes if route.name != last.route]
+    for route in [*others, *same][:1]:
+        return Send(last.step, route, Cause.RESEND, last.resend + 1)
+    return _advance(plan, verification, Cause.RESEND, shut)
 
 
-def _waiting(plan: Plan, verification: Verification, last: Attempt, now: datetime) -> Action:
+def _waiting(
+    plan: Plan, verification: Verification, last: Attempt, now: datetime, shut: Shut
+) -> Action:
     """No slot was free. Its step may pass meanwhile; without a next one it keeps its place."""
     if now >= last.overdue_at:
-        onward = _advance(plan, verification, Cause.SILENCE)
+        onward = _advance(plan, verification, Cause.SILENCE, shut)
         if isinstance(onward, Send):
             return onward
+    if last.route in shut.disabled:
+        others = usable(plan.steps[last.step].routes, shut)
+        if others:
+            return Send(last.step, others[0], last.cause, last.resend)
+        return Wait(
+            _soonest(last.overdue_at if now < last.overdue_at else None, verification.expires_at)
+        )
     if last.retry_at is not None and now < last.retry_at:
         return Wait(_soonest(last.retry_at, verification.expires_at))
     return _again(plan, last)
@@ -400,23 +459,30 @@ def _refused(
     attempts: Sequence[Attempt],
     last: Attempt,
     now: datetime,
+    *,
+    shut: Shut,
 ) -> Action:
     """Rule 5."""
     opening = _opening(attempts, last)
     unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in opening)
     if last.outcome in {Outcome.PERMANENT, Outcome.WITHDRAWN} or unknown:
-        return _advance(plan, verification, Cause.REFUSED)
+        return _advance(plan, verification, Cause.REFUSED, shut)
     step = plan.steps[last.step]
     tried = {attempt.route for attempt in opening}
-    untried = [route for route in step.routes if route.name not in tried]
+    routes = usable(step.routes, shut)
+    untried = [route for route in routes if route.name not in tried]
     if untried:
         return Send(last.step, untried[0], Cause.REFUSED, last.resend)
     patience_ends = opening[0].queued_at + timedelta(seconds=step.patience)
-    latest = [_latest(opening, route) for route in step.routes]
+    latest = [_latest(opening, route) for route in routes]
+    # Credentials and credit do not mend themselves in seconds.
+    latest = [attempt for attempt in latest if attempt.outcome is not Outcome.ACCOUNT]
+    if not latest or len(opening) >= len(step.routes) + MAX_REPEATS:
+        return _advance(plan, verification, Cause.REFUSED, shut)
     soonest = min(latest, key=lambda attempt: attempt.retry_at or now)
     retry_at = soonest.retry_at or now
-    if len(opening) >= len(step.routes) + MAX_REPEATS or retry_at >= patience_ends:
-        return _advance(plan, verification, Cause.REFUSED)
+    if retry_at >= patience_ends:
+        return _advance(plan, verification, Cause.REFUSED, shut)
     if now < retry_at:
         return Wait(_soonest(retry_at, verification.expires_at))
     return Send(last.step, step.route(soonest.route), Cause.REFUSED, last.resend)
@@ -426,12 +492,14 @@ def _latest(opening: Sequence[Attempt], route: PlannedRoute) -> Attempt:
     return [attempt for attempt in opening if attempt.route == route.name][-1]
 
 
-def _failed(plan: Plan, verification: Verification, last: Attempt, now: datetime) -> Action:
+def _failed(
+    plan: Plan, verification: Verification, last: Attempt, now: datetime, shut: Shut
+) -> Action:
     """A receipt says it will not arrive."""
     step = plan.steps[last.step]
     if step.on_failed is OnFailed.WAIT and now < last.overdue_at:
         return Wait(_soonest(last.overdue_at, verification.expires_at))
-    return _advance(plan, verification, Cause.FAILED)
+    return _advance(plan, verification, Cause.FAILED, shut)
 
 
 def _silent(
@@ -440,28 +508,33 @@ def _silent(
     attempts: Sequence[Attempt],
     last: Attempt,
     now: datetime,
+    *,
+    shut: Shut,
 ) -> Action:
     """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""
     step = plan.steps[last.step]
     route = step.route(last.route)
     lost = last.outcome is Outcome.UNKNOWN and last.state is State.SENT
+    routes = usable(step.routes, shut)
     if now < last.overdue_at:
-        if lost and route.idempotent and last.tries < MAX_TRIES:
+        disabled = last.route in shut.disabled
+        if lost and route.idempotent and last.tries < MAX_TRIES and not disabled:
             return _resubmit(plan, last, now)
         opted = step.on_unknown is OnUnknown.RESUBMIT and not route.idempotent
-        if lost and opted and _unknowns(attempts, last) == 1:
-            return Send(last.step, route, Cause.UNKNOWN, last.resend)
+        if lost and opted and _unknowns(attempts, last) == 1 and routes:
+            same = route if route in routes else routes[0]
+            return Send(last.step, same, Cause.UNKNOWN, last.resend)
         return Wait(_soonest(last.overdue_at, verification.expires_at))
-    if route.polls and not last.refused:
+    if route.polls and last.reference is not None and not last.refused:
         if last.polled_at is None:
             return Poll(last.id, route)
         answer_by = last.polled_at + timedelta(seconds=POLL_SECONDS)
         if now < answer_by:
             return Wait(_soonest(answer_by, verification.expires_at))
-    onward = _advance(plan, verification, Cause.SILENCE)
-    if isinstance(onward, Wait) and lost and _unknowns(attempts, last) == 1:
-        others = [other for other in step.routes if other.name != last.route]
-        return Send(last.step, (others or [route])[0], Cause.UNKNOWN, last.resend)
+    onward = _advance(plan, verification, Cause.SILENCE, shut)
+    if isinstance(onward, Wait) and lost and _unknowns(attempts, last) == 1 and routes:
+        others = [other for other in routes if other.name != last.route]
+        return Send(last.step, (others or [*routes])[0], Cause.UNKNOWN, last.resend)
     return onward
 
 

@@ -3,7 +3,8 @@ decided.
 
 A case is opened over the ledger's working copy, changed in memory, and put back once. It never
 touches a database or a provider; what is to be done after the commit (hand over, poll, log) it
-leaves behind as values.
+leaves behind as values. More than 500 lines: what is heard, decided, logged and counted of one
+verification is one thing, and half a case would be a trap.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +13,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.domain import addresses, delivery, verification, workflow
-from gateway.domain.delivery import Attempt, Outcome, State
+from gateway.domain import addresses, delivery, retention, verification, workflow
+from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.events import Standing as Stood
+from gateway.domain.health import Heard, Reason, RouteState, Standing
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import SEAL_BYTES, Keyring
+from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
+from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
+from gateway.services.publishing import Audience, Told, Touched, publish
+from gateway.services.standing import Routes
 from gateway.store.ledger import Transaction
 from gateway.store.records import Logged, Source, Suppression, Way
 
@@ -27,6 +33,8 @@ GRACE = timedelta(seconds=30)  # what patience that ran out in an outage gets on
 LEASE_MARGIN = 5.0  # seconds a claim outlives the route's own time limit
 _LOOK_AGAIN = 1.0  # seconds until a free slot is looked for again, and up to half of that more
 _AVOIDED_MOST = 30 * 86_400.0  # seconds a number is believed not to take a channel
+_TURN = 5.0  # seconds until a fallback that had to wait asks again, and up to as much more
+REVOKED = "revoked"  # the reason of a message that we have taken back
 _PLAIN_SEALED = addresses.PLAIN_BYTES + SEAL_BYTES
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
 
@@ -56,6 +64,10 @@ class Context:
     entropy: Callable[[int], bytes]  # so many random bytes
     revokes: frozenset[str] = frozenset()  # routes whose provider can take a message back
     outage: Outage = field(default_factory=Outage)
+    retention: Retention = field(default_factory=Retention)
+    audience: Audience = field(default_factory=Audience)
+    watched: Mapping[UUID, object] = field(default_factory=dict)  # somebody waits for their changes
+    standing: Routes = field(default_factory=Routes)
 
 
 class Handover(NamedTuple):
@@ -109,6 +121,17 @@ class Note(NamedTuple):
     level: str = "info"
 
 
+def told(state: RouteState) -> Note:
+    """The line for the log when a breaker pauses or resumes a route."""
+    if state.standing is Standing.READY:
+        return Note("route_resumed", {"route": state.route, "was": state.reason}, level="warning")
+    facts = {"route": state.route, "reason": state.reason, "probe_at": state.probe_at}
+    if state.reason == Reason.SILENCE:
+        facts["hint"] = "no receipts come: can the provider reach public_url?"
+        return Note("route_silent", facts, level="error")
+    return Note("route_paused", facts, level="error")
+
+
 class Case:
     """A verification, its attempts and its plan, as this operation sees and leaves them."""
 
@@ -124,8 +147,12 @@ class Case:
         self.after: list[object] = []  # what to do once it is committed
         self._logged: list[Logged] = []
         self._changed: set[int] = set()  # ordinals
+        self._heard: list[tuple[str, Heard, bool]] = []  # of routes: what, and by their account
         self._wake_at: datetime | None = None  # as decided, until something changes after that
         self._unwanted = {one.id for one in self._revocable()}  # and told so before
+        self._before: Stood | None = None
+        if context.audience.clients:
+            self._before = Stood(current.status, tuple(self.attempts))
 
     @classmethod
     def open(
@@ -184,7 +211,8 @@ class Case:
             changes["reason"] = reason
         changed = attempt._replace(state=moved.after, **changes)
         self.change(changed)
-        if moved.applied and moved.after.reaches(State.DELIVERED):
+        known = self.verification.recipient_sealed is not None
+        if moved.applied and known and moved.after.reaches(State.DELIVERED):
             self.tx.lift(self._way(changed))
         self._record(
             attempt.ordinal,
@@ -215,14 +243,41 @@ class Case:
             cost=receipt.cost or attempt.cost,
             words="\n".join([*words, word.replace("\n", " ")]),
         )
+        if heard.state is not attempt.state:
+            self._count_receipt(attempt.state, heard)
         hint = attempt.route in self.context.unsigned and receipt.recipient is None
         if receipt.state is State.FAILED and not hint:
             self.avoid(heard, receipt.avoid, receipt.reason)
+
+    def _count_receipt(self, before: State, heard: Attempt) -> None:
+        if heard.state is State.FAILED:
+            if heard.reason != REVOKED:  # our own doing
+                self.count(heard.route, Heard.FAILED)
+        elif heard.state.reaches(State.DELIVERED):
+            if not before.reaches(State.DELIVERED):
+                self.count(heard.route, Heard.DELIVERED)
+            if heard.state is State.READ:
+                self.count(heard.route, Heard.READ)
+
+    def count(self, route: str, heard: Heard, *, account: bool = False) -> None:
+        """Something is known of a route; `account`: refused for what the account is."""
+        self._heard.append((route, heard, account))
+
+    def _count_silence(self) -> None:
+        """Nothing was heard of the last message of the step in force, though its route reports."""
+        mine = [one for one in self.attempts if one.step == self.verification.step]
+        last = mine[-1] if mine else None
+        if last is None or last.state is not State.SENT or last.outcome is not Outcome.ACCEPTED:
+            return
+        if self.now >= last.overdue_at and self.plan.steps[last.step].route(last.route).confirms:
+            self.count(last.route, Heard.SILENT)
 
     def avoid(self, attempt: Attempt, seconds: float | None, reason: str | None) -> None:
         """Believe for a while that this number takes nothing here from this sender, unless
         it has just done so."""
         if not seconds or reason is None or attempt.state.reaches(State.DELIVERED):
+            return
+        if self.verification.recipient_sealed is None:  # erased: nobody knows which address it was
             return
         until = self.now + timedelta(seconds=min(seconds, _AVOIDED_MOST))
         self.tx.suppress(Suppression(*self._way(attempt), reason, self.now, until))
@@ -240,14 +295,23 @@ class Case:
         action: Action = Finish(self.verification.status)
         for _ in range(8):
             action = workflow.next_action(
-                self.plan, self.verification, self.attempts, self.now, asked
+                self.plan,
+                self.verification,
+                self.attempts,
+                self.now,
+                asked,
+                shut=self.context.standing.shut,
             )
+            if isinstance(action, Send) and action.cause is Cause.SILENCE:
+                action = self._fall_back(action)
             match action:
                 case Wait(until):
                     self._wake_at = until
                     break
                 case Finish(status):
                     timely = status is Status.EXPIRED
+                    if timely and self.verification.status is Status.PENDING:
+                        self._count_silence()
                     self.end(status, Source.DEADLINE if timely else Source.ENGINE)
                     break
                 case Poll(attempt_id):
@@ -257,6 +321,18 @@ class Case:
                 case Send():
                     self._send(action)
             asked = None
+        return action
+
+    def _fall_back(self, action: Send) -> Send | Wait:
+        """That step, or its turn a little later where silence is the rule and many wait for it."""
+        standing = self.context.standing
+        if standing.silent:
+            last = self.attempts[-1]
+            if not standing.may_fall_back(last.route, self.now):
+                pause = _TURN * (1 + self.verification.id.int % 500 / 500)
+                again = self.now + timedelta(seconds=pause)
+                return Wait(min(again, self.verification.expires_at))
+        self._count_silence()
         return action
 
     def end(self, status: Status, source: str) -> None:
@@ -283,19 +359,60 @@ class Case:
         current = self.verification
         wake_at = self._wake_at
         if wake_at is None and current.status is Status.PENDING:
-            wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now)
+            shut = self.context.standing.shut
+            wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
         length = current.log + len(self._logged)
         self.verification = current._replace(wake_at=wake_at, log=length)
+        if self._before is not None:
+            self._publish(self._before)
+        watched = self.context.watched
+        if watched and current.id in watched:
+            self.after.append(Touched(current.id))
+        if not self.context.retention.recipients and current.status is not Status.PENDING:
+            self._forget()
         for row in self._logged:
             self.tx.log(row)
         recalled = (one for one in self._revocable() if one.id not in self._unwanted)
         self.after.extend(Recall(one) for one in recalled)
         if current.trace is not None:
             self.after.append(Traced(current.id, current.trace, tuple(self.after), self.now))
+        if self._heard:
+            self._tell_health()
         self.tx.after.extend(self.after)
         changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
         self.tx.put(self.verification, changed)
         return self.verification
+
+    def _forget(self) -> None:
+        """At its end a verification gives up the addresses, where none are to be kept."""
+        sealed = self.verification.recipient_sealed
+        if sealed is None:
+            return
+        self.verification = retention.erased(self.verification)
+        if len(sealed) > _PLAIN_SEALED:
+            self.tx.forget_further(self.verification.id)
+
+    def _publish(self, before: Stood) -> None:
+        current = self.verification
+        listeners = self.context.audience.clients.get(current.client_id)
+        if listeners:
+            try:
+                recipient = _shown(self.context, current)
+            except KeyringError:  # its key is gone; what happens to it is told all the same
+                recipient = "unreadable"
+            told = Told(current, self.plan, self.attempts, recipient)
+            self.verification = publish(self.tx, listeners, before, told, self.now)
+
+    def _tell_health(self) -> None:
+        """What was heard of routes is counted, and what it changes is stored with it."""
+        standing = self.context.standing
+        for route, heard, account in self._heard:
+            at = standing.bucket(route, self.now)
+            self.tx.count(at, route, self.plan.region, heard)
+            changed = standing.hear(route, heard, self.now, account=account)
+            if changed is not None:
+                self.tx.state_route(changed)
+                self.after.append(told(changed))
 
     def _revocable(self) -> list[Attempt]:
         if not self.context.revokes:
@@ -347,9 +464,18 @@ class Case:
             claimed_until=self.now + timedelta(seconds=lease),
             retry_at=None,
         )
+        if self.context.standing.states:
+            self._probe(attempt.route)
         last_step = attempt.step == len(self.plan.steps) - 1
         self.after.append(Handover(self.verification, claimed, sender, last_step))
         return claimed
+
+    def _probe(self, route: str) -> None:
+        probe = self.context.standing.probe(route, self.now)
+        if probe is not None:
+            self.tx.probe(probe)
+            facts = {"route": route, "next_probe_at": probe.next_at}
+            self.after.append(Note("route_probed", facts))
 
     def _withdraw(self, before: Attempt | None = None) -> None:
         """Attempts that never found a slot and whose time has passed."""
@@ -426,6 +552,12 @@ def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:
     if state is State.READ:
         changes["read_at"] = now
     return changes
+
+
+def _shown(context: Context, current: Verification) -> str:
+    """The principal address as it may be shown."""
+    known = addresses_of(context.keyring, current)
+    return addresses.mask(next(iter(known.values()))) if known else "erased"
 
 
 def addresses_of(keyring: Keyring, current: Verification) -> dict[str, str] | None:

@@ -19,7 +19,8 @@ from gateway.domain import recipient
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
-from gateway.domain.keyring import Keyring
+from gateway.domain.health import Heard
+from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     NO_TRACER,
@@ -43,6 +44,7 @@ from gateway.services.case import (
     Inquiry,
     Note,
     Recall,
+    code_of,
 )
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.receive import Receive
@@ -53,9 +55,7 @@ from gateway.store.records import Source
 
 _OFFER_AGAIN = 0.5  # seconds between two offers of an outcome that could not be stored
 _RECALL_WITHIN = 3.0  # seconds for taking a message back; nobody waits for it
-_CROWD = (
-    10_000  # verifications remembered per route as waiting for a slot; the rest is found by time
-)
+_CROWD = 10_000  # verifications per route known to wait for a slot; the rest is found by time
 
 _KINDS = {
     RefusalKind.TEMPORARY: Outcome.TEMPORARY,
@@ -193,8 +193,7 @@ class Dispatcher:
     def _follow_one(self, item: object) -> None:
         match item:
             case Note():
-                write = self._log.info if item.level == "info" else self._log.warning
-                write(item.event, **item.facts)
+                getattr(self._log, item.level)(item.event, **item.facts)
             case Handover():
                 self._lanes[item.attempt.route].take(self._monotonic())
                 vid = item.verification.id
@@ -410,6 +409,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
             facts = {"attempt_id": attempt.id, "route": attempt.route}
             case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
+    case.count(attempt.route, Heard.ACCEPTED)
     attempt = case.hear(
         attempt,
         State.SENT,
@@ -426,6 +426,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
 
 def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
     pause = float(2 ** max(0, attempt.tries - 1))
+    case.count(attempt.route, Heard.UNKNOWN)
     case.hear(
         attempt,
         State.SENT,
@@ -433,7 +434,7 @@ def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
         word=unknown.reason,
         reason=unknown.reason,
         outcome=attempt.outcome or Outcome.UNKNOWN,
-        error=_redacted(unknown.error),
+        error=_told(case, unknown.error),
         sent_at=attempt.sent_at or case.now,
         retry_at=case.now + timedelta(seconds=pause),
     )
@@ -449,9 +450,13 @@ def _refused(
 ) -> None:
     """Surely not sent, as far as this submission goes; an earlier one may have been."""
     kind = outcome or _KINDS[refused.kind]
+    if kind is Outcome.PERMANENT:  # what the number or message is: nothing against the route
+        case.count(attempt.route, Heard.FAILED)
+    elif kind is not Outcome.WITHDRAWN:
+        case.count(attempt.route, Heard.REFUSED, account=kind is Outcome.ACCOUNT)
     pause = refused.retry_after or retry_delay(case.attempts, attempt)
     changes: dict[str, Any] = {
-        "error": _redacted(refused.error),
+        "error": _told(case, refused.error),
         "retry_at": case.now + timedelta(seconds=pause),
     }
     resubmitted = attempt.outcome is Outcome.UNKNOWN and attempt.tries > 1
@@ -483,5 +488,12 @@ def _refused(
     case.avoid(heard, refused.avoid, refused.reason)
 
 
-def _redacted(error: str | None) -> str | None:
-    return recipient.redact(error)[:255] if error else None
+def _told(case: Case, error: str | None) -> str | None:
+    """A vendor's error as it is stored."""
+    if not error:
+        return None
+    try:
+        code = code_of(case.context.keyring, case.verification)
+    except KeyringError:  # its key is gone, so that no vendor can have been told the code
+        code = ""
+    return recipient.redact_error(error, code)[:255]

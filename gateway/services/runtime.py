@@ -13,9 +13,11 @@ from uuid import UUID
 from gateway.domain import addresses
 from gateway.domain.addresses import PHONE
 from gateway.domain.catalogue import Catalogue
-from gateway.domain.errors import InvalidInput
+from gateway.domain.delivery import State
+from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
+from gateway.domain.retention import Retention
 from gateway.domain.workflow import (
     NO_ADDRESS,
     OnFailed,
@@ -24,9 +26,11 @@ from gateway.domain.workflow import (
     PlannedRoute,
     PlannedStep,
     Until,
+    less,
     without,
 )
 from gateway.ports import (
+    CALLBACK_LIMIT,
     NO_TRACER,
     Asks,
     Confirms,
@@ -39,9 +43,15 @@ from gateway.ports import (
 )
 from gateway.services.case import Outage
 from gateway.services.metering import UNMETERED, Meter
+from gateway.services.standing import Routes
+from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
+
+ROUTE = "route:"  # before a route's name, in place of a workflow's: this route alone
+TRYING = 60  # seconds of patience there
+_NOBODY = str(UUID(int=0))  # an attempt, to see whether a provider can be asked about any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ class Route:
     name: str
     provider: Provider[Any, Any]
     transport: Transport[Any, Any]
+    callback_limit: int = CALLBACK_LIMIT  # bytes of a callback's body
     traceparent: bool = False  # whether its provider is told our trace
     polls: Polls | None = field(init=False)
     asks: Asks | None = field(init=False)
@@ -111,10 +122,13 @@ class Runtime:
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
+    waiting: Waiting = field(default_factory=Waiting)
+    standing: Routes = field(default_factory=Routes)
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     meter: Meter = UNMETERED
     tracer: Tracer = NO_TRACER
+    retention: Retention = field(default_factory=Retention)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 
@@ -129,7 +143,7 @@ class Runtime:
         without the steps for which the recipient's addresses (of these kinds) have none.
 
         Raises InvalidInput `unknown_workflow` or `unknown_channel`, naming those there are, or
-        `no_address`.
+        `no_address`, and Unavailable `no_route` when all of its routes are disabled.
         """
         name = f"channel:{channel}" if channel is not None else workflow or "default"
         chosen = self._plans.get((name, region, kinds))
@@ -137,15 +151,39 @@ class Runtime:
             configured = self._alone(channel) if channel is not None else self._workflow(name)
             plan = reaching(resolve(self.routes, configured, region), kinds)
             chosen = self._plans[name, region, kinds] = sealed(plan)
-        return chosen
+        return chosen if not self.standing.shut else self._less(chosen)
+
+    def _less(self, chosen: Chosen) -> Chosen:
+        """The plan in the order of the moment: without the routes that are paused or disabled."""
+        plan = less(chosen.plan, self.standing.shut)
+        if plan is None:
+            raise Unavailable(
+                "no_route",
+                "Every route of this workflow has been disabled. Choose another workflow or "
+                "channel, or ask the operator.",
+                retry_after=60,
+            )
+        return chosen if plan is chosen.plan else sealed(plan)
 
     def _workflow(self, name: str) -> Workflow:
+        if name.startswith(ROUTE):
+            return self._over(name)
         if name not in self.workflows:
             raise InvalidInput(
                 "unknown_workflow",
                 f"There is no such workflow. There are: {', '.join(sorted(self.workflows))}.",
             )
         return self.workflows[name]
+
+    def _over(self, name: str) -> Workflow:
+        """A workflow of exactly one route: how an operator tries a new account."""
+        route = self.routes.get(name.removeprefix(ROUTE))
+        if route is None:
+            known = ", ".join(sorted(self.routes))
+            raise InvalidInput("unknown_route", f"There is no such route. There are: {known}.")
+        provider = route.provider
+        until = Until.DELIVERED if State.DELIVERED in provider.confirms else Until.SENT
+        return Workflow(name, (Step(provider.channel, (provider.name,), TRYING, until),))
 
     def _alone(self, channel: str) -> Workflow:
         """A workflow of that channel only: no silent switch (rule 7)."""
@@ -203,6 +241,7 @@ def resolve(routes: Mapping[str, Route], workflow: Workflow, region: str) -> Pla
             )
             for step in workflow.steps
         ),
+        region=region,
     )
 
 
@@ -213,8 +252,18 @@ def _planned(provider: Provider[Any, Any], region: str) -> PlannedRoute:
         sender=sender_for(provider.sender, region),
         confirms=provider.confirms,
         idempotent=provider.idempotent,
-        polls=isinstance(provider, Polls),
+        polls=polls(provider),
     )
+
+
+def polls(provider: Provider[Any, Any]) -> bool:
+    """Whether it can be asked about a message: some can on one channel and not on another."""
+    return isinstance(provider, Polls) and provider.build_poll(_NOBODY, "any") is not None
+
+
+def revokes(provider: Provider[Any, Any]) -> bool:
+    """Whether it can take a message back."""
+    return isinstance(provider, Revokes) and provider.build_revoke(_NOBODY, "any") is not None
 
 
 def sender_for(sender: Sender, region: str) -> str | None:

@@ -332,7 +332,8 @@ def _join(case: Case, operation: Accept) -> Sent:
             "send without `code` to join it.",
             facts={"verification_id": running.id},
         )
-    looked = workflow.next_action(case.plan, running, case.attempts, now, Asked.RESEND)
+    shut = case.context.standing.shut
+    looked = workflow.next_action(case.plan, running, case.attempts, now, Asked.RESEND, shut=shut)
     if isinstance(looked, Wait):
         raise Limited(
             "too_late",

@@ -7,6 +7,7 @@ from uuid import UUID
 from gateway.domain import limits, verification, workflow
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFound
+from gateway.domain.health import Heard
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
 from gateway.services import linking
@@ -118,7 +119,10 @@ def _prove(case: Case) -> None:
     """A correct check proves delivery of the one attempt that can have carried the code. With two
     under way nobody knows which arrived."""
     carriers = [one for one in case.attempts if not one.refused and not one.waiting]
-    if len(carriers) == 1 and not carriers[0].state.reaches(State.DELIVERED):
+    if len(carriers) != 1:
+        return
+    case.count(carriers[0].route, Heard.VERIFIED)
+    if not carriers[0].state.reaches(State.DELIVERED):
         case.hear(carriers[0], State.DELIVERED, source=Source.CHECK)
 
 
@@ -185,7 +189,10 @@ def apply_next(tx: Transaction, context: Context, operation: Next, now: datetime
     status = case.verification.status_at(now)
     if status is not Status.PENDING:
         raise ended(status, case.verification)
-    looked = workflow.next_action(case.plan, case.verification, case.attempts, now, Asked.NEXT)
+    shut = context.standing.shut
+    looked = workflow.next_action(
+        case.plan, case.verification, case.attempts, now, Asked.NEXT, shut=shut
+    )
     if not isinstance(looked, Send):
         if case.verification.step + 1 >= len(case.plan.steps):
             raise Conflict("no_step_left", "The last step of the workflow is under way already.")

@@ -85,6 +85,7 @@ class Ledger:
         after: Callable[[Sequence[object]], None],
         capacity: int = 4000,
         tally: Tally | None = None,
+        node: str = "",
     ) -> None:
         self._engine = engine
         self._doings = doings
@@ -92,6 +93,7 @@ class Ledger:
         self._slots = slots
         self._after = after
         self._capacity = capacity
+        self._node = node
         self._queue: deque[_Entry] = deque()
         self._filled = asyncio.Event()
         self._plans: dict[bytes, Plan] = {}
@@ -175,13 +177,11 @@ class Ledger:
             try:
                 after = await self._attempt(batch)
             except Refused as error:
-                self._engine.rollback()
-                self._recent.clear()
+                self._forget()
                 _refuse(batch, error)
                 return
             except Exception as error:  # noqa: BLE001  no defect in one operation stops the ledger
-                self._engine.rollback()
-                self._recent.clear()
+                self._forget()
                 self.tally.reruns += 1
                 failure = error
             else:
@@ -194,11 +194,17 @@ class Ledger:
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
 
+    def _forget(self) -> None:
+        """What failed may have rested on what somebody else has changed, or deleted, since."""
+        self._engine.rollback()
+        self._recent.clear()
+        self._plans.clear()
+
     async def _attempt(self, batch: list[_Entry]) -> Sequence[object]:
         """One transaction: load, decide, write, commit."""
         await self._engine.begin()
         now = self._tick()
-        tx = Transaction(self._slots(), dict(self._plans), self._recent)
+        tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
         tx.load(self._engine, [entry.doing.wants(entry.operation) for entry in batch], now)
         for entry in batch:
             entry.result = entry.failure = None

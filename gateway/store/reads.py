@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Column, ColumnElement, asc, bindparam, desc, func, select
 
 from gateway.domain.delivery import Attempt, State
+from gateway.domain.health import RouteState, Tally
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import (
@@ -45,6 +46,8 @@ _SUPPRESSION = table(tables.Suppression)
 _IDEMPOTENCY = table(tables.Idempotency)
 _CLIENT = table(tables.Client)
 _API_KEY = table(tables.ApiKey)
+_ROUTE_STAT = table(tables.RouteStat)
+_ROUTE_STATE = table(tables.RouteState)
 _RECIPIENT = table(tables.Recipient)
 
 
@@ -81,7 +84,7 @@ def decode_plan(body: str) -> Plan:
         for step in raw["steps"]
     ]
     left_out = tuple(LeftOut(**one) for one in raw.get("left_out", ()))
-    return Plan(raw["workflow"], tuple(steps), left_out)
+    return Plan(raw["workflow"], tuple(steps), left_out, raw.get("region", ""))
 
 
 def encode_plan(plan: Plan) -> bytes:
@@ -133,6 +136,67 @@ _PAST_SUPPRESSIONS: Read[Way] = Read(
     Way,
 )
 
+_BEFORE = VERIFICATION.c.id < _typed("before", VERIFICATION.c.id)
+_OLDEST: Read[UUID] = Read(
+    select(VERIFICATION.c.id).where(_BEFORE).order_by(asc(VERIFICATION.c.id)).limit(value("limit")),
+    _itself,
+)
+_NAMED: Read[UUID] = Read(
+    select(VERIFICATION.c.id)
+    .where(
+        VERIFICATION.c.id >= _typed("since", VERIFICATION.c.id),
+        _BEFORE,
+        VERIFICATION.c.recipient_sealed.is_not(None),
+    )
+    .order_by(asc(VERIFICATION.c.id))
+    .limit(value("limit")),
+    _itself,
+)
+_COUNT_OVER: Read[int] = Read(
+    select(func.count()).select_from(VERIFICATION).where(_BEFORE), _itself
+)
+_COUNT_ATTEMPTS: Read[int] = Read(
+    select(func.count())
+    .select_from(ATTEMPT)
+    .where(ATTEMPT.c.verification_id < _typed("before", ATTEMPT.c.verification_id)),
+    _itself,
+)
+_COUNT_LOGGED: Read[int] = Read(
+    select(func.count())
+    .select_from(_TRANSITION)
+    .where(_TRANSITION.c.verification_id < _typed("before", _TRANSITION.c.verification_id)),
+    _itself,
+)
+_COUNT_NAMED: Read[int] = Read(
+    select(func.count())
+    .select_from(VERIFICATION)
+    .where(
+        VERIFICATION.c.id >= _typed("since", VERIFICATION.c.id),
+        _BEFORE,
+        VERIFICATION.c.recipient_sealed.is_not(None),
+    ),
+    _itself,
+)
+_COUNT_KEPT: Read[int] = Read(
+    select(func.count())
+    .select_from(_RECEIPT)
+    .where(_RECEIPT.c.received_at < _typed("before", _RECEIPT.c.received_at)),
+    _itself,
+)
+_COUNT_PAST: Read[int] = Read(
+    select(func.count())
+    .select_from(_SUPPRESSION)
+    .where(_SUPPRESSION.c.until <= _typed("now", _SUPPRESSION.c.until)),
+    _itself,
+)
+_COUNTERS_AFTER: Read[Counter] = Read(
+    select(*columns_of(_COUNTER, Counter))
+    .where(_COUNTER.c.key > _typed("after", _COUNTER.c.key))
+    .order_by(asc(_COUNTER.c.key))
+    .limit(value("limit")),
+    Counter,
+)
+
 LOG = ByKeys(columns_of(_TRANSITION, Logged), _TRANSITION.c.verification_id, Logged)
 _SOONEST: Read[datetime | None] = Read(
     select(func.min(VERIFICATION.c.wake_at, type_=VERIFICATION.c.wake_at.type)).where(
@@ -176,6 +240,23 @@ _API_KEY_BY_DIGEST: Read[ApiKey] = Read(
     select(*columns_of(_API_KEY, ApiKey)).where(_API_KEY.c.digest == value("digest")), ApiKey
 )
 _LATEST = _newest()
+_ROUTE_STATES: Read[RouteState] = Read(select(*columns_of(_ROUTE_STATE, RouteState)), RouteState)
+
+
+def _summed(route: str, at: datetime, *counts: int) -> tuple[str, datetime, Tally]:
+    return route, at, Tally(*counts)
+
+
+_ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(
+    select(
+        _ROUTE_STAT.c.route,
+        _ROUTE_STAT.c.at,
+        *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields),
+    )
+    .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
+    .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.at),
+    _summed,
+)
 _ANSWERS_BEFORE: Read[bytes] = Read(
     select(_IDEMPOTENCY.c.key)
     .where(_IDEMPOTENCY.c.created_at <= _typed("before", _IDEMPOTENCY.c.created_at))
@@ -253,6 +334,37 @@ class Reads:
         """The newest verifications of all."""
         return self._engine.fetch(_LATEST, limit)
 
+    def oldest(self, before: UUID, limit: int) -> tuple[UUID, ...]:
+        """The oldest verifications, of those below an id."""
+        return tuple(self._engine.fetch(_OLDEST, before, limit))
+
+    def named(self, since: UUID, before: UUID, limit: int) -> tuple[UUID, ...]:
+        """The oldest verifications between two ids that still hold addresses."""
+        return tuple(self._engine.fetch(_NAMED, since, before, limit))
+
+    def count_over(self, before: UUID) -> tuple[int, int, int]:
+        """Verifications below an id, their attempts and the rows of their logs."""
+        (verifications,) = self._engine.fetch(_COUNT_OVER, before)
+        (attempts,) = self._engine.fetch(_COUNT_ATTEMPTS, before)
+        (transitions,) = self._engine.fetch(_COUNT_LOGGED, before)
+        return verifications, attempts, transitions
+
+    def count_named(self, since: UUID, before: UUID) -> int:
+        """Verifications between two ids that still hold addresses."""
+        return self._engine.fetch(_COUNT_NAMED, since, before)[0]
+
+    def count_kept(self, before: datetime) -> int:
+        """Receipts kept aside since before a moment."""
+        return self._engine.fetch(_COUNT_KEPT, before)[0]
+
+    def count_past_suppressions(self, now: datetime) -> int:
+        """Ways to numbers that are not believed closed any more."""
+        return self._engine.fetch(_COUNT_PAST, now)[0]
+
+    def counters_after(self, key: bytes, limit: int) -> list[Counter]:
+        """The counters that follow a key, in the order of keys."""
+        return self._engine.fetch(_COUNTERS_AFTER, key, limit)
+
     def soonest(self) -> datetime | None:
         """When the next verification is due."""
         return self._engine.fetch(_SOONEST)[0]
@@ -275,6 +387,15 @@ class Reads:
         """When something was last done."""
         found = self._engine.fetch(_MARK_AT, name)
         return found[0].at if found else None
+
+    def route_states(self) -> list[RouteState]:
+        """How the routes stand of which anything was ever said."""
+        return self._engine.fetch(_ROUTE_STATES)
+
+    def route_sums(self, since: datetime) -> list[tuple[str, datetime, Tally]]:
+        """What was heard of each route, over all countries and nodes, by when its counting began:
+        not before `since`."""
+        return self._engine.fetch(_ROUTE_SUMS, since)
 
     def answer(self, key: bytes) -> StoredAnswer | None:
         """What was answered under an Idempotency-Key."""

@@ -58,6 +58,12 @@ class StoredPlan(NamedTuple):
     created_at: datetime
 
 
+class Named(NamedTuple):
+    """A verification by its id alone."""
+
+    id: UUID
+
+
 class Way(NamedTuple):
     """A way to a number: over a channel, from a sender of an account ("" where it has none)."""
 
@@ -142,3 +148,32 @@ class KeyUse(NamedTuple):
 
     id: UUID
     last_used_at: datetime
+
+
+class Counted(NamedTuple):
+    """What one process has heard of a route in a country, from `at` on: to be added."""
+
+    at: datetime
+    route: str
+    country: str
+    node: str
+    accepted: int
+    refused: int
+    unknown: int
+    delivered: int
+    read: int
+    failed: int
+    silent: int
+    verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A paused route, half open: the next message is let through at `next_at`, if nobody else has
+    let one through since it was read (`probe_at`)."""
+
+    route: str
+    since: datetime
+    probe_at: datetime
+    next_at: datetime
+    opened: int

@@ -3,9 +3,7 @@ columns through `writes` and `reads`.
 
 All times are aware UTC. Tables that grow with traffic have no rowid on SQLite: their key is a
 time-ordered id, and a second copy of it in an index of its own would be a third of the row.
-Retention: verification, recipient, attempt, transition and plan for as long as receipts may come
-(7 days at least); receipt 72 h; idempotency 24 h; counter until its window is over; mark, client
-and api_key for ever.
+Retention: docs/retention.md says of every table how long its rows stay and who deletes them.
 """
 
 from datetime import datetime
@@ -16,9 +14,11 @@ from sqlalchemy import CheckConstraint, Index, MetaData, text
 from sqlmodel import Field, SQLModel
 
 from gateway.domain.delivery import Cause, Outcome, State
+from gateway.domain.health import Standing as RouteStanding
 from gateway.domain.verification import Status
 from gateway.store.columns import OUTCOME, STATE, STATUS, Coded, Id, Moment, Standing
 
+STANDING = {RouteStanding.READY: 0, RouteStanding.PAUSED: 1, RouteStanding.DISABLED: 2}
 CAUSE = {cause: number for number, cause in enumerate(Cause, start=1)}
 
 # Names by rule, set before the first table: Alembic's batch mode can only drop what has a name.
@@ -135,6 +135,7 @@ class Verification(SQLModel, table=True):
     locale: str | None = None
     params_sealed: bytes | None = None
     trace: str | None = None
+    events: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class Recipient(SQLModel, table=True):
@@ -257,6 +258,66 @@ class Suppression(SQLModel, table=True):
     until: datetime = Field(sa_type=Moment, index=True)
 
 
+class Event(SQLModel, table=True):
+    """What clients are told, written with what caused it and never changed; `sequence` counts from
+    1 within its verification. Retention: the setting `keep_events`."""
+
+    __tablename__: ClassVar[str] = "event"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    verification_id: UUID = Field(primary_key=True, sa_type=Id)
+    sequence: int = Field(primary_key=True)
+    kind: str
+    payload: str
+    created_at: datetime = Field(sa_type=Moment)
+
+
+class Subscription(SQLModel, table=True):
+    """Where a client wants its events; `kinds` are words separated by blanks. `sealed` holds the
+    secret and, for a day after `rotated_at`, the one it replaced. `failures` are consecutive."""
+
+    __tablename__: ClassVar[str] = "subscription"
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    client_id: UUID = Field(foreign_key="client.id", sa_type=Id, index=True)
+    url: str
+    kinds: str
+    sealed: bytes
+    key_id: str
+    created_at: datetime = Field(sa_type=Moment)
+    rotated_at: datetime | None = Field(default=None, sa_type=Moment)
+    failures: int = 0
+    failing_since: datetime | None = Field(default=None, sa_type=Moment)
+    problem: str | None = None
+    disabled_at: datetime | None = Field(default=None, sa_type=Moment)
+    disabled_why: str | None = None
+
+
+class Delivery(SQLModel, table=True):
+    """A subscription's place in the events of one verification: `next` is to be delivered, `last`
+    is the newest it wants. The row goes when all are delivered. `due_at` null: given up."""
+
+    __tablename__: ClassVar[str] = "delivery"
+    __table_args__ = (
+        Index(
+            "ix_delivery_due",
+            "subscription_id",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+        _WITHOUT_ROWID,
+    )
+
+    verification_id: UUID = Field(primary_key=True, sa_type=Id)
+    subscription_id: UUID = Field(primary_key=True, sa_type=Id)
+    next: int
+    last: int
+    due_at: datetime | None = Field(default=None, sa_type=Moment)
+    tries: int
+    claim: UUID | None = Field(default=None, sa_type=Id)
+
+
 class Idempotency(SQLModel, table=True):
     """What a request with an Idempotency-Key was answered, for 24 h: `key` and `fingerprint` are
     keyed hashes (of client and key; of method, path and body), the body is sealed."""
@@ -279,3 +340,38 @@ class Mark(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     at: datetime = Field(sa_type=Moment)
+
+
+class RouteStat(SQLModel, table=True):
+    """What was heard of a route in a country, counted by one process (`node`) from `at` on: five
+    minutes, less where a route was resumed within them. Summed when read."""
+
+    __tablename__: ClassVar[str] = "route_stat"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    at: datetime = Field(primary_key=True, sa_type=Moment)
+    route: str = Field(primary_key=True)
+    country: str = Field(primary_key=True)
+    node: str = Field(primary_key=True)
+    accepted: int
+    refused: int
+    unknown: int
+    delivered: int
+    read: int
+    failed: int
+    silent: int
+    verified: int
+
+
+class RouteState(SQLModel, table=True):
+    """How a route stands; see `domain.health.RouteState`. A route without a row is ready."""
+
+    __tablename__: ClassVar[str] = "route_state"
+
+    route: str = Field(primary_key=True)
+    standing: RouteStanding = Field(sa_type=Coded(STANDING))
+    since: datetime = Field(sa_type=Moment)
+    reason: str
+    actor: str
+    probe_at: datetime | None = Field(default=None, sa_type=Moment)
+    opened: int

@@ -2,6 +2,8 @@
 
 A decision reads and puts values here; nothing else of a service touches the store. The ledger alone
 loads it and writes it.
+
+Over 500 lines, since what a batch reads, writes and leaves behind is one thing to whoever reviews it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,18 +12,24 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from gateway.domain import health
 from gateway.domain.delivery import Attempt
+from gateway.domain.health import Heard, RouteState
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.outbox import Outbox
 from gateway.store.records import (
+    Counted,
     Further,
     Kept,
     KeyUse,
     Logged,
     Mark,
+    Named,
+    Probe,
     StoredAnswer,
     StoredPlan,
     Suppression,
@@ -99,19 +107,39 @@ class Recent:
             if attempt.reference is not None:
                 self._references.pop((attempt.account, attempt.reference), None)
 
+    def drop(self, named: UUID) -> None:
+        """A row that has just been deleted."""
+        if named in self._rows:
+            self._forget(named)
+
     def clear(self) -> None:
         self._rows.clear()
         self._owners.clear()
         self._references.clear()
 
 
+@dataclass(slots=True)
+class Purged:
+    """What a batch takes away for good."""
+
+    verifications: list[Verification] = field(default_factory=list)  # as loaded
+    nameless: list[UUID] = field(default_factory=list)  # lose their further addresses
+    unfound: list[UUID] = field(default_factory=list)  # lose their own index
+    counters: list[Counter] = field(default_factory=list)
+
+
 class Transaction:
     """The working copy of one batch: every decision sees those before it."""
 
     def __init__(
-        self, slots: dict[str, int], plans: dict[bytes, Plan], recent: Recent | None = None
+        self,
+        slots: dict[str, int],
+        plans: dict[bytes, Plan],
+        recent: Recent | None = None,
+        node: str = "",
     ) -> None:
         self.slots = slots
+        self._node = node
         self._recent = recent or Recent()
         self.plans = plans
         self.after: list[object] = []  # what to do once it is committed
@@ -130,11 +158,17 @@ class Transaction:
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._marks: dict[str, Mark] = {}
+        self._heard: dict[tuple[datetime, str, str], dict[Heard, int]] = {}
+        self._stated: dict[str, RouteState] = {}
+        self._probes: dict[str, Probe] = {}
+        self._forget_before: datetime | None = None
         self._answers: dict[bytes, StoredAnswer] = {}
         self._new_answers: dict[bytes, StoredAnswer] = {}
         self._old_answers: list[StoredAnswer] = []
         self._uses: list[KeyUse] = []
         self._further: list[Further] = []
+        self._purged: Purged = Purged()
+        self.outbox = Outbox()
 
     # What a decision reads.
 
@@ -221,6 +255,40 @@ class Transaction:
     def put_further(self, addresses: Sequence[Further]) -> None:
         self._further += addresses
 
+    def forget_further(self, verification_id: UUID) -> None:
+        """A verification is not found by its further addresses any more."""
+        self._purged.nameless.append(verification_id)
+
+    def forget_index(self, verification_id: UUID) -> None:
+        """Nor by its principal one."""
+        self._purged.unfound.append(verification_id)
+
+    def remove(self, verification_id: UUID) -> bool:
+        """Delete a verification with all that hangs on it; not one that this batch has changed."""
+        row = self._rows.get(verification_id)
+        if row is None or row.loaded is None or row.changed or row.touched:
+            return False
+        del self._rows[verification_id]
+        for attempt in row.attempts:
+            self._owner.pop(attempt.id, None)
+            if attempt.reference is not None:
+                self._by_reference.pop((attempt.account, attempt.reference), None)
+        self._purged.verifications.append(row.loaded[0])
+        return True
+
+    def drop_counter(self, counter: Counter) -> bool:
+        """Forget a count; not one that this batch has changed."""
+        if counter.key in self._new_counters:
+            return False
+        if self._counters.pop(counter.key, None) is None:
+            return False
+        self._purged.counters.append(counter)
+        return True
+
+    def believed(self, recipient_index: bytes) -> list[Way]:
+        """The ways to a number that are believed closed."""
+        return [way for way in self._suppressed if way.recipient_index == recipient_index]
+
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
 
@@ -248,6 +316,22 @@ class Transaction:
 
     def note_use(self, use: KeyUse) -> None:
         self._uses.append(use)
+
+    def count(self, at: datetime, route: str, country: str, heard: Heard) -> None:
+        """Something was heard of a route; `at`: where the counting it belongs to begins."""
+        counts = self._heard.setdefault((at, route, country), {})
+        counts[heard] = counts.get(heard, 0) + 1
+
+    def forget_counts(self, before: datetime) -> None:
+        self._forget_before = before
+
+    def state_route(self, state: RouteState) -> None:
+        """How a breaker sees a route now."""
+        self._stated[state.route] = state
+
+    def probe(self, probe: Probe) -> None:
+        """A message is let through on a paused route."""
+        self._probes[probe.route] = probe
 
     def log(self, logged: Logged) -> None:
         self._logged.append(logged)
@@ -367,11 +451,14 @@ class Transaction:
         if self._new_counters:
             writes.put_counters(engine, list(self._new_counters.values()))
         self._write_beliefs(engine)
+        self._write_purged(engine)
         if self._marks:
             writes.put_marks(engine, list(self._marks.values()))
         self._write_answers(engine)
         if self._uses:
             writes.note_uses(engine, self._uses)
+        self._write_health(engine)
+        self.outbox.write(engine)
 
     def _write_answers(self, engine: SqliteEngine) -> None:
         if self._old_answers:
@@ -385,11 +472,39 @@ class Transaction:
         if believed := [one for one in self._ways.values() if one is not None]:
             writes.put_suppressions(engine, believed)
 
+    def _write_health(self, engine: SqliteEngine) -> None:
+        if self._heard:
+            writes.count(engine, [self._counted(*key, heard) for key, heard in self._heard.items()])
+        if self._probes:
+            writes.probe_routes(engine, list(self._probes.values()))
+        if self._stated:
+            writes.state_routes(engine, list(self._stated.values()))
+        if self._forget_before is not None:
+            writes.forget_counts(engine, self._forget_before)
+
+    def _counted(self, at: datetime, route: str, country: str, heard: dict[Heard, int]) -> Counted:
+        return Counted(at, route, country, self._node, *health.tally(heard))
+
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""
         for row in self._rows.values():
             if row.changed or row.touched:
                 self._recent.put(row)
+        for named in self._purged.unfound:  # its version was counted up once more
+            self._recent.drop(named)
+        for gone in self._purged.verifications:
+            self._recent.drop(gone.id)
+
+    def _write_purged(self, engine: SqliteEngine) -> None:
+        """After the addresses of this batch's own sends."""
+        if self._purged.verifications:
+            writes.delete_verifications(engine, self._purged.verifications)
+        if self._purged.nameless:
+            writes.delete_further(engine, [Named(named) for named in self._purged.nameless])
+        if self._purged.unfound:
+            writes.forget_indexes(engine, [Named(named) for named in self._purged.unfound])
+        if self._purged.counters:
+            writes.delete_counters(engine, self._purged.counters)
 
     def _write_kept(self, engine: SqliteEngine) -> None:
         if self._new_kept:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import asc, bindparam, delete, func, select, update
+from sqlalchemy import asc, bindparam, delete, exists, func, select, update
 
 from gateway.domain import addresses
 from gateway.domain.addresses import Address
 from gateway.domain.keyring import Keyring
 from gateway.store import tables, writes
-from gateway.store.engine import Read, SqliteEngine, Write, columns_of, value
+from gateway.store.engine import Read, SqliteEngine, StoreError, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client, Further
 from gateway.store.writes import VERIFICATION, table
@@ -22,6 +22,7 @@ CHUNK = 500  # rows in hand at once
 _API_KEY = table(tables.ApiKey)
 _COUNTER = table(tables.Counter)
 _RECIPIENT = table(tables.Recipient)
+_PLAN = table(tables.Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ class Reindexed:
     made_anew: int
     erased: int  # recipients that are gone: nobody can find these by number any more
     counters: int  # dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A plan by its digest."""
+
+    digest: bytes
 
 
 _KEYS: Read[ApiKey] = Read(
@@ -90,6 +98,36 @@ _FORGET_SUPPRESSIONS = Write(
     )
 )
 _DROP_COUNTER = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
+
+
+_UNUSED_PLANS: Read[Unused] = Read(
+    select(_PLAN.c.digest).where(_PLAN.c.digest.not_in(select(VERIFICATION.c.plan).distinct())),
+    Unused,
+)
+_DROP_PLAN = Write(
+    delete(_PLAN).where(
+        _PLAN.c.digest == value("digest"),
+        ~exists(select(VERIFICATION.c.id).where(VERIFICATION.c.plan == _PLAN.c.digest)),
+    )
+)
+
+
+def unused_plans(engine: SqliteEngine) -> list[Unused]:
+    """The plans that no verification follows. Reads all verifications."""
+    return engine.fetch(_UNUSED_PLANS)
+
+
+async def drop_plan(engine: SqliteEngine, plan: Unused) -> int:
+    """Delete a plan unless it is used again: the rows deleted. The database reads all verifications
+    for it, while other writers wait."""
+    await engine.begin()
+    try:
+        dropped = engine.run(_DROP_PLAN, [plan], expect=False)
+    except StoreError:
+        engine.rollback()
+        raise
+    await engine.commit()
+    return dropped
 
 
 def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:

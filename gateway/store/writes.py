@@ -6,12 +6,15 @@ raises Conflict, and the batch decides again on what is really there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Table, delete, insert, or_, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlmodel import SQLModel
 
 from gateway.domain.delivery import Attempt
+from gateway.domain.health import RouteState, Standing
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import tables
@@ -19,16 +22,23 @@ from gateway.store.engine import SqliteEngine, Write, names_of, value
 from gateway.store.records import (
     ApiKey,
     Client,
+    Counted,
     Further,
     Kept,
     KeyUse,
     Logged,
     Mark,
+    Named,
+    Probe,
     StoredAnswer,
     StoredPlan,
     Suppression,
     Way,
 )
+
+
+class _At(NamedTuple):
+    at: datetime
 
 
 def table(model: type[SQLModel]) -> Table:
@@ -42,6 +52,9 @@ ATTEMPT = table(tables.Attempt)
 
 def _insert(into: Table, kind: type) -> Write:
     return Write(insert(into).values({name: value(name) for name in names_of(kind)}))
+
+
+_TALLY = [name for name in names_of(Counted) if name not in {"at", "route", "country", "node"}]
 
 
 def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
@@ -66,10 +79,10 @@ def _update_verification(names: Iterable[str]) -> Write:
 
 _UPDATE_VERIFICATION = _update_verification(
     ("recipient_sealed", "code_sealed", "step", "status", "checks_used", "sends_used", "sent_at",
-     "ended_at", "wake_at", "log")
+     "ended_at", "wake_at", "log", "params_sealed", "events")
 )  # fmt: skip
 # Most steps only move these. What a statement names, its indexes pay for, changed or not.
-_TOUCH_VERIFICATION = _update_verification(("wake_at", "log"))
+_TOUCH_VERIFICATION = _update_verification(("wake_at", "log", "events"))
 _STANDING = Verification._fields.index("wake_at")  # the fields before it stay as they are
 
 _INSERT_ATTEMPT = _insert(ATTEMPT, Attempt)
@@ -110,7 +123,27 @@ _INSERT_PLAN = Write(
 
 _INSERT_FURTHER = _insert(table(tables.Recipient), Further)
 
+# A verification and what hangs on it: children first, foreign keys are on.
+_RECIPIENT = table(tables.Recipient)
+_DELETE_FURTHER = Write(delete(_RECIPIENT).where(_RECIPIENT.c.verification_id == value("id")))
+_TRANSITION = table(tables.Transition)
+_DELETE_LOGGED = Write(delete(_TRANSITION).where(_TRANSITION.c.verification_id == value("id")))
+_DELETE_ATTEMPTS = Write(delete(ATTEMPT).where(ATTEMPT.c.verification_id == value("id")))
+_DELETE_VERIFICATION = Write(
+    delete(VERIFICATION).where(
+        VERIFICATION.c.id == value("id"), VERIFICATION.c.version == value("version")
+    )
+)
+_FORGET_INDEX = Write(
+    update(VERIFICATION)
+    .where(VERIFICATION.c.id == value("id"))
+    .values(recipient_index=b"", version=VERIFICATION.c.version + 1)
+)
+
 _COUNTER = table(tables.Counter)
+_DELETE_COUNTER = Write(
+    delete(_COUNTER).where(_COUNTER.c.key == value("key"), _COUNTER.c.since == value("since"))
+)
 _PUT_COUNTER = Write(
     upsert(_COUNTER)
     .values({name: value(name) for name in names_of(Counter)})
@@ -142,6 +175,48 @@ _LIFT_SUPPRESSION = Write(
     )
 )
 
+_ROUTE_STAT = table(tables.RouteStat)
+_COUNT = Write(
+    upsert(_ROUTE_STAT)
+    .values({name: value(name) for name in names_of(Counted)})
+    .on_conflict_do_update(
+        index_elements=list(_ROUTE_STAT.primary_key.columns),
+        set_={name: _ROUTE_STAT.c[name] + upsert(_ROUTE_STAT).excluded[name] for name in _TALLY},
+    )
+)
+_FORGET_COUNTS = Write(delete(_ROUTE_STAT).where(_ROUTE_STAT.c.at < value("at")))
+
+_ROUTE_STATE = table(tables.RouteState)
+_STATED = {name: value(name) for name in names_of(RouteState)}
+_STATE_ANEW = {
+    name: upsert(_ROUTE_STATE).excluded[name] for name in names_of(RouteState) if name != "route"
+}
+_ORDER_ROUTE = Write(
+    upsert(_ROUTE_STATE)
+    .values(_STATED)
+    .on_conflict_do_update(index_elements=[_ROUTE_STATE.c.route], set_=_STATE_ANEW)
+)
+_STATE_ROUTE = Write(
+    upsert(_ROUTE_STATE)
+    .values(_STATED)
+    .on_conflict_do_update(
+        index_elements=[_ROUTE_STATE.c.route],
+        set_=_STATE_ANEW,
+        where=_ROUTE_STATE.c.standing != Standing.DISABLED,
+    )
+)
+_PROBE_ROUTE = Write(
+    update(_ROUTE_STATE)
+    .where(
+        _ROUTE_STATE.c.route == value("route"),
+        _ROUTE_STATE.c.standing == Standing.PAUSED,
+        _ROUTE_STATE.c.since == value("since"),
+        _ROUTE_STATE.c.probe_at == value("probe_at"),
+    )
+    .values(
+        probe_at=bindparam("v_next_at", type_=_ROUTE_STATE.c.probe_at.type), opened=value("opened")
+    )
+)
 _IDEMPOTENCY = table(tables.Idempotency)
 _INSERT_ANSWER = _insert(_IDEMPOTENCY, StoredAnswer)
 _DELETE_ANSWER = Write(
@@ -222,6 +297,28 @@ def insert_further(engine: SqliteEngine, values: Sequence[Further]) -> None:
     engine.run(_INSERT_FURTHER, values)
 
 
+def delete_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+    """With attempts, log and further addresses. One that is not as loaded is a Conflict."""
+    for statement in (_DELETE_FURTHER, _DELETE_LOGGED, _DELETE_ATTEMPTS):
+        engine.run(statement, values, expect=False)
+    engine.run(_DELETE_VERIFICATION, values)
+
+
+def delete_further(engine: SqliteEngine, values: Sequence[Named]) -> None:
+    """The further addresses of verifications; most have none."""
+    engine.run(_DELETE_FURTHER, values, expect=False)
+
+
+def forget_indexes(engine: SqliteEngine, values: Sequence[Named]) -> None:
+    """Nobody finds these verifications by an address any more."""
+    engine.run(_FORGET_INDEX, values)
+
+
+def delete_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
+    """Counts whose window is over; one that has begun anew stays."""
+    engine.run(_DELETE_COUNTER, values, expect=False)
+
+
 def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
     """Counters as they are now."""
     engine.run(_PUT_COUNTER, values)
@@ -250,6 +347,31 @@ def drop_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
 def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
     """Marks as they are now."""
     engine.run(_PUT_MARK, values)
+
+
+def count(engine: SqliteEngine, values: Sequence[Counted]) -> None:
+    """Add what a batch has heard of the routes: a row a route and country."""
+    engine.run(_COUNT, values)
+
+
+def forget_counts(engine: SqliteEngine, before: datetime) -> None:
+    """Drop what was counted before that moment."""
+    engine.run(_FORGET_COUNTS, [_At(before)], expect=False)
+
+
+def state_routes(engine: SqliteEngine, values: Sequence[RouteState]) -> None:
+    """How breakers see routes now. What an operator has disabled stays so."""
+    engine.run(_STATE_ROUTE, values, expect=False)
+
+
+def order_routes(engine: SqliteEngine, values: Sequence[RouteState]) -> None:
+    """How an operator wants routes to stand."""
+    engine.run(_ORDER_ROUTE, values)
+
+
+def probe_routes(engine: SqliteEngine, values: Sequence[Probe]) -> None:
+    """Let one message through on each. A Conflict when somebody else just has."""
+    engine.run(_PROBE_ROUTE, values)
 
 
 def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:

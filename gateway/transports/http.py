@@ -16,16 +16,18 @@ import ssl
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from enum import StrEnum
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import httpx
 import yarl
+from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.ports import Answered, Auth, Lost, NotSent, Request, Response, TransportError
+from gateway.transports.guard import AddressRefused
 
 __all__ = ["MAX_BODY", "STAGE", "AiohttpTransport", "HttpTransport", "Stage"]
 
@@ -239,7 +241,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     `keepalive`: seconds an idle connection is kept. Shorter than the vendors' own, or requests
     meet connections that are just being closed, and are Lost.
     `connect_timeout`: seconds for name look-up, TCP and TLS together. `max_body`: bytes, decoded.
-    `ssl_context`: whom to trust; the system's authorities by default.
+    `ssl_context`: whom to trust; the system's authorities by default. `resolver`, `sockets`: how
+    names are looked up and sockets made, as aiohttp's connector takes them; see `guard`.
 
     It speaks through aiohttp's connector and parser, without its `ClientSession`: that sends GET,
     PUT and DELETE again when a kept connection breaks and does not tell whether it had begun to
@@ -255,12 +258,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         connect_timeout: float = 5.0,
         max_body: int = MAX_BODY,
         ssl_context: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+        sockets: Any = None,
     ) -> None:
         self._slots = asyncio.Semaphore(limit)
         self._keepalive = keepalive
         self._limits = aiohttp.ClientTimeout(connect=connect_timeout)
         self._max_body = max_body
         self._ssl = ssl_context
+        self._resolver = resolver
+        self._sockets = sockets
         self._connector: aiohttp.TCPConnector | None = None
         self._origins: dict[tuple[bytes, bytes, int | None], aiohttp.ClientRequest] = {}
         self._closed = False
@@ -278,7 +285,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             request.extensions[STAGE] = Stage.CONNECT
             return await self._call(request, content)
         except _ERRORS as error:
-            raise _translated(error, request) from error
+            refused = getattr(error, "os_error", None)
+            cause = refused if isinstance(refused, AddressRefused) else error
+            raise _translated(error, request) from cause
         except asyncio.CancelledError as error:
             if self._closed and not _cancelled():
                 raise _translated(aiohttp.ClientConnectionError(), request) from error
@@ -291,6 +300,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._closed = True
         if self._connector is not None:
             await self._connector.close()
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def _turn(self, request: Request) -> None:
         limits = request.extensions.get("timeout")
@@ -371,6 +382,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 limit=0,  # our slots limit
                 keepalive_timeout=self._keepalive,
                 ssl=self._ssl or True,
+                resolver=self._resolver,
+                socket_factory=self._sockets,
             )
         return self._connector
 

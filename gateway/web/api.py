@@ -7,14 +7,16 @@ from uuid import UUID
 
 from gateway.domain import addresses, identity, tokens, trace
 from gateway.domain.errors import Ended, Forbidden, InvalidInput, NotFound
+from gateway.domain.events import Awaited
 from gateway.domain.tokens import Ticket
 from gateway.ports import Span
 from gateway.services import send, tracing, verify
 from gateway.services.case import addresses_of
 from gateway.services.idempotency import Render
-from gateway.services.runtime import Runtime
+from gateway.services.runtime import ROUTE, Runtime
+from gateway.store.reads import Record
 from gateway.store.records import ApiKey
-from gateway.web import once, recipients, schemas, sending
+from gateway.web import once, recipients, schemas, sending, waits
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
@@ -47,6 +49,8 @@ class Api:
         raw = await call.json(MAX_BODY)
         body = schemas.parse(schemas.SendBody, raw)
         sending.check(body, key)
+        if body.workflow is not None and body.workflow.startswith(ROUTE):
+            key = self._keys.caller(call, "operate")
         span = self._span(call) if self._runtime.tracer.on else None
         answering = self._accept(call, key, body, raw, span)
         return await (tracing.until(span, answering) if span is not None else answering)
@@ -67,9 +71,12 @@ class Api:
         def prepare(now: datetime) -> send.Accept:
             return send.prepare(runtime, sending.request(runtime, key, body, own), now)
 
-        return await once.answer(
+        answer = await once.answer(
             self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
         )
+        if (seconds := waits.preferred(call)) and once.accepted_now(answer):
+            return await waits.handed_over(self._runtime, answer, seconds)
+        return answer
 
     def _sandbox(self) -> Runtime:
         """What a test key reaches: routes of the sandbox and no others."""
@@ -90,10 +97,11 @@ class Api:
         every = "operate" in key.scopes.split() and not key.test
         client = None if every else key.client_id
         found = self._find(client, body, max(1, body.history))
-        records = self._runtime.reads.records(found)
-        mine = [one for one in records if client in {None, one.verification.client_id}]
-        if not mine:
-            raise _not_found()
+        mine = self._mine(found, client)
+        if body.wait:
+            named = mine[0].verification.id
+            await waits.hold(self._runtime, named, Awaited(body.until), body.wait)
+            mine = self._mine(found, client)
         now = self._runtime.now()
         shown = [
             schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
@@ -103,6 +111,14 @@ class Api:
         if body.history:
             answer["history"] = shown[1:]
         return _json(answer, 200)
+
+    def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
+        """Those of a client, None: of every client. Raises NotFound when there are none."""
+        records = self._runtime.reads.records(found)
+        mine = [one for one in records if client in {None, one.verification.client_id}]
+        if not mine:
+            raise _not_found()
+        return mine
 
     async def check_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "verify")

@@ -5,13 +5,12 @@ content with the same. A 401 leaves nothing behind; a 503 asks the provider to c
 """
 
 from gateway.domain.errors import NotFound
-from gateway.ports import Callback
+from gateway.ports import CALLBACK_LIMIT, Callback
 from gateway.services import receive
 from gateway.services.runtime import Runtime
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
 
-MAX_BODY = 256 * 1024  # bytes
 STORED = Answer(200)
 
 
@@ -35,18 +34,21 @@ class Callbacks:
             raise NotFound("no_such_path", "The path ends after the key.")
         query = call.scope["query_string"].decode("latin-1")
         given = key if slash else None
+        named = name or self._default()
+        runtime = self._runtime_of(named)
+        route = runtime.routes.get(named)
+        limit = route.callback_limit if route is not None else CALLBACK_LIMIT
         callback = Callback(
             method=call.method,
             url=f"{self._runtime.public_url}{call.path}" + (f"?{query}" if query else ""),
             key=given,
             headers=_headers(call),
             query=dict(call.query()) if query else {},
-            body=await call.body(MAX_BODY),
+            body=await call.body(limit),
             received_at=self._runtime.now(),
             attempt_id=receive.token_of(self._runtime, given),
         )
-        route = name or self._default()
-        reply = await receive.receive(self._runtime_of(route), route, callback)
+        reply = await receive.receive(runtime, named, callback)
         if reply is None:
             return STORED
         return Answer(reply.status, reply.body, reply.content_type.encode())

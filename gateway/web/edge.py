@@ -5,7 +5,8 @@ would cost as much as everything a send does in here. A call is looked up in a t
 answer or its refusal leaves as bytes. Starlette serves the rest.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -16,6 +17,8 @@ from gateway.domain.errors import GatewayError
 from gateway.web import errors
 from gateway.web.errors import Answer, TooLarge, WrongType
 from gateway.web.wire import DIRECT, Direct
+
+NO_CONTENT = 204
 
 
 class Log(Protocol):
@@ -80,7 +83,15 @@ class Call:
         return whole
 
 
-Endpoint = Callable[[Call], Awaitable[Answer]]
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response that leaves piece by piece, until `chunks` ends or the caller goes."""
+
+    chunks: AsyncGenerator[bytes]
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+Endpoint = Callable[[Call], Awaitable[Answer | Stream]]
 Methods = Mapping[str, Endpoint]
 Refused = Callable[[str, str], None]  # the call's path as the table has it, the problem's code
 
@@ -126,7 +137,10 @@ class Edge:
             answer = errors.INTERNAL
             where = "other" if found is None else _matched(scope["path"], found[1])
             self._refused(where, "internal_error")
-        await _respond(answer, scope, send)
+        if isinstance(answer, Stream):
+            await _flow(answer, scope, receive, send)
+        else:
+            await _respond(answer, scope, send)
 
     def _find(self, path: str) -> tuple[Methods, str] | None:
         methods = self._calls.get(path)
@@ -137,7 +151,7 @@ class Edge:
                 return several, path[len(beginning) :]
         return None
 
-    async def _answer(self, methods: Methods, call: Call) -> Answer:
+    async def _answer(self, methods: Methods, call: Call) -> Answer | Stream:
         endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
         if endpoint is None:
             self._refused(_matched(call.path, call.tail), "method_not_allowed")
@@ -155,11 +169,14 @@ async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
     if (
         direct is not None
         and not answer.headers
+        and answer.status != NO_CONTENT
         and scope["method"] != "HEAD"
         and direct(answer.status, answer.media_type, answer.body)
     ):
         return
-    headers = [(b"content-length", b"%d" % len(answer.body))]
+    headers: list[tuple[bytes, bytes]] = []
+    if answer.status != NO_CONTENT:  # which has no length (RFC 9110 §8.6)
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     if answer.media_type is not None:
         headers.append((b"content-type", answer.media_type))
     headers += answer.headers
@@ -176,6 +193,34 @@ async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
 def _matched(path: str, tail: str) -> str:
     """The path as the table has it."""
     return path[: len(path) - len(tail)]
+
+
+async def _flow(stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the pieces as they come; whoever makes them is told when nobody listens any more."""
+    head: dict[str, Any] = {"type": "http.response.start", "status": 200}
+    await send({**head, "headers": list(stream.headers)})
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        while scope["method"] != "HEAD":
+            chunk = asyncio.ensure_future(anext(stream.chunks, None))
+            await asyncio.wait({chunk, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not chunk.done():
+                chunk.cancel()
+                await asyncio.wait({chunk})
+                return
+            piece = chunk.result()
+            if piece is None:
+                break
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        await stream.chunks.aclose()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _shown(path: str) -> str:

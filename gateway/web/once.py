@@ -42,6 +42,11 @@ async def answer(
     return Answer(found.status, found.body, kind, _REPLAYED if found.replayed else ())
 
 
+def accepted_now(answer: Answer) -> bool:
+    """Whether this very call did it: neither refused nor the answer of an earlier one."""
+    return answer.status < 400 and answer.headers != _REPLAYED
+
+
 def _refusals_too(render: Render) -> Render:
     def rendered(result: Any, now: datetime) -> tuple[int, bytes]:
         if isinstance(result, GatewayError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from pydantic import (
@@ -15,13 +15,13 @@ from pydantic import (
     ValidationError,
 )
 
-from gateway.domain import delivery, explanation, tokens
+from gateway.domain import explanation, tokens
 from gateway.domain.addresses import mask
-from gateway.domain.delivery import Attempt, State
+from gateway.domain.delivery import Attempt
 from gateway.domain.errors import InvalidInput
 from gateway.domain.explanation import Coming
 from gateway.domain.repeat import OnRepeat
-from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Status, Verification
+from gateway.domain.verification import CODE_LENGTHS, TTL_SECONDS, Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
 from gateway.store.records import Logged
@@ -128,6 +128,8 @@ class StatusBody(WhichBody):
     """`POST /otp/status`."""
 
     history: int = Field(default=0, ge=0, le=50)
+    wait: int = Field(default=0, ge=0, le=60)
+    until: Literal["sent", "ack", "delivered", "read", "ended"] = "ended"
 
 
 class VerifyBody(WhichBody):
@@ -202,7 +204,7 @@ def summed(
         "verification_id": current.id,
         "reference": current.reference,
         "status": current.status_at(now),
-        "delivery_status": delivery_status(current, attempts, coming),
+        "delivery_status": explanation.delivery_status(current, attempts, coming),
         "channel": attempts[-1].channel if attempts else None,
         "next": coming,
         "expires_at": current.expires_at,
@@ -211,26 +213,11 @@ def summed(
     }
 
 
-def delivery_status(
-    current: Verification, attempts: Sequence[Attempt], coming: Coming | None
-) -> State | None:
-    """The best state of the attempts; a correct check is proof of delivery by itself. FAILED only
-    when nothing more will be tried: before that, what comes is QUEUED.
-    """
-    best = delivery.best(attempt.state for attempt in attempts)
-    if best is State.FAILED and coming is not None and coming.action == "send":
-        return State.QUEUED
-    if current.status is Status.VERIFIED and best is not State.READ:
-        return State.DELIVERED
-    return best
-
-
 def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -> dict[str, Any]:
     """What `/otp/status` answers: the summary, the attempts, the log and a sentence. `addresses` by
     kind, the principal one first; None when they have been erased."""
     current, attempts = record.verification, record.attempts
     shown = {kind: mask(text) for kind, text in (addresses or {}).items()}
-    ids = {attempt.ordinal: attempt.id for attempt in attempts}
     return {
         **summary(record.plan, current, attempts, now),
         "recipient": next(iter(shown.values()), None),
@@ -241,9 +228,15 @@ def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -
         "created_at": current.created_at,
         "ended_at": current.ended_at,
         "attempts": [_attempt(attempt) for attempt in attempts],
-        "transitions": [_transition(row, ids) for row in record.log],
+        "transitions": transitions(record),
         "explanation": explanation.explain(record.plan, current, attempts, now),
     }
+
+
+def transitions(record: Record) -> list[dict[str, Any]]:
+    """The log of a verification."""
+    ids = {attempt.ordinal: attempt.id for attempt in record.attempts}
+    return [_transition(row, ids) for row in record.log]
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

@@ -280,7 +280,7 @@ def test_help_names_every_command_and_the_exit_codes(home: Home) -> None:
 
     assert done.returncode == 0, done.stderr
     for word in (
-        "serve demo migrate check client keys send show routes templates sandbox",
+        "serve demo migrate check client keys send show routes templates sandbox purge erase",
         "0  done",
         "3  there is",
     ):
@@ -755,6 +755,77 @@ def test_reindex_of_many_rows_says_how_many_it_could_not_make_anew(copy: Home) -
 
 
 # The sandbox alone.
+
+
+# Retention.
+
+
+def _age(home: Home) -> None:
+    """All that the folder holds is from the first days of the epoch."""
+    with contextlib.closing(sqlite3.connect(home.data / "gateway.db")) as opened:
+        opened.create_function("aged", 1, lambda named: bytes(6) + named[6:])
+        for table, column in (
+            ("verification", "id"),
+            ("attempt", "verification_id"),
+            ("transition", "verification_id"),
+        ):
+            opened.execute(f"UPDATE {table} SET {column} = aged({column})")  # noqa: S608
+        opened.execute("UPDATE verification SET created_at = 0, expires_at = 0")
+        opened.commit()
+
+
+def _rows(home: Home) -> dict[str, int]:
+    with contextlib.closing(sqlite3.connect(home.data / "gateway.db")) as opened:
+        return {
+            table: opened.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+            for table in ("verification", "attempt", "transition", "plan")
+        }
+
+
+def test_purge_counts_first_and_then_deletes(copy: Home) -> None:
+    _age(copy)
+    before = _rows(copy)
+    would = copy.json("purge", "--dry-run", "--plans")
+    between = _rows(copy)
+    done = copy.json("purge", "--plans")
+
+    assert before == between
+    assert before == {table: would[f"{table}s"] for table in before}
+    assert would | {"dry_run": False} == done
+    assert set(_rows(copy).values()) == {0}
+
+
+def test_purge_of_what_is_young_takes_nothing(copy: Home) -> None:
+    before = _rows(copy)
+    done = copy.run("purge")
+
+    assert done.returncode == 0, done.stderr
+    assert "verifications  0" in done.stdout
+    assert before == _rows(copy)
+
+
+def test_erase_leaves_what_runs_alone_and_forgets_what_is_over(copy: Home) -> None:
+    """Beside a running `serve`."""
+    with serving(copy):
+        running = copy.run("erase", NUMBER)
+        shown = copy.json("show", REFERENCE)
+        with contextlib.closing(sqlite3.connect(copy.data / "gateway.db")) as opened:
+            opened.execute("UPDATE verification SET expires_at = 0, version = version + 1")
+            opened.commit()
+        over = copy.run("erase", NUMBER)
+        found = copy.run("show", NUMBER)
+        erased = copy.json("show", REFERENCE)
+
+    assert (running.returncode, over.returncode) == (1, 0), over.stderr
+    assert "can still be typed" in running.stderr
+    assert shown["recipient"] is not None
+    assert "erased: 1 verifications" in over.stdout
+    assert found.returncode == 3
+    assert (erased["recipient"], erased["delivery_status"]) == (None, "READ")
+
+
+def test_erase_of_what_is_no_address_says_so(copy: Home) -> None:
+    _one_message(copy.run("erase", "+331"), 2, "number")
 
 
 def test_what_the_sandbox_prints_makes_a_gateway_that_works(home: Home) -> None:

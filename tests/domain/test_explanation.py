@@ -226,9 +226,9 @@ def test_every_channel_has_a_name_people_know(channel: str) -> None:
         ([make_attempt(state=State.FAILED)], PLAN, 1, Coming("send", after(1), "voice")),
         ([refused_attempt(retry_at=after(4))], PLAN, 1, Coming("send", after(4), "sms")),
         ([waiting_attempt(retry_at=after(3))], PLAN, 1, Coming("send", after(3), "sms")),
-        ([make_attempt()], POLLING, 1, Coming("poll", after(60), "sms")),
+        ([make_attempt(reference="sms_1")], POLLING, 1, Coming("poll", after(60), "sms")),
         (
-            [make_attempt(polled_at=after(60))],
+            [make_attempt(polled_at=after(60), reference="sms_1")],
             POLLING,
             61,
             Coming("send", after(63), "voice"),
@@ -277,7 +277,12 @@ def test_nothing_comes_after_the_expiry() -> None:
     [
         ([make_attempt()], PLAN, 1, "Unless more is heard, a voice call follows at 12:01:00 UTC."),
         ([], PLAN, 1, "Unless more is heard, an SMS follows at 12:00:01 UTC."),
-        ([make_attempt()], POLLING, 1, "The provider of the SMS will be asked at 12:01:00 UTC."),
+        (
+            [make_attempt(reference="sms_1")],
+            POLLING,
+            1,
+            "The provider of the SMS will be asked at 12:01:00 UTC.",
+        ),
         ([make_attempt()], LAST, 1, "The code can be typed until 12:05:00 UTC."),
     ],
 )

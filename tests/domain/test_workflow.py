@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State, advance
+from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import MIN_LIFE, Status, Verification
 from gateway.domain.workflow import (
     MAX_ATTEMPTS,
@@ -43,6 +44,7 @@ from gateway.domain.workflow import (
     Until,
     Wait,
     lapse,
+    less,
     next_action,
     patience_ends,
     retry_delay,
@@ -59,7 +61,8 @@ LAST = make_plan(make_step(SMS))
 EXPIRY = Wait(after(TTL))
 FALLBACK = Send(1, VOICE, Cause.SILENCE)
 
-REPEATABLE = [Outcome.TEMPORARY, Outcome.THROTTLED, Outcome.ACCOUNT]
+FAILING_OVER = [Outcome.TEMPORARY, Outcome.THROTTLED, Outcome.ACCOUNT]
+REPEATABLE = [Outcome.TEMPORARY, Outcome.THROTTLED]
 FINAL = [Outcome.PERMANENT, Outcome.WITHDRAWN]
 
 
@@ -69,11 +72,13 @@ def decided(
     *,
     plan: Plan = PLAN,
     asked: Asked | None = None,
+    shut: Shut = OPEN,
     **changes: object,
 ) -> Action:
     """The answer so many seconds after accept."""
     verification = make_verification(**changes)
-    return next_action(plan, verification, by_ordinal(attempts), after(seconds), asked)
+    ordered = by_ordinal(attempts)
+    return next_action(plan, verification, ordered, after(seconds), asked, shut=shut)
 
 
 # The beginning.
@@ -414,7 +419,7 @@ def test_a_step_until_verified_falls_back_though_it_was_delivered() -> None:
 # Rule 5: refusals.
 
 
-@pytest.mark.parametrize("outcome", REPEATABLE)
+@pytest.mark.parametrize("outcome", FAILING_OVER)
 def test_a_refusal_goes_to_the_next_route_at_once(outcome: Outcome) -> None:
     attempts = [refused_attempt(outcome, retry_at=after(30))]
 
@@ -434,6 +439,24 @@ def test_without_another_route_a_refusal_waits_for_its_retry(outcome: Outcome) -
 @pytest.mark.parametrize("outcome", REPEATABLE)
 def test_without_another_route_a_refused_step_is_repeated(outcome: Outcome) -> None:
     assert Send(0, SMS, Cause.REFUSED) == decided([refused_attempt(outcome, retry_at=after(7))], 7)
+
+
+def test_an_accounts_refusal_is_not_repeated_on_its_route() -> None:
+    """Credentials do not mend themselves in seconds: three calls for nothing, and seven lost."""
+    account = refused_attempt(Outcome.ACCOUNT, retry_at=after(1))
+
+    assert Send(1, VOICE, Cause.REFUSED) == decided([account], 1)
+    assert Finish(Status.FAILED) == decided([account], 1, plan=make_plan(make_step(SMS)))
+
+
+def test_after_an_accounts_refusal_the_other_route_alone_is_repeated() -> None:
+    attempts = [
+        refused_attempt(Outcome.ACCOUNT, retry_at=after(1)),
+        refused_attempt(route=OTHER.name, retry_at=after(2)),
+    ]
+
+    assert Wait(after(2)) == decided(attempts, 1, plan=TWO_ROUTES)
+    assert Send(0, OTHER, Cause.REFUSED) == decided(attempts, 2, plan=TWO_ROUTES)
 
 
 def test_a_refusal_that_names_no_retry_is_repeated_at_once() -> None:
@@ -688,23 +711,30 @@ POLLING = make_plan(make_step(POLLED), make_step(VOICE))
 
 
 def test_past_its_patience_an_attempt_is_polled_before_the_fallback() -> None:
-    attempt = make_attempt()
+    attempt = make_attempt(reference="sms_1")
 
     assert Poll(attempt.id, POLLED) == decided([attempt], 60, plan=POLLING)
 
 
 def test_within_its_patience_an_attempt_is_not_polled() -> None:
-    assert Wait(after(60)) == decided([make_attempt()], 59, plan=POLLING)
+    attempt = make_attempt(reference="sms_1")
+
+    assert Wait(after(60)) == decided([attempt], 59, plan=POLLING)
 
 
 def test_the_answer_to_a_poll_is_waited_for() -> None:
-    attempt = make_attempt(polled_at=after(60))
+    attempt = make_attempt(polled_at=after(60), reference="sms_1")
 
     assert Wait(after(60 + POLL_SECONDS)) == decided([attempt], 61, plan=POLLING)
 
 
+def test_what_has_no_reference_cannot_be_asked_about() -> None:
+    """And nobody waits three seconds for an answer to no question."""
+    assert FALLBACK == decided([unknown_attempt()], 60, plan=POLLING)
+
+
 def test_a_poll_without_an_answer_falls_back() -> None:
-    attempt = make_attempt(polled_at=after(60))
+    attempt = make_attempt(polled_at=after(60), reference="sms_1")
 
     assert FALLBACK == decided([attempt], 60 + POLL_SECONDS, plan=POLLING)
 
@@ -898,6 +928,64 @@ def test_a_route_the_plan_does_not_have_is_said_so() -> None:
         TWO_ROUTES.steps[0].route("fax")
 
 
+# Routes that are paused or disabled.
+
+SMS_PAUSED = Shut(paused=frozenset({SMS.name}))
+SMS_DISABLED = Shut(disabled=frozenset({SMS.name}))
+ALL_PAUSED = Shut(paused=frozenset({SMS.name, OTHER.name, VOICE.name}))
+ALL_DISABLED = Shut(disabled=ALL_PAUSED.paused)
+
+
+@pytest.mark.parametrize("shut", [SMS_PAUSED, SMS_DISABLED])
+def test_a_shut_route_is_passed_over(shut: Shut) -> None:
+    unknown = unknown_attempt(route=OTHER.name)
+    last = make_plan(make_step(SMS, OTHER))
+
+    assert Send(0, OTHER, Cause.FIRST) == decided([], plan=TWO_ROUTES, shut=shut)
+    assert Send(0, OTHER, Cause.UNKNOWN) == decided([unknown], 60, plan=last, shut=shut)
+
+
+def test_a_refusal_does_not_go_to_a_paused_route() -> None:
+    refused = refused_attempt(route=OTHER.name, retry_at=after(2))
+
+    assert Send(0, SMS, Cause.REFUSED) == decided([refused], 1, plan=TWO_ROUTES)
+    assert Wait(after(2)) == decided([refused], 1, plan=TWO_ROUTES, shut=SMS_PAUSED)
+
+
+def test_when_all_routes_are_paused_the_configured_order_holds() -> None:
+    """F30: it is the world then, and no route of ours."""
+    assert Send(0, SMS, Cause.FIRST) == decided([], plan=TWO_ROUTES, shut=ALL_PAUSED)
+    assert TWO_ROUTES == less(TWO_ROUTES, ALL_PAUSED)
+
+
+def test_a_step_whose_routes_are_all_disabled_is_passed_over() -> None:
+    assert Send(1, VOICE, Cause.FIRST) == decided([], shut=SMS_DISABLED)
+    assert EXPIRY == decided([], plan=TWO_ROUTES, shut=ALL_DISABLED)
+
+
+def test_an_operators_word_is_not_overruled_by_what_is_paused() -> None:
+    """The only route left is paused: it is used, the disabled one never."""
+    shut = Shut(frozenset({OTHER.name}), frozenset({SMS.name}))
+
+    assert Send(0, OTHER, Cause.FIRST) == decided([], plan=TWO_ROUTES, shut=shut)
+
+
+def test_what_waits_for_a_slot_of_a_disabled_route_takes_another() -> None:
+    waiting = waiting_attempt(retry_at=after(3))
+
+    assert Send(0, OTHER, Cause.FIRST) == decided([waiting], 1, plan=TWO_ROUTES, shut=SMS_DISABLED)
+    assert Wait(after(60)) == decided([waiting], 4, shut=SMS_DISABLED)
+
+
+def test_a_plan_is_resolved_without_shut_routes() -> None:
+    plan = less(TWO_ROUTES, SMS_PAUSED)
+
+    assert plan is not None
+    assert [(OTHER,), (VOICE,)] == [step.routes for step in plan.steps]
+    assert TWO_ROUTES is less(TWO_ROUTES, OPEN)
+    assert less(TWO_ROUTES, ALL_DISABLED) is None
+
+
 # Laws: whatever is stored, and whoever asks. Each question is made from one number: drawn part by
 # part from Hypothesis a question costs fifty times as much, and these laws want many of them.
 
@@ -948,7 +1036,7 @@ def any_attempt(luck: Random, plan: Plan, ordinal: int, *, refused: bool) -> Att
     at = luck.randrange(len(plan.steps))
     state, outcome = luck.choice(_STANDINGS)
     if refused:
-        state, outcome = State.FAILED, luck.choice(REPEATABLE + FINAL)
+        state, outcome = State.FAILED, luck.choice(FAILING_OVER + FINAL)
     return make_attempt(
         ordinal=ordinal,
         step=at,
@@ -1039,6 +1127,27 @@ def test_an_attempt_is_never_submitted_while_somebody_holds_its_claim(seed: int)
     held = {one.id for one in asked.attempts if one.claimed(asked.now)}
 
     assert not isinstance(action, Send) or action.attempt_id not in held
+
+
+@MANY
+@given(seeds)
+def test_a_shut_route_is_used_only_when_all_others_are_shut(seed: int) -> None:
+    """A disabled one never; what is stored on a paused one already may go out on it."""
+    asked = question(seed)
+    names = [route.name for step in asked.plan.steps for route in step.routes]
+    luck = Random(seed + 1)
+    paused, disabled = (
+        frozenset(luck.sample(names, luck.randint(0, len(names)))) for _ in range(2)
+    )
+    shut = Shut(paused, disabled)
+    action = next_action(
+        asked.plan, asked.verification, asked.attempts, asked.now, asked.asked, shut=shut
+    )
+    if isinstance(action, Send):
+        others = {route.name for route in asked.plan.steps[action.step].routes} - disabled
+
+        assert action.route.name in others
+        assert action.attempt_id or action.route.name not in paused or others <= paused
 
 
 @MANY
@@ -1235,7 +1344,13 @@ def test_silence_in_every_step_falls_back_through_all_of_them_in_order(
                 verification = verification._replace(step=step)
                 overdue_at = now + timedelta(seconds=plan.steps[step].patience)
                 attempts.append(
-                    make_attempt(step=step, route=route.name, queued_at=now, overdue_at=overdue_at)
+                    make_attempt(
+                        step=step,
+                        route=route.name,
+                        queued_at=now,
+                        overdue_at=overdue_at,
+                        reference=f"reference {step}",
+                    )
                 )
     expected = [after(second) for second in starts(plan)]
 

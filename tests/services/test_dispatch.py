@@ -873,3 +873,37 @@ async def test_an_answer_with_an_overlong_body_or_header_is_still_an_outcome(rig
 
     assert Outcome.UNKNOWN is attempt.outcome
     assert 255 >= len(attempt.error or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "stored"),
+    [
+        ("131026 Message undeliverable", "131026 Message undeliverable"),
+        ("21610: The recipient 33612345678 opted out", "21610: The recipient ••• opted out"),
+        ("102", "102"),
+        ("1234567 too many digits for a code", "••• too many digits for a code"),
+        ("no 131026 at the head", "no ••• at the head"),
+        ("+33612345678 is no number", "+••• is no number"),
+    ],
+)
+async def test_a_vendors_own_code_stays_in_its_error(rig: Rig, error: str, stored: str) -> None:
+    """It is what support looks up. Any other digits could be a number or a code of ours."""
+    sent = await rig.send(workflow="sms_only")
+    attempt = rig.attempts(sent["verification_id"])[0]
+    refused = Refused("rejected", RefusalKind.PERMANENT, error=error)
+    operation = Conclude(attempt.id, attempt.account, attempt.tries, refused)
+    await rig.runtime.ledger.submit(operation)
+
+    assert stored == rig.attempts(sent["verification_id"])[0].error
+
+
+async def test_our_own_code_is_no_vendors_code(rig: Rig) -> None:
+    """Even at the head of the vendor's error."""
+    sent = await rig.send(workflow="sms_only")
+    attempt = rig.attempts(sent["verification_id"])[0]
+    (submission,) = rig.transport.submissions
+    error = f"{submission.code} is not a text we send"
+    refused = Refused("rejected", RefusalKind.PERMANENT, error=error)
+    await rig.runtime.ledger.submit(Conclude(attempt.id, attempt.account, attempt.tries, refused))
+
+    assert "••• is not a text we send" == rig.attempts(sent["verification_id"])[0].error

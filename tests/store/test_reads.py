@@ -225,7 +225,7 @@ async def test_only_so_many_that_are_due_are_taken(engine: SqliteEngine) -> None
 
 
 # Statements that may walk a table: short ones, and those that stop at their limit.
-WALKS = {"_CLIENTS", "_KEPT", "_KEPT_COUNT", "_LATEST"}
+WALKS = {"_CLIENTS", "_KEPT", "_KEPT_COUNT", "_LATEST", "_ROUTE_STATES"}
 STATEMENTS = {
     name: found.read([None])[0] if isinstance(found, ByKeys) else found
     for name, found in vars(module).items()

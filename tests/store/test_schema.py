@@ -14,8 +14,10 @@ from factories import (
     make_api_key,
     make_attempt,
     make_client,
+    make_event,
     make_kept,
     make_logged,
+    make_subscription,
     make_verification,
     stored_plan,
 )
@@ -24,11 +26,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+from gateway.domain.health import Tally, disabled
 from gateway.domain.limits import Counter
 from gateway.store import schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
-from gateway.store.records import Further, Mark, StoredAnswer, Suppression
+from gateway.store.records import Counted, Further, Mark, StoredAnswer, Suppression
 
 FIRST = "0001"
 TABLES = {
@@ -36,11 +40,16 @@ TABLES = {
     "attempt",
     "client",
     "counter",
+    "delivery",
+    "event",
     "idempotency",
     "mark",
     "plan",
     "receipt",
     "recipient",
+    "route_stat",
+    "route_state",
+    "subscription",
     "suppression",
     "transition",
     "verification",
@@ -79,7 +88,17 @@ async def filled(database: Path) -> None:
     suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
     writes.put_suppressions(engine, [suppression])
     writes.put_marks(engine, [Mark("reconcile", START)])
+    writes.count(engine, [Counted(START, "sms", "FR", "node", *Tally(accepted=1))])
+    writes.order_routes(engine, [disabled("sms", "fraud", "ops", START)])
     writes.insert_answers(engine, [StoredAnswer(b"key", b"print", 200, b"sealed", "k1", START)])
+    outbox = Outbox()
+    subscription = make_subscription()
+    outbox.add(
+        subscription,
+        make_event(verification_id=verification.id),
+        Raised(verification.id, subscription.id, 1, START),
+    )
+    outbox.write(engine)
     await engine.commit()
     engine.close()
 
@@ -126,7 +145,17 @@ def test_the_tests_know_every_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["verification", "attempt", "transition", "counter", "idempotency"]
+    "table",
+    [
+        "verification",
+        "attempt",
+        "transition",
+        "counter",
+        "event",
+        "delivery",
+        "idempotency",
+        "route_stat",
+    ],
 )
 def test_a_table_that_grows_with_traffic_has_no_rowid(
     connection: sqlite3.Connection, table: str

@@ -20,10 +20,9 @@ from rig import CALLBACK_KEY, MESSENGER_SECRET, Rig, make_settings, problem
 from gateway import log
 from gateway.config import Settings
 from gateway.domain.keyring import Keyring
-from gateway.ports import Callback, Secret
+from gateway.ports import CALLBACK_LIMIT, Callback, Secret
 from gateway.providers.messenger import TOLERANCE, Messenger
 from gateway.providers.octopush import Octopush
-from gateway.web.callbacks import MAX_BODY
 
 SIGNATURE = "X-Messenger-Signature"
 
@@ -507,15 +506,30 @@ async def test_a_body_of_just_the_limit_is_read_and_one_more_is_not(rig: Rig) ->
     sms = await text_message(rig)
     path = f"/otp/delivered/octopush/{CALLBACK_KEY}"
     before = rig.dump()
-    over = await rig.http.post(path, content=receipt(rig, sms).ljust(MAX_BODY + 1))
+    over = await rig.http.post(path, content=receipt(rig, sms).ljust(CALLBACK_LIMIT + 1))
     after = rig.dump()
-    fitting = await rig.http.post(path, content=receipt(rig, sms).ljust(MAX_BODY))
+    fitting = await rig.http.post(path, content=receipt(rig, sms).ljust(CALLBACK_LIMIT))
 
-    assert 256 * 1024 == MAX_BODY
+    assert 256 * 1024 == CALLBACK_LIMIT
     assert {} == problem(over, 413, "body_too_large")
     assert before == after
     assert 200 == fitting.status_code
     assert ["DELIVERED"] == [one.state for one in rig.attempts(verification_of(rig))]
+
+
+async def test_a_route_may_take_larger_bodies(rig: Rig) -> None:
+    """Meta's batches have up to 3 MB. The other routes keep their limit."""
+    sms = await text_message(rig)
+    raised = dataclasses.replace(rig.runtime.routes["octopush"], callback_limit=4 * CALLBACK_LIMIT)
+    rig.runtime.routes["octopush"] = raised  # type: ignore[index]
+    body = receipt(rig, sms).ljust(4 * CALLBACK_LIMIT)
+    fitting = await rig.http.post(f"/otp/delivered/octopush/{CALLBACK_KEY}", content=body)
+    over = await rig.http.post(f"/otp/delivered/octopush/{CALLBACK_KEY}", content=body + b" ")
+    other = await rig.http.post(f"/otp/delivered/octopush_b/{CALLBACK_KEY}", content=body)
+
+    assert 200 == fitting.status_code
+    problem(over, 413, "body_too_large")
+    problem(other, 413, "body_too_large")
 
 
 async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(rig: Rig) -> None:
@@ -530,7 +544,7 @@ async def test_a_body_that_turns_out_too_large_is_not_read_to_its_end(rig: Rig) 
     answer = await rig.http.post(f"/otp/delivered/octopush/{CALLBACK_KEY}", content=body())
 
     problem(answer, 413, "body_too_large")
-    assert read <= MAX_BODY + 8192
+    assert read <= CALLBACK_LIMIT + 8192
 
 
 async def test_when_nothing_can_be_stored_the_provider_is_asked_to_come_again(rig: Rig) -> None:
@@ -555,7 +569,7 @@ async def test_no_refusal_of_a_callback_repeats_its_key(rig: Rig, logs: io.Bytes
         await post(rig, f"/otp/delivered/nobody/{key}", raw),
         await post(rig, f"/otp/delivered/messenger/{key}/more", raw),
         await post(rig, f"/otp/delivered/messenger/{key}", raw, method="DELETE"),
-        await post(rig, f"/otp/delivered/messenger/{key}", b" " * (MAX_BODY + 1)),
+        await post(rig, f"/otp/delivered/messenger/{key}", b" " * (CALLBACK_LIMIT + 1)),
         await post(rig, f"/otp/delivered/octopush/{key}", raw),
     ]
     parts: list[Any] = [(answer.text, answer.headers) for answer in answers]

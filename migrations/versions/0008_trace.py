@@ -1,14 +1,14 @@
 """The trace of a verification: the traceparent that its spans hang on.
 
 Revision ID: 0006
-Revises: 0005
+Revises: 0007
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

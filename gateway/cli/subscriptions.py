@@ -1,0 +1,226 @@
+"""`gateway subscription`: where clients want their events."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.store.engine import SqliteEngine
+    from gateway.store.outbox import Subscription
+
+app = typer.Typer(
+    help="Where clients want their events.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+SubscriptionId = Annotated[
+    str,
+    typer.Argument(metavar="SUBSCRIPTION_ID", help="As `gateway subscription list` shows it."),
+]
+_SOON = "A running gateway learns it within five seconds."
+
+
+@app.command()
+def add(
+    client: Annotated[str, typer.Argument(metavar="CLIENT", help="A client's name or id.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where its events are to be posted.")],
+    *,
+    kinds: Annotated[
+        str,
+        typer.Option(metavar="WORDS", help="verification.sent, verification.verified…; all."),
+    ] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Subscribe a client to its events and print the secret that signs them, once.
+
+    --json prints {"subscription_id", "secret"}.
+    """
+    import os
+
+    from gateway import app as wiring
+    from gateway.domain.errors import InvalidInput
+    from gateway.services import subscriptions
+    from gateway.transports.guard import Allowed
+
+    loaded = settings(config)
+    with _opened(loaded) as (engine, keyring):
+        owner = _client(engine, client)
+        allows = Allowed.parse(loaded.webhook_allow).url
+        try:
+            subscriptions.check_url(url, allows)
+            wanted = subscriptions.check_kinds(kinds.replace(",", " ").split())
+        except InvalidInput as error:
+            raise Failure(error.detail, Code.USAGE) from None
+        now = wiring.clock()
+        made, secret = subscriptions.new(keyring, owner, url, wanted, now=now, entropy=os.urandom)
+        asyncio.run(_write(engine, made))
+    if as_json:
+        dump({"subscription_id": made.id, "secret": secret})
+        return
+    typer.echo(f"subscription  {made.id}\nsecret        {secret}")
+    say(f"The secret is shown this once. {_SOON}")
+
+
+@app.command("list")
+def list_(*, config: Config = None, as_json: Json = False) -> None:
+    """List the subscriptions, and what is wrong with them."""
+    from gateway.store import upkeep
+    from gateway.store.outbox import OutboxReads
+
+    with _opened(settings(config)) as (engine, _):
+        reads = OutboxReads(engine)
+        names = {client.id: client.name for client, _ in upkeep.clients(engine)}
+        found = [(one, reads.undelivered(one.id)) for one in reads.subscriptions()]
+    if as_json:
+        dump([_shown(one, names[one.client_id], left) for one, left in found])
+        return
+    table(
+        ("subscription", "client", "undelivered", "state", "url"),
+        [(one.id, names[one.client_id], left, _state(one), one.url) for one, left in found],
+    )
+
+
+@app.command()
+def remove(named: SubscriptionId, *, config: Config = None) -> None:
+    """Remove a subscription and all that waits for it."""
+    from gateway.store.outbox import Removed
+
+    with _opened(settings(config)) as (engine, _):
+        asyncio.run(_write(engine, Removed(_found(engine, named).id)))
+    say(f"removed: {named}. {_SOON}")
+
+
+@app.command()
+def rotate(named: SubscriptionId, *, config: Config = None, as_json: Json = False) -> None:
+    """Replace the secret and print the new one, once. For a day both sign."""
+    import os
+
+    from gateway import app as wiring
+    from gateway.services import subscriptions
+
+    with _opened(settings(config)) as (engine, keyring):
+        changed, secret = subscriptions.rotate(
+            keyring, _found(engine, named), now=wiring.clock(), entropy=os.urandom
+        )
+        asyncio.run(_write(engine, changed))
+    if as_json:
+        dump({"subscription_id": changed.id, "secret": secret})
+        return
+    typer.echo(secret)
+    say(f"The secret is shown this once. The one before goes on signing for a day. {_SOON}")
+
+
+@app.command()
+def replay(
+    named: SubscriptionId,
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Send everything from then on once more: 2026-11-21T10:00:00Z."
+        ),
+    ] = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Send what was given up once more; a disabled subscription starts anew."""
+    from gateway import app as wiring
+    from gateway.services import subscriptions
+    from gateway.store.outbox import OutboxReads, Replayed
+
+    begin = _time(since) if since is not None else None
+    count = 0
+    with _opened(settings(config)) as (engine, _):
+        one = _found(engine, named)
+        portions = subscriptions.replay(OutboxReads(engine), one, begin, wiring.clock())
+        for portion in portions:
+            asyncio.run(_write(engine, *portion))
+            count += sum(isinstance(change, Replayed) for change in portion)
+    if as_json:
+        dump({"subscription_id": one.id, "replayed_verifications": count})
+    say(f"Due again, with the events of {count} verifications once more. {_SOON}")
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise Failure(
+            "--since: a time with its offset is expected: 2026-11-21T10:00:00Z", Code.USAGE
+        )
+    return found
+
+
+@contextmanager
+def _opened(loaded: "Settings") -> "Iterator[tuple[SqliteEngine, Any]]":
+    """The database, and the keyring that belongs to it."""
+    from gateway import app as wiring
+    from gateway import config as configuration
+
+    with wiring.opened(loaded) as engine:
+        yield engine, configuration.load_keyring(loaded.keyring_file)
+
+
+async def _write(engine: "SqliteEngine", *changes: Any) -> None:
+    from gateway.store.outbox import Outbox
+
+    outbox = Outbox()
+    outbox.add(*changes)
+    await engine.begin()
+    outbox.write(engine)
+    await engine.commit()
+
+
+def _client(engine: "SqliteEngine", given: str) -> Any:
+    from gateway.store import upkeep
+
+    for client, _ in upkeep.clients(engine):
+        if given in {client.name, str(client.id)}:
+            return client.id
+    raise Failure(f"there is no client {given!r}; see: gateway client list", Code.NOT_FOUND)
+
+
+def _found(engine: "SqliteEngine", given: str) -> "Subscription":
+    from gateway.store.outbox import OutboxReads
+
+    for one in OutboxReads(engine).subscriptions():
+        if str(one.id) == given.lower():
+            return one
+    problem = f"there is no subscription {given!r}; see: gateway subscription list"
+    raise Failure(problem, Code.NOT_FOUND)
+
+
+def _shown(one: "Subscription", client: str, undelivered: int) -> dict[str, object]:
+    return {
+        "subscription_id": one.id,
+        "client_id": one.client_id,
+        "client": client,
+        "url": one.url,
+        "kinds": one.kinds.split(),
+        "created_at": one.created_at,
+        "rotated_at": one.rotated_at,
+        "undelivered": undelivered,
+        "failures": one.failures,
+        "failing_since": one.failing_since,
+        "problem": one.problem,
+        "disabled_at": one.disabled_at,
+        "disabled_why": one.disabled_why,
+    }
+
+
+def _state(one: "Subscription") -> str:
+    if one.disabled_at is not None:
+        return f"disabled {one.disabled_at:%F %R}: {one.disabled_why}"
+    if one.failing_since is not None:
+        return f"failing since {one.failing_since:%F %R}: {one.problem}"
+    return "live"

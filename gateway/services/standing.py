@@ -1,0 +1,102 @@
+"""What this process knows of how its routes stand: asked by every decision, so it costs a truth
+test while all is well. `services.health` keeps it up to date from the database.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from gateway.domain import health
+from gateway.domain.health import OPEN, Heard, Reason, RouteState, Shut
+from gateway.store.records import Probe
+
+SILENT_FALLBACKS = 30  # a minute, automatic ones after silence where silence is the rule
+_MINUTE = timedelta(minutes=1)
+
+
+class Routes:
+    """The states of routes, and what follows from them now.
+
+    `shut`: what decisions do without. `silent`: routes of which nothing is heard any more.
+    """
+
+    def __init__(self, fallbacks: int = SILENT_FALLBACKS) -> None:
+        self.states: dict[str, RouteState] = {}
+        self.shut: Shut = OPEN
+        self.silent: frozenset[str] = frozenset()
+        self._fallbacks = fallbacks
+        self._lately: deque[datetime] = deque()
+        self._runs: dict[str, int] = {}  # account refusals in a row, by route
+        self._bucket: datetime | None = None
+
+    def learn(self, states: Iterable[RouteState], now: datetime) -> None:
+        """All that is stored of them."""
+        self.states = {state.route: state for state in states}
+        self._conclude(now)
+
+    def put(self, state: RouteState, now: datetime) -> None:
+        """One of them, as it is from now on."""
+        self.states[state.route] = state
+        self._conclude(now)
+
+    def _conclude(self, now: datetime) -> None:
+        known = self.states.values()
+        self.shut = health.shut(known, now)
+        self.silent = health.silent(known)
+
+    def bucket(self, route: str, now: datetime) -> datetime:
+        """Where the counting that `now` belongs to begins: what a route did before it was paused
+        or resumed is counted apart."""
+        if self._bucket is None or not self._bucket <= now < self._bucket + health.BUCKET:
+            self._bucket = health.bucket(now)
+        state = self.states.get(route) if self.states else None
+        if state is not None and self._bucket < state.since <= now:
+            return state.since
+        return self._bucket
+
+    def hear(
+        self, route: str, heard: Heard, now: datetime, *, account: bool = False
+    ) -> RouteState | None:
+        """How the route stands after this, where that changes it: resumed, or paused since one
+        refusal after the other was for the `account`."""
+        changed = self._heard(route, heard, now, account=account)
+        if changed is not None:
+            self.put(changed, now)
+        return changed
+
+    def _heard(
+        self, route: str, heard: Heard, now: datetime, *, account: bool
+    ) -> RouteState | None:
+        if heard is Heard.ACCEPTED and self._runs:
+            self._runs.pop(route, None)
+        if account:
+            run = self._runs[route] = self._runs.get(route, 0) + 1
+            if run >= health.ACCOUNT_RUN:
+                del self._runs[route]
+                return health.pause(route, self.states.get(route), Reason.ACCOUNT, now)
+        state = self.states.get(route) if self.states else None
+        return health.resumed(state, heard, now) if state is not None else None
+
+    def probe(self, route: str, now: datetime) -> Probe | None:
+        """The right to let one message through on a paused route whose time has come. Taken at
+        once, so that the next decision of the same batch finds it gone."""
+        state = self.states.get(route)
+        if state is None or state.probe_at is None or not health.due(state, now):
+            return None
+        after = health.probed(state, now)
+        self.put(after, now)
+        if after.probe_at is None:
+            raise LookupError("a probed route without its next probe")
+        return Probe(route, state.since, state.probe_at, after.probe_at, after.opened)
+
+    def may_fall_back(self, route: str, now: datetime) -> bool:
+        """Whether silence on that route may cost money now: where it is the rule, the receipts are
+        probably missing and not the messages, and only so many fall back each minute."""
+        if route not in self.silent:
+            return True
+        while self._lately and now - self._lately[0] >= _MINUTE:
+            self._lately.popleft()
+        if len(self._lately) >= self._fallbacks:
+            return False
+        self._lately.append(now)
+        return True

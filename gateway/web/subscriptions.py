@@ -1,0 +1,115 @@
+"""/otp/subscriptions: where a client wants its events."""
+
+from typing import Any
+
+from pydantic import AwareDatetime, Field
+
+from gateway.domain import identity
+from gateway.domain.errors import InvalidInput, NotFound
+from gateway.services.subscriptions import Subscriptions
+from gateway.store.outbox import Subscription
+from gateway.web import schemas
+from gateway.web.auth import Keys
+from gateway.web.edge import Call, Methods
+from gateway.web.errors import Answer
+
+MAX_BODY = 16 * 1024  # bytes
+_PATH = "/otp/subscriptions"
+
+
+class AddBody(schemas.Body):
+    """`POST /otp/subscriptions`. No `kinds`: all of them."""
+
+    url: str
+    kinds: list[str] = Field(default=[], max_length=50)
+
+
+class ReplayBody(schemas.Body):
+    """`POST /otp/subscriptions/{id}/replay`. `since`: a time with its offset."""
+
+    since: AwareDatetime | None = None
+
+
+class SubscriptionCalls:
+    """The endpoints. Reading needs the scope `status`, everything else `send`."""
+
+    def __init__(self, subscriptions: Subscriptions, keys: Keys) -> None:
+        self._subscriptions = subscriptions
+        self._keys = keys
+
+    def calls(self) -> dict[str, Methods]:
+        """What is served at the path itself."""
+        return {_PATH: {"GET": self.list_all, "POST": self.add}}
+
+    def below(self) -> dict[str, Methods]:
+        """What is served below it: `{id}`, and `{id}/rotate`, `{id}/replay`, `{id}/test`."""
+        return {f"{_PATH}/": {"GET": self.show, "DELETE": self.remove, "POST": self.act}}
+
+    async def list_all(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "status")
+        found = self._subscriptions.mine(key.client_id)
+        return _json({"subscriptions": [self._shown(one) for one in found]}, 200)
+
+    async def add(self, call: Call) -> Answer:
+        key = self._keys.caller(call, "send")
+        body = schemas.parse(AddBody, await call.json(MAX_BODY))
+        made, secret = await self._subscriptions.add(key.client_id, body.url, body.kinds)
+        return _json({**self._shown(made), "secret": secret}, 201)
+
+    async def show(self, call: Call) -> Answer:
+        return _json(self._shown(self._one(call, "status", call.tail)), 200)
+
+    async def remove(self, call: Call) -> Answer:
+        await self._subscriptions.remove(self._one(call, "send", call.tail))
+        return Answer(204)
+
+    async def act(self, call: Call) -> Answer:
+        named, _, deed = call.tail.partition("/")
+        deeds = {"rotate": self._rotate, "replay": self._replay, "test": self._test}
+        if deed not in deeds:
+            known = ", ".join(deeds)
+            raise NotFound("no_such_path", f"A subscription takes POST at /{{id}}/: {known}.")
+        return await deeds[deed](call, self._one(call, "send", named))
+
+    async def _rotate(self, call: Call, one: Subscription) -> Answer:
+        secret = await self._subscriptions.rotate(one)
+        now = self._subscriptions.one(one.client_id, one.id)
+        return _json({**self._shown(now), "secret": secret}, 200)
+
+    async def _replay(self, call: Call, one: Subscription) -> Answer:
+        raw = await call.body(MAX_BODY)
+        body = schemas.parse(ReplayBody, raw) if raw else ReplayBody()
+        if body.since is not None and body.since > self._subscriptions.now():
+            raise InvalidInput("invalid_request", "since: it lies in the future.")
+        count = await self._subscriptions.replay(one, body.since)
+        now = self._subscriptions.one(one.client_id, one.id)
+        return _json({**self._shown(now), "replayed_verifications": count}, 202)
+
+    async def _test(self, call: Call, one: Subscription) -> Answer:
+        tried = await self._subscriptions.test(one)
+        taken = tried.problem is None
+        answer = {"delivered": taken, "http_status": tried.status, "problem": tried.problem}
+        return _json({"subscription_id": one.id, **answer}, 200)
+
+    def _one(self, call: Call, scope: str, named: str) -> Subscription:
+        key = self._keys.caller(call, scope)
+        return self._subscriptions.one(key.client_id, identity.parse(named))
+
+    def _shown(self, one: Subscription) -> dict[str, Any]:
+        return {
+            "subscription_id": one.id,
+            "url": one.url,
+            "kinds": one.kinds.split(),
+            "created_at": one.created_at,
+            "rotated_at": one.rotated_at,
+            "undelivered": self._subscriptions.reads.undelivered(one.id),
+            "failures": one.failures,
+            "failing_since": one.failing_since,
+            "problem": one.problem,
+            "disabled_at": one.disabled_at,
+            "disabled_why": one.disabled_why,
+        }
+
+
+def _json(body: object, status: int) -> Answer:
+    return Answer(status, schemas.dumps(body), b"application/json")
