@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 from rig import NUMBER, Rig, make_settings
 
-from gateway.ports import NO_TRACER, Lost
+from gateway.ports import NO_TRACER, Lost, RouteSettings
 from gateway.traces import OtelTracer
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -43,7 +43,8 @@ async def traced(
 ) -> AsyncIterator[Rig]:
     """A gateway that keeps spans; the route `octopush_voice` lets its provider know of them."""
     settings = make_settings(tmp_path)
-    routes = {"octopush_voice": dataclasses.make_dataclass("R", [("traceparent", bool)])(True)}
+    given = RouteSettings(name="octopush_voice", channel="voice", account="o", traceparent=True)
+    routes = {"octopush_voice": given}
     settings = dataclasses.replace(settings, routes=routes)
     rig = Rig(tmp_path, migrated, clock, settings=settings)
     rig.tracer = OtelTracer(SimpleSpanProcessor(exported))
