@@ -19,7 +19,7 @@ from gateway.domain.verification import MAX_CHECKS, MAX_SENDS, Status, Verificat
 from gateway.domain.workflow import Plan, PlannedRoute, PlannedStep, Until
 from gateway.store.outbox import Event, Subscription
 from gateway.store.reads import encode_plan
-from gateway.store.records import ApiKey, Client, Kept, Logged, StoredPlan
+from gateway.store.records import ApiKey, Client, Kept, Logged, Operator, StoredPlan
 
 CLIENT = UUID("01900000-0000-7000-8000-00000000c11e")
 PLAN = b"plan-of-the-tests"
@@ -233,3 +233,19 @@ def stored_plan(plan: Plan | None = None, digest: bytes = PLAN) -> StoredPlan:
 def by_ordinal(attempts: Sequence[Attempt], **changes: Any) -> list[Attempt]:
     """The same attempts, numbered in their order, each with these changes."""
     return [one._replace(ordinal=number, **changes) for number, one in enumerate(attempts, start=1)]
+
+
+def make_operator(**changes: Any) -> Operator:
+    """An admin without a second factor, whose password nobody knows."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "name": "alice",
+        "role": "admin",
+        "password": "$argon2id$none",
+        "totp_sealed": None,
+        "totp_key_id": None,
+        "totp_step": None,
+        "created_at": START,
+        "disabled_at": None,
+    }
+    return Operator(**values | changes)

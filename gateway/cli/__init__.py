@@ -6,10 +6,12 @@ import typer
 
 from gateway import __version__
 from gateway.cli import (
+    audits,
     calling,
     checking,
     clients,
     keys,
+    operators,
     output,
     recorded,
     retention,
@@ -48,6 +50,8 @@ app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")
 app.add_typer(subscriptions.app, name="subscription")
+app.add_typer(operators.app, name="operator")
+app.add_typer(audits.app, name="audit")
 
 
 def _version(wanted: bool) -> None:

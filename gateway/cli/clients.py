@@ -69,7 +69,7 @@ def add(
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise Failure("NAME must be 1 to 100 printable characters", Code.USAGE)
     loaded = settings(config)
-    _make_ready(loaded)
+    make_ready(loaded)
     client_id, key_id, key = asyncio.run(
         new(loaded, name, kept, test=test, expires=expires, rate=rate)
     )
@@ -220,7 +220,7 @@ def revoke(
     say(f"revoked: {key_id}")
 
 
-def _make_ready(loaded: "Settings") -> None:
+def make_ready(loaded: "Settings") -> None:
     """The database, made under the lock when there is none; a starting `serve` makes it too."""
     from gateway import app as wiring
     from gateway.config import InUse

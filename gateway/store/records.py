@@ -18,6 +18,7 @@ class Source(StrEnum):
     POLL = "poll"
     CHECK = "check"  # a correct code: the strongest receipt of all
     CLIENT = "client"  # cancel
+    OPERATOR = "operator"  # cancel, at the console
     DEADLINE = "deadline"  # time ran out
     ENGINE = "engine"  # withdrawn before it was sent, or every attempt refused
 
@@ -177,3 +178,19 @@ class Probe:
     probe_at: datetime
     next_at: datetime
     opened: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A person at the console. `password` is an argon2id hash; the second factor's secret is sealed
+    under the key `totp_key_id`."""
+
+    id: UUID
+    name: str
+    role: str
+    password: str
+    totp_sealed: bytes | None
+    totp_key_id: str | None
+    totp_step: int | None
+    created_at: datetime
+    disabled_at: datetime | None

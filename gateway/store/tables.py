@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, MetaData, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, MetaData, text
 from sqlmodel import Field, SQLModel
 
 from gateway.domain.delivery import Cause, Outcome, State
@@ -375,3 +375,55 @@ class RouteState(SQLModel, table=True):
     actor: str
     probe_at: datetime | None = Field(default=None, sa_type=Moment)
     opened: int
+
+
+class Operator(SQLModel, table=True):
+    """A person at the console. `password` is an argon2id hash with its parameters; `totp_step` the
+    newest step of the second factor that was used."""
+
+    __tablename__: ClassVar[str] = "operator"
+
+    id: UUID = Field(primary_key=True, sa_type=Id)
+    name: str = Field(unique=True)
+    role: str
+    password: str
+    totp_sealed: bytes | None = None
+    totp_key_id: str | None = None
+    totp_step: int | None = None
+    created_at: datetime = Field(sa_type=Moment)
+    disabled_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class Session(SQLModel, table=True):
+    """A login, by the SHA-256 of the secret in its cookie; see `domain.access.Session`."""
+
+    __tablename__: ClassVar[str] = "session"
+
+    digest: bytes = Field(primary_key=True)
+    operator_id: UUID = Field(foreign_key="operator.id", sa_type=Id, index=True)
+    created_at: datetime = Field(sa_type=Moment)
+    seen_at: datetime = Field(sa_type=Moment)
+    proven_at: datetime = Field(sa_type=Moment)
+    ends_at: datetime = Field(sa_type=Moment, index=True)
+
+
+class Audit(SQLModel, table=True):
+    """One row of the append-only audit log; see `domain.audit`."""
+
+    __tablename__: ClassVar[str] = "audit"
+    __table_args__ = (
+        Index("ix_audit_actor", "actor", "sequence"),
+        Index("ix_audit_subject", "subject", "sequence"),
+    )
+
+    sequence: int = Field(
+        sa_column=Column(BigInteger, primary_key=True, autoincrement=False, nullable=False)
+    )
+    at: datetime = Field(sa_type=Moment)
+    actor: str
+    action: str
+    subject: str | None = None
+    what: str
+    why: str
+    before: bytes
+    digest: bytes

@@ -17,6 +17,7 @@ from factories import (
     make_event,
     make_kept,
     make_logged,
+    make_operator,
     make_subscription,
     make_verification,
     stored_plan,
@@ -26,9 +27,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
+from gateway.domain import access
+from gateway.domain.audit import Act
 from gateway.domain.health import Tally, disabled
 from gateway.domain.limits import Counter
-from gateway.store import schema, tables, writes
+from gateway.store import accounts, audits, schema, tables, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
@@ -38,18 +41,21 @@ FIRST = "0001"
 TABLES = {
     "api_key",
     "attempt",
+    "audit",
     "client",
     "counter",
     "delivery",
     "event",
     "idempotency",
     "mark",
+    "operator",
     "plan",
     "receipt",
     "recipient",
     "route_stat",
     "route_state",
     "subscription",
+    "session",
     "suppression",
     "transition",
     "verification",
@@ -99,6 +105,10 @@ async def filled(database: Path) -> None:
         Raised(verification.id, subscription.id, 1, START),
     )
     outbox.write(engine)
+    operator = make_operator()
+    await accounts.add_operator(engine, operator)
+    await accounts.open_session(engine, access.opened(b"digest", operator.id, START), START)
+    await audits.append(engine, Act("alice", "login"), START)
     await engine.commit()
     engine.close()
 
