@@ -57,7 +57,15 @@ class Login:
 class Accounts:
     """Operators' logins."""
 
-    def __init__(self, desk: Desk, keyring: Keyring, now: Callable[[], datetime], log: Any) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        keyring: Keyring,
+        now: Callable[[], datetime],
+        log: Any,
+        *,
+        hasher: PasswordHasher = HASHER,
+    ) -> None:
         self._desk = desk
         self._keyring = keyring
         self._now = now

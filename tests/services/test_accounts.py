@@ -50,7 +50,7 @@ class House:
     log: Lines = field(default_factory=Lines)
 
     def __post_init__(self) -> None:
-        self.accounts = Accounts(self.desk, keyring(), self.clock.now, self.log, CHEAP)
+        self.accounts = Accounts(self.desk, keyring(), self.clock.now, self.log, hasher=CHEAP)
 
     async def add(self, name: str = "alice", role: Role = Role.SUPPORT) -> Operator:
         return await self.desk.read(
@@ -283,7 +283,7 @@ async def test_every_login_and_change_is_in_the_audit_log_and_the_chain_holds(
 async def test_acts_at_once_stand_in_one_chain(house: House) -> None:
     """The desk's own turn and the database's lock keep two from naming the same row."""
     beside = Desk(house.database)
-    other = Accounts(beside, keyring(), house.clock.now, Lines(), CHEAP)
+    other = Accounts(beside, keyring(), house.clock.now, Lines(), hasher=CHEAP)
     try:
         await asyncio.gather(
             *(one.record(Act("alice", "look", str(at))) for at in range(10)
