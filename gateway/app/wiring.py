@@ -56,6 +56,7 @@ from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
 from gateway.services.standing import Routes
 from gateway.services.subscriptions import Subscriptions
 from gateway.services.waiting import Waiting
+from gateway.store.desk import Desk
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.outbox import OutboxReads
@@ -67,6 +68,7 @@ from gateway.transports.smtp import SmtpTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
+from gateway.web.console import Console
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
@@ -148,6 +150,7 @@ class Gateway:
     log: Any
     meter: PrometheusMeter
     dropped: Callable[[], int]  # log lines that could not be written
+    desk: Desk  # the console's
     web: ASGIApp = field(init=False)
     sampler: Sampler = field(init=False)
 
@@ -194,6 +197,7 @@ class Gateway:
             if isinstance(transport, HttpTransport | SmtpTransport | Starts):
                 await transport.aclose()
         await self.ledger.close()
+        await asyncio.to_thread(self.desk.close)
         self.engine.close()
         self.sampler.stop()
         await asyncio.to_thread(self.runtime.tracer.close)  # it may have to wait for a collector
@@ -344,6 +348,7 @@ def build(
         log=log,
         meter=meter,
         dropped=dropped,
+        desk=Desk(settings.database),
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -369,8 +374,9 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         token=gateway.settings.metrics_token,
         public_url=gateway.settings.public_url,
     )
+    console = Console(runtime, gateway.desk, gateway.log)
     rest = Starlette(
-        routes=[*Probes(ready).routes(), *scrape.routes()],
+        routes=[*Probes(ready).routes(), *scrape.routes(), *console.routes()],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )

@@ -102,15 +102,20 @@ class Accounts:
 
         self._told(await self._desk.write(touch))
 
-    async def find(self, secret: str) -> Login | None:
-        """Whose cookie that is, while the session holds and the operator is not disabled."""
+    async def find(self, secret: str, *, seen: bool = True) -> Login | None:
+        """Whose cookie that is, while the session holds and the operator is not disabled.
+
+        `seen`: the person has done something. A page that refreshes itself keeps nobody logged in.
+        """
+        if not secret:
+            return None
         digest = _digest(secret)
         found = await self._desk.read(lambda engine: accounts.session(engine, digest))
         now = self._now()
         if found is None or not found[0].alive(now) or found[1].disabled_at is not None:
             return None
         session, operator = found
-        if now - session.seen_at >= access.SEEN_EVERY:
+        if seen and now - session.seen_at >= access.SEEN_EVERY:
             session = replace(session, seen_at=now)
             await self._desk.write(lambda engine: accounts.touch_session(engine, session))
         return Login(operator, session, _form_token(secret))

@@ -1,4 +1,4 @@
-"""What the console reads of verifications: all about one in one go, and the counts of the live view.
+"""What the console reads: all about one verification in one go, and the counts of the live view.
 
 Every read goes by an index: the key of a verification or attempt is time-ordered, so that a minute
 is a range of it.
@@ -63,7 +63,7 @@ class Parked(NamedTuple):
 
     account: str
     why: str
-    count: int
+    receipts: int
 
 
 @dataclass(frozen=True, slots=True)
