@@ -138,6 +138,7 @@ class Hands:
 
     call: Call
     new_key: Callable[[], Awaitable[str]]
+    new_login: Callable[[], Awaitable[tuple[str, str]]]  # to the console: name and password
     render: "Callable[[Mapping[str, Any], Console], None]"
     out: "Console"
     dump: Callable[[object], None] | None  # the result as JSON, and nothing else on stdout
@@ -268,17 +269,17 @@ async def run(
         _, routed = await stack.enter_async_context(beside)
         gateway = app.build(routed, keyring)
         await stack.enter_async_context(app.served(gateway.web, listening, leaving=gateway.leave))
-        key = await hands.new_key()
+        key, login = await hands.new_key(), await hands.new_login()
         caller = Caller(settings.public_url, sandbox, key, hands.call)
         plays = [Play(scene) for scene in SCENES]
         played = await _unless(stop, _play(caller, plays))
         if not played:
             return False
         if hands.dump is not None:
-            hands.dump(_result(settings, sandbox, key, plays))
+            hands.dump(_result(settings, sandbox, key, plays, login=login))
         else:
             _tell(plays, hands)
-            _addresses(settings, sandbox, key, hands.out, once=once)
+            _addresses(settings, sandbox, key, hands.out, once=once, login=login)
         if not once:
             await stop.wait()
     return not any(play.wrong for play in plays)
@@ -378,11 +379,20 @@ def _tell(plays: Sequence[Play], hands: Hands) -> None:
             out.print(f"        {difference}", style="red", soft_wrap=True)
 
 
-def _addresses(settings: Settings, sandbox: str, key: str, out: "Console", *, once: bool) -> None:
+def _addresses(
+    settings: Settings,
+    sandbox: str,
+    key: str,
+    out: "Console",
+    *,
+    once: bool,
+    login: tuple[str, str],
+) -> None:
     lines = [
         "",
         f"gateway  {settings.public_url}",
         f"phones   {sandbox}/   (what the handsets got, and what each number does)",
+        f"console  {settings.public_url}/console   (log in as {login[0]} with {login[1]})",
         f"key      {key}",
         f"log      {settings.data_dir / 'gateway.log'}   (removed with its folder at the end)",
     ]
@@ -400,11 +410,23 @@ def _addresses(settings: Settings, sandbox: str, key: str, out: "Console", *, on
         out.print(line, soft_wrap=True)
 
 
-def _result(settings: Settings, sandbox: str, key: str, plays: Sequence[Play]) -> dict[str, object]:
+def _result(
+    settings: Settings,
+    sandbox: str,
+    key: str,
+    plays: Sequence[Play],
+    *,
+    login: tuple[str, str],
+) -> dict[str, object]:
     return {
         "as_expected": not any(play.wrong for play in plays),
         "gateway": settings.public_url,
         "sandbox": sandbox,
+        "console": {
+            "address": f"{settings.public_url}/console",
+            "name": login[0],
+            "password": login[1],
+        },
         "key": key,
         "folder": str(settings.data_dir),
         "scenarios": [

@@ -74,8 +74,11 @@ def serve(
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
             world = stack.enter_context(app.bind("127.0.0.1", chosen, "--sandbox-port"))
 
+        console = _console(loaded, f"http://{_reachable(host)}:{bound}")
+
         def started(gateway: Any, simulated: Any) -> None:
             say(f"The gateway listens on http://{_reachable(host)}:{bound}")
+            say(console)
             if world is not None:
                 say(f"The sandbox's phones: http://127.0.0.1:{app.port_of(world)}/")
             if not gateway.runtime.reads.clients():
@@ -95,6 +98,21 @@ def serve(
                 output.drain()
 
         app.run(run())
+
+
+def _console(loaded: "Settings", address: str) -> str:
+    """Where the console is, and who may come in. On this machine, with the sandbox's routes, that
+    is an operator made for the run; elsewhere one that is added."""
+    from gateway.cli import operators
+
+    told = f"The console: {address}/console"
+    here = urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
+    if loaded.sandbox_port is not None and here:
+        name, password = asyncio.run(operators.ready_login(loaded))
+        return f"{told}   (log in as {name} with {password}, for this run)"
+    if asyncio.run(operators.end_demo_login(loaded)):
+        return told
+    return f"{told}   (a first operator: gateway operator add NAME --role admin)"
 
 
 def _reachable(host: str) -> str:
@@ -179,7 +197,7 @@ def _log_into(file: Path) -> None:
 
 def _hands(loaded: "Settings", *, as_json: bool) -> Any:
     """What the demo cannot import, standing below this package."""
-    from gateway.cli import calling, clients, timeline
+    from gateway.cli import calling, clients, operators, timeline
     from gateway.demo import Hands
 
     async def call(url: str, body: Any = None, key: str | None = None) -> tuple[int, Any]:
@@ -190,7 +208,11 @@ def _hands(loaded: "Settings", *, as_json: bool) -> Any:
         _, _, key = await clients.new(loaded, "demo", "send verify status")
         return key
 
-    return Hands(call, new_key, timeline.render, console(), dump if as_json else None)
+    async def new_login() -> tuple[str, str]:
+        return await operators.ready_login(loaded)
+
+    shown = dump if as_json else None
+    return Hands(call, new_key, new_login, timeline.render, console(), shown)
 
 
 def sandbox(
