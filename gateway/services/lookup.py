@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from gateway.domain import identity, recipient
+from gateway.domain import addresses, identity, recipient
 from gateway.domain.errors import InvalidInput
 from gateway.domain.keyring import Keyring
-from gateway.domain.recipient import mask
 from gateway.domain.verification import Status, Verification
 from gateway.store import support
 from gateway.store.desk import Desk
@@ -43,7 +42,8 @@ class Found:
 
 
 async def search(desk: Desk, keyring: Keyring, region: str | None, text: str) -> Found:
-    """By id, by a client's reference, or by number in any spelling."""
+    """By id, by a client's reference, or by number or e-mail address in any
+    spelling."""
     text = text.strip()
     named = identity.parse(text)
 
@@ -59,12 +59,14 @@ async def search(desk: Desk, keyring: Keyring, region: str | None, text: str) ->
         ids = reads.by_reference(None, text, _FOUND) if 0 < len(text) <= 128 else []
         if ids:
             return found("reference", recipient.redact(text), ids)
+        kind = addresses.EMAIL if "@" in text else addresses.PHONE
         try:
-            phone = recipient.parse(text, region)
+            address = addresses.parse(kind, text, region)
         except InvalidInput:
-            return found("nothing", recipient.redact(text)[:60], [])
-        index = keyring.index("phone", phone.e164)
-        return found("number", mask(phone.e164), reads.by_number(None, index, _FOUND))
+            return found("nothing", addresses.mask(recipient.redact(text))[:60], [])
+        index = keyring.index(*addresses.indexed(address))
+        what = addresses.mask(address.text)
+        return found("address", what, reads.by_number(None, index, _FOUND))
 
     return await desk.read(work)
 

@@ -457,7 +457,7 @@ async def test_every_look_is_in_the_audit_log(rig: Rig) -> None:
 
     assert [
         ("vera", "login", "", ""),
-        ("vera", "search", f"number {MASKED}: 1 found", ""),
+        ("vera", "search", f"address {MASKED}: 1 found", ""),
         ("vera", "look", MASKED, ""),
         ("vera", "look", MASKED, ""),
     ] == wanted
@@ -557,6 +557,20 @@ async def test_no_page_ever_holds_a_code_or_a_number_unasked(rig: Rig) -> None:
         assert own not in bare
         assert "612345678" not in bare.replace(" ", "")
         assert "612345679" not in bare.replace(" ", "")
+
+
+async def test_an_email_address_is_masked_like_a_number(rig: Rig) -> None:
+    person = await visitor(rig, Role.ADMIN)
+    to = {"phone": NUMBER, "email": "jane.doe@example.com"}
+    sent = await rig.send(to, workflow="sms")
+    await rig.octopush_receipt(rig.transport.submissions[0], "to Jane.Doe@example.com")
+    page = await person.find("Jane.Doe@EXAMPLE.com")
+    named = sent["verification_id"]
+    asked = await person.post(f"/console/verifications/{named}/number", {"why": "reads it back"})
+
+    assert "j•••@e•••.com" in says(page)
+    assert "jane.doe" not in page.text.casefold()
+    assert "jane.doe@example.com" in asked.text
 
 
 async def test_a_vendors_own_numbers_stay_in_its_words(rig: Rig) -> None:

@@ -125,8 +125,7 @@ class Search:
         why = reason(visit)
         masked = shown.masked(self._runtime.keyring, current)
         await self._accounts.record(act(visit, "number", masked, why, str(current.id)))
-        number = shown.number_of(self._runtime.keyring, current)
-        return self._page(visit, file, masked, full=number or masked)
+        return self._page(visit, file, masked, full=shown.full(self._runtime.keyring, current))
 
     async def _file(self, request: Request) -> File:
         named = identity.parse(request.path_params["id"])

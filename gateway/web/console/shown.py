@@ -1,16 +1,18 @@
 """Values as pages show them: moments, numbers, a timeline in the order of time, bars."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from gateway.domain import recipient
+from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt
 from gateway.domain.explanation import CHANNELS
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.verification import Verification
-from gateway.services.case import code_of, recipient_of
+from gateway.services.case import addresses_of, code_of
 from gateway.store.records import Logged
 from gateway.store.support import File, Minute
 
@@ -52,37 +54,51 @@ class Event:
     theirs: str
 
 
-def number_of(keyring: Keyring, current: Verification) -> str | None:
-    """The number in full, for those who may; None when it is gone or does not open."""
+def opened(keyring: Keyring, current: Verification) -> dict[str, str]:
+    """The recipient's addresses in full by their kind, the principal one first; none when they are
+    gone or do not open."""
     try:
-        return recipient_of(keyring, current)
+        return addresses_of(keyring, current) or {}
     except KeyringError:
-        return None
+        return {}
 
 
 def masked(keyring: Keyring, current: Verification) -> str:
-    """The number as everybody may see it."""
+    """The recipient as everybody may see it: the principal address, and how many more there are."""
     try:
-        number = recipient_of(keyring, current)
+        found = addresses_of(keyring, current)
     except KeyringError:
         return "does not open under this keyring"
-    return recipient.mask(number) if number is not None else "erased"
+    if not found:
+        return "erased"
+    first, *more = (mask(text) for text in found.values())
+    return f"{first} (also {', '.join(more)})" if more else first
+
+
+def full(keyring: Keyring, current: Verification) -> str:
+    """The recipient for those who may see it."""
+    found = opened(keyring, current)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{kind} {text}" for kind, text in found.items()) or masked(keyring, current)
 
 
 def cleaner(keyring: Keyring, current: Verification) -> Callable[[str], str]:
-    """For what others wrote, a provider or the caller: without the code and the number, should they
-    be in it. Vendors' own numbers (error 30007, 12:30:01) stay as they are."""
-    try:
-        hidden = {code_of(keyring, current)}
-    except KeyringError:
-        hidden = set()
-    number = number_of(keyring, current)
-    if number is not None:
-        hidden.add(number[-_TELLING:])
+    """For what others wrote, a provider or the caller: without the code and the addresses, should
+    they be in it. Vendors' own numbers (error 30007, 12:30:01) stay as they are."""
+    digits, words = set[str](), set[str]()
+    with contextlib.suppress(KeyringError):  # what does not open is not known here either
+        digits.add(code_of(keyring, current))
+    for text in opened(keyring, current).values():
+        if text.startswith("+"):
+            digits.add(text[-_TELLING:])
+        else:
+            words.add(text.casefold())
 
     def clean(text: str) -> str:
-        digits = "".join(filter(str.isdigit, text))
-        return recipient.redact(text) if any(one in digits for one in hidden) else text
+        bare = "".join(filter(str.isdigit, text))
+        told = recipient.redact(text) if any(one in bare for one in digits) else text
+        return "•••" if any(one in told.casefold() for one in words) else told
 
     return clean
 

@@ -1,0 +1,198 @@
+"""The console in a real browser: the distribution's Chromium, driven by Playwright, on a gateway
+that serves over a socket with the rig's clock and providers.
+
+Skipped where there is no Chromium or no Playwright, which says so. Accessibility is judged by axe,
+out of the installed distribution of axe-playwright-python.
+"""
+
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from rig import NUMBER, Rig
+from visitor import PASSWORD, add_operator
+
+from gateway import app
+from gateway.domain.access import Role
+from gateway.domain.recipient import mask
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SOON = 15_000  # milliseconds within which something has to show
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
+    pytest.mark.timeout(240),
+]
+playwright_api = pytest.importorskip(
+    "playwright.async_api", reason="playwright is not installed: it is in the extra `test`"
+)
+
+
+@pytest.fixture
+async def address(rig: Rig) -> AsyncIterator[str]:
+    """The rig's application, served on a port of this machine."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        async with app.served(_without_lifespan(rig.gateway.web), listening, grace=1):
+            yield f"http://127.0.0.1:{port}"
+
+
+def _without_lifespan(web: Any) -> Any:
+    """The rig starts and stops the gateway itself."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+                if message["type"] == "lifespan.shutdown":
+                    return
+        await web(scope, receive, send)
+
+    return application
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    async with playwright_api.async_playwright() as driver:
+        launched = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        await launched.close()
+
+
+async def page_of(browser: Any, address: str, **context: Any) -> Any:
+    """A page whose complaints, about the policy or a script, are kept in `page.wrong`."""
+    opened = await browser.new_context(base_url=address, **context)
+    page = await opened.new_page()
+    page.set_default_timeout(SOON)
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda said: page.wrong.append(said.text) if said.type in {"error", "warning"} else None,
+    )
+    return page
+
+
+async def log_in(page: Any) -> None:
+    """With the keyboard alone: the cursor stands in the first field."""
+    await page.goto("/console")
+    await page.keyboard.type("alice")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name="What became of a code?").wait_for()
+
+
+async def tab_to(page: Any, wanted: str) -> None:
+    """Press Tab until what has the focus is called so."""
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        name = await page.evaluate(
+            "() => document.activeElement?.labels?.[0]?.textContent "
+            "?? document.activeElement?.textContent ?? ''"
+        )
+        if name.strip() == wanted:
+            return
+    raise AssertionError(f"the keyboard does not reach {wanted!r}")
+
+
+async def test_a_support_person_finds_follows_and_acts_by_keyboard(
+    rig: Rig, address: str, browser: Any
+) -> None:
+    """Login, search, a delivery that shows by itself, the next step with a reason."""
+    await add_operator(rig, "alice", Role.SUPPORT)
+    sent = await rig.send(workflow="sms")
+    page = await page_of(browser, address)
+    await log_in(page)
+
+    await page.keyboard.type("0033 6 12 34 56 78")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name=mask(NUMBER)).wait_for()
+    await page.get_by_text("QUEUED → SENT").wait_for()
+
+    await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
+    await page.get_by_text("SENT → DELIVERED").wait_for()  # without touching anything
+    assert "DELIVERED" in (await page.locator("#said").text_content())
+
+    await tab_to(page, "Why")
+    await page.keyboard.type("cannot read it")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Done: the next step is on its way.").wait_for()
+    await rig.settle()
+    await page.get_by_text("2. voice call, octopush_voice").first.wait_for()
+
+    assert ["sms:DELIVERED", "voice:SENT"] == rig.states(sent["verification_id"])
+    assert rig.transport.submissions[0].code not in await page.content()
+    assert [] == page.wrong
+
+
+async def test_what_was_typed_survives_an_update(rig: Rig, address: str, browser: Any) -> None:
+    await add_operator(rig, "alice", Role.SUPPORT)
+    sent = await rig.send(workflow="sms")
+    page = await page_of(browser, address)
+    await log_in(page)
+    await page.goto(f"/console/verifications/{sent['verification_id']}")
+    await page.locator("#why").fill("half a sen")
+    await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
+    await page.get_by_text("SENT → DELIVERED").wait_for()
+
+    assert "half a sen" == await page.locator("#why").input_value()
+    assert "why" == await page.evaluate("document.activeElement.id")
+
+
+async def test_without_script_every_page_still_says_everything(
+    rig: Rig, address: str, browser: Any
+) -> None:
+    await add_operator(rig, "alice", Role.ADMIN)
+    sent = await rig.send(workflow="sms")
+    page = await page_of(browser, address, java_script_enabled=False)
+    await log_in(page)
+    await page.keyboard.type(NUMBER)
+    await page.keyboard.press("Enter")
+    await page.get_by_text("QUEUED → SENT").wait_for()
+    await page.locator("#why").fill("asked by phone")
+    await page.get_by_role("button", name="Cancel the verification").click()
+    await page.get_by_text("Done: the verification is canceled.").wait_for()
+
+    assert "CANCELED" == rig.status(sent["verification_id"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_every_page_is_for_everybody(
+    rig: Rig, address: str, browser: Any, scheme: str, width: int
+) -> None:
+    """axe finds nothing (WCAG 2.1 A and AA), and no page is wider than its window."""
+    axe = pytest.importorskip("axe_playwright_python.async_playwright").Axe()
+    await add_operator(rig, "alice", Role.ADMIN)
+    sent = await rig.send(workflow="sms", reference="order-17")
+    await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
+    one = f"/console/verifications/{sent['verification_id']}"
+    size = {"width": width, "height": 800}
+    page = await page_of(browser, address, bypass_csp=True, color_scheme=scheme, viewport=size)
+    await page.goto("/console/login")
+    found = {"/console/login": await problems(axe, page)}
+    await log_in(page)
+    for path in ("/console", one, "/console/live", "/console/routes", "/console/clients",
+                 "/console/audit", "/console/confirm", "/console/nothing"):  # fmt: skip
+        await page.goto(path)
+        found[path] = await problems(axe, page)
+
+    assert {path: [] for path in found} == found
+
+
+async def problems(axe: Any, page: Any) -> list[str]:
+    """What is wrong with a page."""
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+    judged = await axe.run(page, options=options)
+    wrong = [
+        f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in judged.response["violations"]
+    ]
+    wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return wrong + ([f"{wide} px too wide"] if wide > 0 else [])
