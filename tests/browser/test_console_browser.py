@@ -163,8 +163,7 @@ async def test_without_script_every_page_still_says_everything(
     assert "CANCELED" == rig.status(sent["verification_id"])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
 async def test_every_page_is_for_everybody(
     rig: Rig, address: str, browser: Any, scheme: str, width: int
 ) -> None:
