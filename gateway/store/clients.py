@@ -4,15 +4,14 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import insert, update
+from sqlalchemy import update
 
 from gateway.store import tables, upkeep, writes
-from gateway.store.engine import SqliteEngine, Write, names_of, value
+from gateway.store.engine import SqliteEngine, Write, value
 from gateway.store.records import ApiKey, Client
 from gateway.store.writes import table
 
 _API_KEY = table(tables.ApiKey)
-_INSERT = Write(insert(_API_KEY).values({name: value(name) for name in names_of(ApiKey)}))
 _REVOKE = Write(
     update(_API_KEY)
     .where(_API_KEY.c.id == value("id"), _API_KEY.c.revoked_at.is_(None))
@@ -32,7 +31,7 @@ async def add(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
 
 async def add_key(engine: SqliteEngine, key: ApiKey) -> None:
     """One more key of a client."""
-    engine.run(_INSERT, [key])
+    writes.insert_key(engine, key)
 
 
 async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> bool:

@@ -428,6 +428,21 @@ async def test_a_key_is_renewed_and_the_old_one_revoked(rig: Rig) -> None:
     assert [401, 202] == answers
 
 
+async def test_a_test_clients_keys_are_all_test_keys(rig: Rig) -> None:
+    admin = await visitor(rig, Role.ADMIN)
+    form = {"scope_send": "on", "why": "for the tests"}
+    page = await admin.post("/console/clients", {"name": "shop", "test": "on"} | form)
+    found = {client.name: client for client, _ in await rig.gateway.desk.read(clients.everyone)}
+    more = await admin.post(f"/console/clients/{found['shop'].id}/keys", form)
+    wide = await admin.post(
+        f"/console/clients/{found['shop'].id}/keys", form | {"scope_operate": "on"}
+    )
+
+    assert 'class="key">otp_test_' in page.text
+    assert 'class="key">otp_test_' in more.text
+    assert 400 == wide.status_code
+
+
 @pytest.mark.parametrize(
     ("form", "status"),
     [

@@ -51,8 +51,8 @@ class Keys:
         if not name or len(name) > 100 or not name.isprintable():
             raise InvalidInput("name_odd", "A name has 1 to 100 printable characters.")
         client = Client(uuid7(visit.now, secrets.token_bytes(10)), name, visit.now)
-        shown, key = self._new(visit, client.id)
-        done = act(visit, "client add", f"{name}, {key.scopes}", why, str(client.id))
+        shown, key = self._new(visit, client.id, test="test" in visit.form)
+        done = act(visit, "client add", f"{name}, {_told(key)}", why, str(client.id))
 
         async def work(engine: SqliteEngine) -> None:
             await clients.add(engine, client, key)
@@ -68,12 +68,13 @@ class Keys:
         """One more key of a client: the old one goes on until it is revoked."""
         named, why = identity.parse(visit.request.path_params["id"]), reason(visit)
         everyone = await self._desk.read(clients.everyone)
-        client = next((one for one, _ in everyone if one.id == named), None)
-        if client is None:
+        found = next((pair for pair in everyone if pair[0].id == named), None)
+        if found is None:
             raise NotFound("client_not_found", "There is no such client.")
-        shown, key = self._new(visit, client.id)
+        client, keys = found
+        shown, key = self._new(visit, client.id, test=any(one.test for one in keys))
         await self._written(
-            visit, key, act(visit, "key add", f"{client.name}, {key.scopes}", why, str(client.id))
+            visit, key, act(visit, "key add", f"{client.name}, {_told(key)}", why, str(client.id))
         )
         return await self._page(visit, shown=shown, of=client.name)
 
@@ -103,16 +104,26 @@ class Keys:
 
         await self._desk.write(work)
 
-    def _new(self, visit: Visit, client_id: UUID) -> tuple[str, ApiKey]:
+    def _new(self, visit: Visit, client_id: UUID, *, test: bool) -> tuple[str, ApiKey]:
         """A key as its caller will send it, and as it is stored."""
         scopes = " ".join(one for one in auth.SCOPES if f"scope_{one}" in visit.form)
         if not scopes:
             raise InvalidInput("scopes_missing", "Choose what the key allows.")
-        key, named = auth.new_key(), uuid7(visit.now, secrets.token_bytes(10))
-        return key, ApiKey(named, client_id, auth.digest(key), scopes, visit.now, None, None)
+        if test and "operate" in scopes.split():
+            raise InvalidInput(
+                "scopes_odd", "`operate` sees live clients; no test key may have it."
+            )
+        key, named = auth.new_key(test=test), uuid7(visit.now, secrets.token_bytes(10))
+        digest = auth.digest(key)
+        return key, ApiKey(named, client_id, digest, scopes, visit.now, None, None, test)
 
     async def _page(self, visit: Visit, shown: str | None = None, of: str = "") -> Response:
         found = await self._desk.read(clients.everyone)
         return self._door.render(
             visit, "clients.html", clients=found, shown=shown, of=of, scopes=auth.SCOPES
         )
+
+
+def _told(key: ApiKey) -> str:
+    """What a key allows, for the audit log."""
+    return f"{key.scopes}, for the sandbox alone" if key.test else key.scopes
