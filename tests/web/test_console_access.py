@@ -33,6 +33,8 @@ RIGHTS = {
     ("GET", "/console/live"): Right.LOOK,
     ("GET", "/console/live/part"): Right.LOOK,
     ("GET", "/console/routes"): Right.LOOK,
+    ("POST", "/console/routes/{name}/disable"): Right.MANAGE,
+    ("POST", "/console/routes/{name}/enable"): Right.MANAGE,
     ("GET", "/console/clients"): Right.MANAGE,
     ("POST", "/console/clients"): Right.MANAGE,
     ("POST", "/console/clients/{id}/keys"): Right.MANAGE,
@@ -66,7 +68,7 @@ async def test_without_a_session_every_page_leads_to_the_login(
     rig: Rig, method: str, path: str
 ) -> None:
     nobody = Visitor(rig)
-    answer = await nobody.http.request(method, path.format(id=ANY), data={})
+    answer = await nobody.http.request(method, path.format(id=ANY, name="octopush"), data={})
 
     if path.endswith("/part"):
         assert 401 == answer.status_code
@@ -84,7 +86,9 @@ async def test_every_page_is_for_those_who_have_its_right(rig: Rig, role: Role) 
         if path in {"/console/logout", "/console/verifications/{id}/part"}:
             continue
         answer = await someone.http.request(
-            method, path.format(id=ANY), data={"token": token} if method == "POST" else None
+            method,
+            path.format(id=ANY, name="octopush"),
+            data={"token": token} if method == "POST" else None,
         )
         refused = answer.status_code == 403 and "does not allow" in answer.text
 
@@ -105,7 +109,7 @@ async def test_a_form_that_another_site_sends_is_refused(
     rig: Rig, method: str, path: str, headers: dict[str, str]
 ) -> None:
     someone = await visitor(rig, Role.ADMIN)
-    answer = await someone.post(path.format(id=ANY), headers=headers)
+    answer = await someone.post(path.format(id=ANY, name="octopush"), headers=headers)
 
     assert 403 == answer.status_code
     assert "form_foreign" in answer.text
@@ -138,7 +142,7 @@ async def test_a_form_brings_the_token_of_its_own_session(rig: Rig, method: str,
     someone = await visitor(rig, Role.ADMIN)
     other = await visitor(rig, Role.ADMIN, "another")
     answers = [
-        await someone.post(path.format(id=ANY), {"token": token})
+        await someone.post(path.format(id=ANY, name="octopush"), {"token": token})
         for token in ("", "é", "0" * 64, await other.token())
     ]
 

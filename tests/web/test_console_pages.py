@@ -395,6 +395,38 @@ async def test_the_routes_are_those_that_serve(rig: Rig) -> None:
     assert "callback-key-of-octopush" not in page.text
 
 
+async def test_the_routes_say_how_they_do(rig: Rig) -> None:
+    person = await visitor(rig, Role.VIEWER)
+    sent = await rig.send(workflow="sms")
+    await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
+    await rig.verify(sent["verification_id"], rig.transport.submissions[0].code)
+    rig.clock.advance(20 * 60)
+    page = says(await person.get("/console/routes"))
+    one = page.partition("octopush ready")[2].partition("octopush_voice")[0]
+
+    assert "15 minutes 0 0 0 0, - 0 0 0 0, -" in one
+    assert "24 hours 1 0 0 1, 100 % 0 0 0 1, 100 %" in one
+
+
+async def test_a_route_is_disabled_and_enabled_with_a_reason(rig: Rig) -> None:
+    admin = await visitor(rig, Role.ADMIN, "alice")
+    path = "/console/routes/octopush"
+    await admin.post(f"{path}/disable", {"why": "bad invoices"})
+    (stored,) = rig.reads.route_states()
+    off = says(await admin.get("/console/routes"))
+    await admin.post(f"{path}/enable", {"why": "all paid"})
+    on = says(await admin.get("/console/routes"))
+
+    assert ("octopush", "disabled", "alice") == (stored.route, stored.standing, stored.actor)
+    assert "by alice: bad invoices" in off
+    assert "by alice: all paid" in on
+    assert [("alice", "route disable", "octopush", "bad invoices"),
+            ("alice", "route enable", "octopush", "all paid")] == [
+        one for one in await acts(rig) if one[1].startswith("route")
+    ]  # fmt: skip
+    assert 404 == (await admin.post("/console/routes/none/disable", {"why": "why"})).status_code
+
+
 # Clients.
 
 

@@ -20,6 +20,7 @@ from gateway.web.console.live import Live
 from gateway.web.console.log import Log
 from gateway.web.console.pages import Pages
 from gateway.web.console.search import Search
+from gateway.web.console.ways import Ways
 
 __all__ = ["Console"]
 
@@ -34,7 +35,8 @@ class Console:
         self._door = door = Door(accounts, pages, runtime.public_url, now, log)
         self._parts = (
             Search(door, runtime, desk, accounts),
-            Live(door, runtime, desk, Overview(desk, now)),
+            Live(door, Overview(desk, now)),
+            Ways(door, runtime, desk),
             Keys(door, runtime, desk),
             Log(door, desk),
         )
