@@ -81,11 +81,12 @@ async def page_of(browser: Any, address: str, **context: Any) -> Any:
 async def log_in(page: Any) -> None:
     """With the keyboard alone: the cursor stands in the first field."""
     await page.goto("/console")
+    await page.locator("#name:focus").wait_for()
     await page.keyboard.type("alice")
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")
-    await page.get_by_role("heading", name="What became of a code?").wait_for()
+    await page.locator("#q:focus").wait_for()
 
 
 async def tab_to(page: Any, wanted: str) -> None:
