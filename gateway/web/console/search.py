@@ -24,7 +24,6 @@ from gateway.services.runtime import Runtime
 from gateway.store import support
 from gateway.store.desk import Desk
 from gateway.store.support import File
-from gateway.web import schemas
 from gateway.web.console import shown
 from gateway.web.console.door import HOME, Door, Visit, act, reason
 
@@ -166,7 +165,7 @@ class Search:
             "number": number,
             "reference": clean(current.reference or ""),
             "status": current.status_at(now),
-            "delivery": schemas.delivery_status(current, attempts, coming),
+            "delivery": explanation.delivery_status(current, attempts, coming),
             "open": current.status_at(now) is Status.PENDING,
             "workflow": plan.workflow,
             "told": explanation.explain(plan, current, attempts, now),
