@@ -66,6 +66,7 @@ from gateway.transports.smtp import SmtpTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
+from gateway.web.documents import Documents
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
@@ -367,16 +368,17 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         token=gateway.settings.metrics_token,
         public_url=gateway.settings.public_url,
     )
+    probes = [*Probes(ready).routes(), *scrape.routes()]
+    serving = (api, callbacks, subscriptions, Streams(runtime, callers))
+    calls = {path: methods for one in serving for path, methods in one.calls().items()}
+    below = {**callbacks.below(), **subscriptions.below()}
+    served = {**calls, **below, **{one.path: one.methods or () for one in probes}}
     rest = Starlette(
-        routes=[*Probes(ready).routes(), *scrape.routes()],
+        routes=[*probes, *Documents(served).routes()],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    streams = Streams(runtime, callers)
-    served = (api, callbacks, subscriptions, streams)
-    calls = {path: methods for one in served for path, methods in one.calls().items()}
-    below = {**callbacks.below(), **subscriptions.below()}
     return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
 
 

@@ -9,6 +9,7 @@ from gateway.cli import (
     calling,
     checking,
     clients,
+    describing,
     keys,
     output,
     recorded,
@@ -41,6 +42,7 @@ routing.app.command()(recorded.check)
 routing.app.command(hidden=True)(sheets.sheets)
 app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
+app.command()(describing.openapi)
 app.command()(showing.show)
 app.command()(retention.purge)
 app.command()(retention.erase)
