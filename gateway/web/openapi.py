@@ -218,7 +218,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="Probes",
         summary="This description",
         text="OpenAPI 3.1; to be read at `/docs`.",
-        ok={200: "An OpenAPI document."},
+        ok={200: "An OpenAPI document.", 304: "The one of If-None-Match is still right."},
     ),
 }
 

@@ -7,7 +7,7 @@ It knows the shapes that `openapi.py` writes, not OpenAPI at large. Texts hold `
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
@@ -47,7 +47,7 @@ class Table(NamedTuple):
     """Rows of texts under a head."""
 
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 Block = Heading | Text | Code | Table
@@ -137,7 +137,8 @@ def _object(name: str, schema: Json) -> Iterator[Block]:
 
 def _meaning(field: Json) -> str:
     default = field.get("default")
-    return field.get("description", "") + (f" Default: `{default}`." if default else "")
+    told = str(field.get("description", ""))
+    return f"{told} Default: `{default}`." if default else told
 
 
 def _kind(schema: Json) -> str:
