@@ -58,7 +58,7 @@ class Contract:
             return [f"{method} {request.url.path}: {answer.status_code} is not described"]
         missing = [
             f"the header {name} is not described"
-            for name in ("retry-after", "www-authenticate")
+            for name in ("retry-after", "www-authenticate", "idempotency-replayed")
             if name in answer.headers
             and name not in {one.lower() for one in described.get("headers", {})}
         ]

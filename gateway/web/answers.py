@@ -71,6 +71,15 @@ class SendAnswer(Summary):
         "Whether one was running for this recipient and purpose, and its code was sent again.",
         False,
     )
+    ignored: list[str] | None = Field(
+        default=None,
+        description="What this request asked for and the running verification does not do; only "
+        "where it was joined.",
+        examples=[["ttl"]],
+    )
+    verification_key: str = _field(
+        "Stands for the verification, for callers who store nothing; encrypted.", "AWs…"
+    )
 
 
 class Problem(BaseModel):
@@ -100,10 +109,12 @@ class Problem(BaseModel):
     templates: list[str] | None = _fact("The templates that tell them apart.", ["login", "reset"])
     scope: str | None = _fact("The scope that the key lacks.", "text")
     verification_id: str | None = _fact("The verification in the way.", _ID)
+    expires_at: Time | None = _fact("When it expires, UTC.", _AT)
+    workflow: str | None = _fact("The workflow or channel it runs.", "sms")
     verification_status: Status | None = _fact("How the verification stands.", "PENDING")
     checks_left: int | None = _fact("How many wrong codes are still allowed.", 4)
     rule: str | None = _fact("The limit that refused.", "cool_down")
-    limit: int | None = _fact("How many the limit allows.", 5)
+    limit: float | None = _fact("How many the limit allows.", 5)
     window: int | None = _fact("Its window in seconds.", 30)
     remaining: int | None = _fact("How many are left of it.", 0)
 

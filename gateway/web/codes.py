@@ -24,6 +24,10 @@ CODES: Mapping[str, Meaning] = {
         unknown_field="A field that this call does not have; `fields` names it.",
         invalid_request="A field is wrong, missing, or does not go with another; see `errors`.",
         number_in_url="Numbers and addresses do not belong in URLs: POST them.",
+        key_in_url="Verification keys do not belong in URLs: POST them.",
+        verification_key_invalid="The verification key was altered or is not of this gateway.",
+        recipient_mismatch="The verification key was made for another recipient.",
+        idempotency_refused="An Idempotency-Key cannot stand for many recipients.",
         recipient_invalid="The number or address cannot be read.",
         recipient_refused="A kind of number that gets no codes (premium-rate, pager …): `kind`.",
         unknown_workflow="No workflow of that name is configured.",
@@ -48,6 +52,7 @@ CODES: Mapping[str, Meaning] = {
     **_at(
         403,
         scope_missing="The key does not allow this call: it lacks the scope `scope`.",
+        test_key_refused="This process has no sandbox for test keys.",
         text_not_allowed="The key may not send texts of its own.",
     ),
     **_at(
@@ -61,6 +66,8 @@ CODES: Mapping[str, Meaning] = {
     **_at(
         409,
         already_verified="The code was right before and has been used.",
+        already_running="A verification is running, and `on_repeat` is `refuse`.",
+        workflow_differs="The running verification goes another way than this request wants.",
         code_differs="Another code is running for this recipient.",
         no_step_left="The last step of the workflow is under way already.",
     ),
@@ -73,8 +80,10 @@ CODES: Mapping[str, Meaning] = {
     ),
     **_at(413, body_too_large="The body is larger than this path takes (256 KiB)."),
     **_at(415, unsupported_media_type="Send JSON, with Content-Type: application/json."),
+    **_at(422, idempotency_mismatch="The Idempotency-Key came with another request before."),
     **_at(
         429,
+        key_rate="The key makes more calls a second than it may.",
         cool_down="A code is on its way; wait `retry_after` seconds.",
         sends_used_up="This verification has been sent as often as it may.",
         checks_used_up="All checks of this verification are used up.",

@@ -16,9 +16,10 @@ from pydantic.json_schema import models_json_schema
 from gateway import __version__
 from gateway.web import answers, schemas
 from gateway.web.codes import CODES
-from gateway.web.recipients import PRIVATE
+from gateway.web.recipients import PRIVATE as ADDRESSES
 
 Json = dict[str, Any]
+PRIVATE = (*ADDRESSES, "verification_key")  # what has no place in a URL
 REF = "#/components/schemas/{model}"
 
 _ABOUT = """\
@@ -30,18 +31,20 @@ Every refusal is an RFC 9457 problem (`application/problem+json`): act on its `c
 that nothing was stored: send it again. Times are UTC, RFC 3339; durations are seconds. Answers \
 may get further members: ignore what you do not know."""
 
-_KEY = ("key_missing", "key_unknown", "scope_missing")
+_KEY = ("key_missing", "key_unknown", "scope_missing", "key_rate")
 _BODY = ("broken_json", "unknown_field", "invalid_request", "body_too_large")
 _JSON = (*_BODY, "unsupported_media_type", "internal_error")
 _STORE = ("overloaded", "storage", "closing")
-_WHICH = ("verification_not_found", "ambiguous", "recipient_invalid")
+_NAMED = ("verification_not_found", "verification_key_invalid", "recipient_mismatch")
+_WHICH = (*_NAMED, "ambiguous", "recipient_invalid", "idempotency_mismatch")
 _OVER = ("already_verified", "expired", "canceled", "failed")
 _SEND = (
     *("recipient_invalid", "recipient_refused", "unknown_workflow", "unknown_channel"),
     *("workflow_too_long", "no_address", "unknown_template", "params_missing"),
     *("params_not_allowed", "text_invalid", "amount_required", "amount_not_shown"),
-    *("text_not_allowed", "code_differs", "cool_down", "sends_used_up", "too_late"),
-    "failure_budget_used_up",
+    *("text_not_allowed", "test_key_refused", "already_running", "workflow_differs"),
+    *("code_differs", "cool_down", "sends_used_up", "too_late", "failure_budget_used_up"),
+    *("idempotency_refused", "idempotency_mismatch"),
 )
 _CALLBACK = (
     *("callback_refused", "unknown_route", "no_such_path", "body_too_large", "internal_error"),
@@ -65,18 +68,20 @@ _EXAMPLES: Mapping[str, Json] = {
 class Operation:
     """One call. `scope`: what its key must allow, None where no key is asked for. `problems`: the
     codes it may refuse with; one with two statuses is written `code:status`. `query`: the body's
-    model as query parameters. `ok`: status → model, None for an empty body."""
+    model as query parameters. `once`: takes an Idempotency-Key. `ok`: status → model, or words for
+    an answer that is no JSON of ours."""
 
     name: str
     tag: str
     summary: str
     text: str
-    ok: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | str | None]
+    ok: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | str]
     scope: str | None = None
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     examples: Mapping[str, Json] | None = None
     problems: tuple[str, ...] = ()
+    once: bool = False
 
 
 def _receipt(method: str, named: str, text: str) -> Operation:
@@ -119,6 +124,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ok={202: (answers.SendAnswer, answers.SendManyAnswer)},
         scope="send",
         body=schemas.SendBody,
+        once=True,
         examples=_EXAMPLES,
         problems=(
             *(*_KEY, *_JSON),
@@ -134,7 +140,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ok=_STATUS.ok,
         scope=_STATUS.scope,
         query=schemas.StatusBody,
-        problems=(*_STATUS.problems, "number_in_url"),
+        problems=(*_STATUS.problems, "number_in_url", "key_in_url"),
     ),
     ("/otp/status", "POST"): Operation(
         name=_STATUS.name,
@@ -145,7 +151,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         scope=_STATUS.scope,
         body=schemas.StatusBody,
         examples={"number": {"number": "+33600000042", "history": 5}},
-        problems=(*_KEY, *_JSON, "verification_not_found", "recipient_invalid"),
+        problems=(*_KEY, *_JSON, *_NAMED, "recipient_invalid", "expired"),
     ),
     ("/otp/verify", "POST"): Operation(
         name="verify",
@@ -156,6 +162,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ok={200: answers.Summary},
         scope="verify",
         body=schemas.VerifyBody,
+        once=True,
         examples={"reference": {"reference": "order-17", "code": "493027"}},
         problems=(
             *(*_KEY, *_JSON, *_WHICH, "wrong_code", "amount_mismatch", *_OVER),
@@ -170,6 +177,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ok={200: answers.Summary},
         scope="send",
         body=schemas.WhichBody,
+        once=True,
         examples={"reference": {"reference": "order-17"}},
         problems=(*_KEY, *_JSON, *_WHICH, *_OVER, "checks_used_up", *_STORE),
     ),
@@ -181,6 +189,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ok={202: answers.Summary},
         scope="send",
         body=schemas.WhichBody,
+        once=True,
         examples={"reference": {"reference": "order-17"}},
         problems=(
             *(*_KEY, *_JSON, *_WHICH, *_OVER, "checks_used_up"),
@@ -229,6 +238,11 @@ _TAGS = {
 }
 
 _HEADERS: Mapping[str, Json] = {
+    "Idempotency-Replayed": {
+        "description": "`true`: the stored answer of an earlier request with this Idempotency-Key.",
+        "schema": {"const": "true"},
+        "example": "true",
+    },
     "Retry-After": {
         "description": "Seconds until it is worth trying again; where waiting helps.",
         "schema": {"type": "integer", "minimum": 1},
@@ -241,6 +255,19 @@ _HEADERS: Mapping[str, Json] = {
     },
 }
 _SENT_WITH = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+
+_ONCE: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request safe to repeat: for 24 h the same key with the same path and "
+    "body gets the stored answer, and nothing is done again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "example": "order-17-send",
+}
+_REPLAYED = frozenset(
+    {"200", "202", "404"}
+)  # what is stored: what was done, and a wrong code, counted
 
 _PATH: Mapping[str, str] = {
     "route": "Name of the route or, with several on one account, of any of them.",
@@ -361,7 +388,16 @@ def _operation(operation: Operation, models: Json) -> Json:
         **{str(status): _answer(status, kind) for status, kind in operation.ok.items()},
         **{str(at): _refusal(at, codes) for at, codes in _by_status(operation.problems)},
     }
+    if operation.once:
+        described["parameters"] = [_ONCE]
+        for status in _REPLAYED & described["responses"].keys():
+            headers = described["responses"][status].setdefault("headers", {})
+            headers["Idempotency-Replayed"] = _header("Idempotency-Replayed")
     return described
+
+
+def _header(name: str) -> Json:
+    return {"$ref": f"#/components/headers/{name}"}
 
 
 def _ref(model: type[BaseModel]) -> Json:
@@ -396,7 +432,7 @@ def _refusal(status: int, codes: list[str]) -> Json:
     }
     if status in _SENT_WITH:
         name = _SENT_WITH[status]
-        refusal["headers"] = {name: {"$ref": f"#/components/headers/{name}"}}
+        refusal["headers"] = {name: _header(name)}
     return refusal
 
 
