@@ -59,9 +59,9 @@ CODES: Mapping[str, Meaning] = {
         404,
         verification_not_found="This client has no such verification.",
         wrong_code="Not the code; counted, see `checks_left`.",
-        unknown_route="There is no such route.",
         no_such_path="There is nothing at this path.",
     ),
+    **_at(400, 404, unknown_route="There is no such route."),
     **_at(405, method_not_allowed="The path does not take that method; see the header Allow."),
     **_at(
         409,
@@ -78,7 +78,7 @@ CODES: Mapping[str, Meaning] = {
         canceled="The verification was canceled.",
         failed="No provider took the message.",
     ),
-    **_at(413, body_too_large="The body is larger than this path takes (256 KiB)."),
+    **_at(413, body_too_large="The body is larger than this path takes, as a rule 256 KiB."),
     **_at(415, unsupported_media_type="Send JSON, with Content-Type: application/json."),
     **_at(422, idempotency_mismatch="The Idempotency-Key came with another request before."),
     **_at(
@@ -94,6 +94,7 @@ CODES: Mapping[str, Meaning] = {
         503,
         overloaded="Too much is waiting; nothing was stored.",
         storage="The database did not take it; nothing was stored.",
+        no_route="Every route of the workflow has been disabled.",
         closing="This process is shutting down; nothing was stored.",
         callback_unproven="The callback cannot be checked now; the provider should repeat it.",
         not_confirmed="The provider does not confirm what the callback says.",

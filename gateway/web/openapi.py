@@ -43,11 +43,11 @@ _SEND = (
     *("workflow_too_long", "no_address", "unknown_template", "params_missing"),
     *("params_not_allowed", "text_invalid", "amount_required", "amount_not_shown"),
     *("text_not_allowed", "test_key_refused", "already_running", "workflow_differs"),
-    *("code_differs", "cool_down", "sends_used_up", "too_late", "failure_budget_used_up"),
-    *("idempotency_refused", "idempotency_mismatch"),
+    *("code_differs", "cool_down", "sends_used_up", "too_late:429", "failure_budget_used_up"),
+    *("idempotency_refused", "idempotency_mismatch", "unknown_route:400", "no_route"),
 )
 _CALLBACK = (
-    *("callback_refused", "unknown_route", "no_such_path", "body_too_large", "internal_error"),
+    *("callback_refused", "unknown_route:404", "no_such_path", "body_too_large", "internal_error"),
     *("callback_unproven", "not_confirmed"),
 )
 
@@ -126,11 +126,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         body=schemas.SendBody,
         once=True,
         examples=_EXAMPLES,
-        problems=(
-            *(*_KEY, *_JSON),
-            *("too_late:429" if one == "too_late" else one for one in _SEND),
-            *_STORE,
-        ),
+        problems=(*(*_KEY, *_JSON, *_SEND, *_STORE),),
     ),
     ("/otp/status", "GET"): Operation(
         name=_STATUS.name + "_by_name",
