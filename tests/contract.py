@@ -14,6 +14,7 @@ from jsonschema.protocols import Validator
 
 from gateway.web import openapi
 
+HEADERS = ("retry-after", "www-authenticate", "idempotency-replayed", "preference-applied")
 BEYOND = {"method_not_allowed", "no_such_path"}  # of no call: nothing is served there
 
 
@@ -39,6 +40,9 @@ class Contract:
         below = {1: "/{route}", 2: "/{route}/{key}"}
         if path.startswith("/otp/delivered/"):
             path = "/otp/delivered" + below.get(path.count("/") - 2, "/{route}/{key}")
+        if path.startswith("/otp/subscriptions/"):
+            deed = path.split("/")[4:]
+            path = "/".join(["/otp/subscriptions/{id}", *deed])
         found: openapi.Json | None = known.get(path, {}).get(method.lower())
         return found
 
@@ -58,7 +62,12 @@ class Contract:
             return [f"{method} {request.url.path}: {answer.status_code} is not described"]
         missing = [
             f"the header {name} is not described"
-            for name in ("retry-after", "www-authenticate", "idempotency-replayed")
+            for name in (
+                "retry-after",
+                "www-authenticate",
+                "idempotency-replayed",
+                "preference-applied",
+            )
             if name in answer.headers
             and name not in {one.lower() for one in described.get("headers", {})}
         ]
@@ -83,6 +92,8 @@ CONTRACT = Contract(openapi.document(openapi.everything()))
 
 async def hold(answer: httpx.Response) -> None:
     """For httpx: every answer that a test gets is as described."""
+    if answer.headers.get("content-type") == "text/event-stream":
+        return
     await answer.aread()
     mistakes = CONTRACT.mistakes(answer)
     assert [] == mistakes, f"{answer.request.url.path} {answer.status_code}: {answer.text[:500]}"

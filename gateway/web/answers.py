@@ -209,6 +209,49 @@ class StatusAnswer(Record):
     )
 
 
+class Subscription(BaseModel):
+    """Where a client wants its events, and how that goes."""
+
+    subscription_id: UUID = _field("Its id.", _ID)
+    url: str = _field("Where events are posted.", "https://shop.example/otp")
+    kinds: list[str] = _field("Which events; none: all.", ["verification.delivered"])
+    created_at: Time = _field("When it was made, UTC.", _AT)
+    rotated_at: Time | None = _field("When its secret was last changed, UTC.", _AT)
+    undelivered: int = _field("How many events wait.", 0)
+    failures: int = _field("How often in a row it failed.", 0)
+    failing_since: Time | None = _field("Since when it fails, UTC.", _AT)
+    problem: str | None = _field("What went wrong last.", "answered 500")
+    disabled_at: Time | None = _field("When it was disabled, UTC.", _AT)
+    disabled_why: str | None = _field("Why.", "answered 410")
+
+
+class NewSubscription(Subscription):
+    """A subscription with its secret, told this once."""
+
+    secret: str = _field("Signs the events.", "whsec_…")
+
+
+class SubscriptionList(BaseModel):
+    """All of a client's."""
+
+    subscriptions: list[Subscription] = Field(description="In the order they were made.")
+
+
+class ReplayAnswer(Subscription):
+    """A subscription whose events go out again."""
+
+    replayed_verifications: int = _field("Of how many verifications.", 3)
+
+
+class TestAnswer(BaseModel):
+    """What a test event met."""
+
+    subscription_id: UUID = _field("Its id.", _ID)
+    delivered: bool = _field("Whether it was taken.", True)
+    http_status: int | None = _field("What the endpoint answered.", 204)
+    problem: str | None = _field("What went wrong.", "timed out")
+
+
 class About(BaseModel):
     """What this is."""
 

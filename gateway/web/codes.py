@@ -28,6 +28,8 @@ CODES: Mapping[str, Meaning] = {
         verification_key_invalid="The verification key was altered or is not of this gateway.",
         recipient_mismatch="The verification key was made for another recipient.",
         idempotency_refused="An Idempotency-Key cannot stand for many recipients.",
+        bad_url="A webhook cannot go to this URL.",
+        unknown_kind="There is no such kind of event.",
         recipient_invalid="The number or address cannot be read.",
         recipient_refused="A kind of number that gets no codes (premium-rate, pager …): `kind`.",
         unknown_workflow="No workflow of that name is configured.",
@@ -58,6 +60,7 @@ CODES: Mapping[str, Meaning] = {
     **_at(
         404,
         verification_not_found="This client has no such verification.",
+        subscription_not_found="This client has no such subscription.",
         wrong_code="Not the code; counted, see `checks_left`.",
         no_such_path="There is nothing at this path.",
     ),
@@ -66,6 +69,7 @@ CODES: Mapping[str, Meaning] = {
     **_at(
         409,
         already_verified="The code was right before and has been used.",
+        too_many_subscriptions="A client may have only so many; remove one first.",
         already_running="A verification is running, and `on_repeat` is `refuse`.",
         workflow_differs="The running verification goes another way than this request wants.",
         code_differs="Another code is running for this recipient.",
@@ -95,6 +99,7 @@ CODES: Mapping[str, Meaning] = {
         overloaded="Too much is waiting; nothing was stored.",
         storage="The database did not take it; nothing was stored.",
         no_route="Every route of the workflow has been disabled.",
+        too_many_waiting="Too many callers wait here; ask without waiting.",
         closing="This process is shutting down; nothing was stored.",
         callback_unproven="The callback cannot be checked now; the provider should repeat it.",
         not_confirmed="The provider does not confirm what the callback says.",

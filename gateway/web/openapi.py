@@ -6,7 +6,6 @@ the two against each other, and every answer of their gateways against the docum
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -14,11 +13,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway import __version__
-from gateway.web import answers, schemas
+from gateway.web import answers, schemas, subscriptions, waits
 from gateway.web.codes import CODES
+from gateway.web.operations import OPERATIONS, Json, Operation
 from gateway.web.recipients import PRIVATE as ADDRESSES
 
-Json = dict[str, Any]
 PRIVATE = (*ADDRESSES, "verification_key")  # what has no place in a URL
 REF = "#/components/schemas/{model}"
 
@@ -31,209 +30,19 @@ Every refusal is an RFC 9457 problem (`application/problem+json`): act on its `c
 that nothing was stored: send it again. Times are UTC, RFC 3339; durations are seconds. Answers \
 may get further members: ignore what you do not know."""
 
-_KEY = ("key_missing", "key_unknown", "scope_missing", "key_rate")
-_BODY = ("broken_json", "unknown_field", "invalid_request", "body_too_large")
-_JSON = (*_BODY, "unsupported_media_type", "internal_error")
-_STORE = ("overloaded", "storage", "closing")
-_NAMED = ("verification_not_found", "verification_key_invalid", "recipient_mismatch")
-_WHICH = (*_NAMED, "ambiguous", "recipient_invalid", "idempotency_mismatch")
-_OVER = ("already_verified", "expired", "canceled", "failed")
-_SEND = (
-    *("recipient_invalid", "recipient_refused", "unknown_workflow", "unknown_channel"),
-    *("workflow_too_long", "no_address", "unknown_template", "params_missing"),
-    *("params_not_allowed", "text_invalid", "amount_required", "amount_not_shown"),
-    *("text_not_allowed", "test_key_refused", "already_running", "workflow_differs"),
-    *("code_differs", "cool_down", "sends_used_up", "too_late:429", "failure_budget_used_up"),
-    *("idempotency_refused", "idempotency_mismatch", "unknown_route:400", "no_route"),
-)
-_CALLBACK = (
-    *("callback_refused", "unknown_route:404", "no_such_path", "body_too_large", "internal_error"),
-    *("callback_unproven", "not_confirmed"),
-)
-
-_EXAMPLES: Mapping[str, Json] = {
-    "number": {"to": "+33600000042", "reference": "order-17"},
-    "addresses": {"to": {"phone": "+33600000042", "email": "person@example.com"}},
-    "payment": {
-        "to": "+33600000042",
-        "template": "payment",
-        "amount": "12.50 EUR",
-        "payee": "Example Bikes",
-    },
-    "many": {"recipients": [{"phone_number": "+33600000042"}, {"email": "person@example.com"}]},
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One call. `scope`: what its key must allow, None where no key is asked for. `problems`: the
-    codes it may refuse with; one with two statuses is written `code:status`. `query`: the body's
-    model as query parameters. `once`: takes an Idempotency-Key. `ok`: status → model, or words for
-    an answer that is no JSON of ours."""
-
-    name: str
-    tag: str
-    summary: str
-    text: str
-    ok: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | str]
-    scope: str | None = None
-    body: type[BaseModel] | None = None
-    query: type[BaseModel] | None = None
-    examples: Mapping[str, Json] | None = None
-    problems: tuple[str, ...] = ()
-    once: bool = False
-
-
-def _receipt(method: str, named: str, text: str) -> Operation:
-    return Operation(
-        name=f"receipt_{method.lower()}{named}",
-        tag="Receipts",
-        summary="A provider reports",
-        text=text,
-        ok={200: "The answer of a handshake, where the provider asks for one; else empty."},
-        problems=(*_CALLBACK, *_STORE),
-    )
-
-
-_RECEIPT = (
-    "The provider's own format, authenticated in its own way: a signature over the raw body, a key "
-    "in the URL, or a token of ours. The answer leaves once the receipt is stored."
-)
-_STATUS = Operation(
-    name="status",
-    tag="Verifications",
-    summary="Ask how it stands",
-    text="By id or reference; by number or address with POST only. Tells every attempt, every "
-    "receipt, what comes next, and all of it in a sentence.",
-    ok={200: answers.StatusAnswer},
-    scope="status",
-    problems=(
-        *_KEY,
-        *("invalid_request", "unknown_field", "verification_not_found", "internal_error"),
-    ),
-)
-
-OPERATIONS: Mapping[tuple[str, str], Operation] = {
-    ("/otp/send", "POST"): Operation(
-        name="send",
-        tag="Verifications",
-        summary="Send a code",
-        text="Answers once the request is on disk. A second send to a recipient with a running "
-        "verification of the same purpose joins it: the same code, once more. With `recipients`, "
-        "each is answered as a send of its own would have been, and a bad one fails alone.",
-        ok={202: (answers.SendAnswer, answers.SendManyAnswer)},
-        scope="send",
-        body=schemas.SendBody,
-        once=True,
-        examples=_EXAMPLES,
-        problems=(*(*_KEY, *_JSON, *_SEND, *_STORE),),
-    ),
-    ("/otp/status", "GET"): Operation(
-        name=_STATUS.name + "_by_name",
-        tag=_STATUS.tag,
-        summary=_STATUS.summary,
-        text=_STATUS.text,
-        ok=_STATUS.ok,
-        scope=_STATUS.scope,
-        query=schemas.StatusBody,
-        problems=(*_STATUS.problems, "number_in_url", "key_in_url"),
-    ),
-    ("/otp/status", "POST"): Operation(
-        name=_STATUS.name,
-        tag=_STATUS.tag,
-        summary=_STATUS.summary,
-        text=_STATUS.text,
-        ok=_STATUS.ok,
-        scope=_STATUS.scope,
-        body=schemas.StatusBody,
-        examples={"number": {"number": "+33600000042", "history": 5}},
-        problems=(*_KEY, *_JSON, *_NAMED, "recipient_invalid", "expired"),
-    ),
-    ("/otp/verify", "POST"): Operation(
-        name="verify",
-        tag="Verifications",
-        summary="Check what the person typed",
-        text="200 means right, once: of many right codes at the same time one gets it. A wrong "
-        "one is 404 `wrong_code` and counted.",
-        ok={200: answers.Summary},
-        scope="verify",
-        body=schemas.VerifyBody,
-        once=True,
-        examples={"reference": {"reference": "order-17", "code": "493027"}},
-        problems=(
-            *(*_KEY, *_JSON, *_WHICH, "wrong_code", "amount_mismatch", *_OVER),
-            *("checks_used_up", "failure_budget_used_up", *_STORE),
-        ),
-    ),
-    ("/otp/cancel", "POST"): Operation(
-        name="cancel",
-        tag="Verifications",
-        summary="Stop",
-        text="Nothing more is sent and the code is void. Twice is 200 twice.",
-        ok={200: answers.Summary},
-        scope="send",
-        body=schemas.WhichBody,
-        once=True,
-        examples={"reference": {"reference": "order-17"}},
-        problems=(*_KEY, *_JSON, *_WHICH, *_OVER, "checks_used_up", *_STORE),
-    ),
-    ("/otp/next", "POST"): Operation(
-        name="next",
-        tag="Verifications",
-        summary="Send the next step now",
-        text="For a person who cannot wait for the next channel.",
-        ok={202: answers.Summary},
-        scope="send",
-        body=schemas.WhichBody,
-        once=True,
-        examples={"reference": {"reference": "order-17"}},
-        problems=(
-            *(*_KEY, *_JSON, *_WHICH, *_OVER, "checks_used_up"),
-            *("no_step_left", "too_late:409", *_STORE),
-        ),
-    ),
-    **{
-        (path, method): _receipt(method, named, f"{_RECEIPT} {more}".strip())
-        for method in ("GET", "POST")
-        for path, named, more in (
-            ("/otp/delivered", "", "For a gateway with a single route."),
-            ("/otp/delivered/{route}", "_route", ""),
-            ("/otp/delivered/{route}/{key}", "_key", ""),
-        )
-    },
-    ("/", "GET"): Operation(
-        name="about",
-        tag="Probes",
-        summary="What this is",
-        text="Name, version, calls.",
-        ok={200: answers.About},
-    ),
-    ("/healthz", "GET"): Operation(
-        name="alive", tag="Probes", summary="Alive", text="It answers.", ok={200: answers.Alive}
-    ),
-    ("/readyz", "GET"): Operation(
-        name="ready",
-        tag="Probes",
-        summary="Ready",
-        text="Database, migrations, and the last pass of the worker.",
-        ok={200: answers.Ready, 503: answers.Ready},
-    ),
-    ("/openapi.json", "GET"): Operation(
-        name="openapi",
-        tag="Probes",
-        summary="This description",
-        text="OpenAPI 3.1; to be read at `/docs`.",
-        ok={200: "An OpenAPI document.", 304: "The one of If-None-Match is still right."},
-    ),
-}
-
 _TAGS = {
     "Verifications": "The calls of backend services.",
+    "Events": "What happens, told as it happens.",
     "Receipts": "Where providers report what became of a message.",
     "Probes": "For load balancers and people.",
 }
 
 _HEADERS: Mapping[str, Json] = {
+    "Preference-Applied": {
+        "description": "`wait=N`: the answer was held for it.",
+        "schema": {"type": "string"},
+        "example": "wait=10",
+    },
     "Idempotency-Replayed": {
         "description": "`true`: the stored answer of an earlier request with this Idempotency-Key.",
         "schema": {"const": "true"},
@@ -252,6 +61,23 @@ _HEADERS: Mapping[str, Json] = {
 }
 _SENT_WITH = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
+_PREFER: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N` (RFC 7240): answer once a provider has the message, after N seconds "
+    "at most (60). Answered by the header Preference-Applied.",
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
+_LAST_EVENT_ID: Json = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event you have.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,9}$"},
+    "example": "3",
+}
 _ONCE: Json = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -267,11 +93,13 @@ _REPLAYED = frozenset(
 
 _PATH: Mapping[str, str] = {
     "route": "Name of the route or, with several on one account, of any of them.",
+    "id": "The subscription's id.",
     "key": "The account's callback key, or a token of ours that names the attempt.",
 }
 
 _MODELS: tuple[type[BaseModel], ...] = (
     *(schemas.SendBody, schemas.Entry, schemas.WhichBody, schemas.StatusBody, schemas.VerifyBody),
+    *(subscriptions.AddBody, subscriptions.ReplayBody, waits.EventsQuery),
 )
 
 
@@ -389,6 +217,12 @@ def _operation(operation: Operation, models: Json) -> Json:
         for status in _REPLAYED & described["responses"].keys():
             headers = described["responses"][status].setdefault("headers", {})
             headers["Idempotency-Replayed"] = _header("Idempotency-Replayed")
+    if operation.waits:
+        described["parameters"].append(_PREFER)
+        headers = described["responses"]["202"]["headers"]
+        headers["Preference-Applied"] = _header("Preference-Applied")
+    if operation.name == "events":
+        described["parameters"].append(_LAST_EVENT_ID)
     return described
 
 
