@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 
 from gateway.web import openapi
+from gateway.web.operations import Json
 
 HEADERS = ("retry-after", "www-authenticate", "idempotency-replayed", "preference-applied")
 BEYOND = {"method_not_allowed", "no_such_path"}  # of no call: nothing is served there
@@ -21,12 +22,12 @@ BEYOND = {"method_not_allowed", "no_such_path"}  # of no call: nothing is served
 class Contract:
     """One document."""
 
-    def __init__(self, document: openapi.Json) -> None:
+    def __init__(self, document: Json) -> None:
         self.document = document
         self._held: dict[str, Validator] = {}
 
     @cached_property
-    def _schemas(self) -> openapi.Json:
+    def _schemas(self) -> Json:
         """The components, closed."""
         schemas = orjson.loads(orjson.dumps(self.document["components"]["schemas"]))
         for schema in schemas.values():
@@ -34,7 +35,7 @@ class Contract:
                 schema["additionalProperties"] = False
         return dict(schemas)
 
-    def operation(self, method: str, path: str) -> openapi.Json | None:
+    def operation(self, method: str, path: str) -> Json | None:
         """The call of a method and a path; None where none is described."""
         known = self.document["paths"]
         below = {1: "/{route}", 2: "/{route}/{key}"}
@@ -43,7 +44,7 @@ class Contract:
         if path.startswith("/otp/subscriptions/"):
             deed = path.split("/")[4:]
             path = "/".join(["/otp/subscriptions/{id}", *deed])
-        found: openapi.Json | None = known.get(path, {}).get(method.lower())
+        found: Json | None = known.get(path, {}).get(method.lower())
         return found
 
     def mistakes(self, answer: httpx.Response) -> list[str]:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.web import openapi, reference
+from gateway.web.operations import Json
 from gateway.web.schemas import dumps
 
 _HEADERS = {
@@ -43,7 +44,7 @@ class Documents:
         ]
 
     @cached_property
-    def _document(self) -> openapi.Json:
+    def _document(self) -> Json:
         return openapi.document(self.served)
 
     @cached_property

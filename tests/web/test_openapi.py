@@ -23,6 +23,7 @@ from gateway.domain.errors import GatewayError
 from gateway.web import answers, errors, openapi, schemas
 from gateway.web.codes import CODES
 from gateway.web.documents import Documents
+from gateway.web.operations import OPERATIONS, Json
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = CONTRACT.document
@@ -70,7 +71,7 @@ def test_what_is_not_described_is_told() -> None:
     assert ["PUT /otp/send", "GET /new"] == openapi.undescribed(served)
 
 
-def fields(document: openapi.Json) -> Iterator[tuple[str, openapi.Json]]:
+def fields(document: Json) -> Iterator[tuple[str, Json]]:
     for name, schema in document["components"]["schemas"].items():
         for field, described in schema.get("properties", {}).items():
             yield f"{name}.{field}", described
@@ -86,7 +87,7 @@ def test_every_field_is_described_and_has_an_example() -> None:
     assert [] == bare
 
 
-def _of_objects(field: openapi.Json) -> bool:
+def _of_objects(field: Json) -> bool:
     """A list of objects, or null: the objects have the examples."""
     kinds = field.get("anyOf", [field])
     return any("$ref" in str(one.get("items")) for one in kinds)
@@ -202,9 +203,7 @@ def test_every_listed_code_is_somewhere_raised() -> None:
 
 def test_every_code_belongs_to_a_call() -> None:
     listed = {
-        code.partition(":")[0]
-        for operation in openapi.OPERATIONS.values()
-        for code in operation.problems
+        code.partition(":")[0] for operation in OPERATIONS.values() for code in operation.problems
     }
 
     assert CODES.keys() - BEYOND <= listed
