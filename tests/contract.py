@@ -16,7 +16,7 @@ from gateway.web import openapi
 from gateway.web.operations import Json
 
 HEADERS = ("retry-after", "www-authenticate", "idempotency-replayed", "preference-applied")
-BEYOND = {"method_not_allowed", "no_such_path"}  # of no call: nothing is served there
+BEYOND = {"method_not_allowed", "no_such_path", "subscription_not_found"}  # where no call is
 
 
 class Contract:

@@ -49,12 +49,14 @@ CODES: Mapping[str, Meaning] = {
         401,
         key_missing="There is no `Authorization: Bearer <key>`.",
         key_unknown="The API key is not known, revoked or expired.",
+        metrics_token_wrong="The token of `metrics.token` is missing or wrong.",  # noqa: S106  (a code)
         callback_refused="The callback's key or signature is missing or wrong.",
     ),
     **_at(
         403,
         scope_missing="The key does not allow this call: it lacks the scope `scope`.",
         test_key_refused="This process has no sandbox for test keys.",
+        metrics_closed="Without a token the metrics are open to this machine only.",
         text_not_allowed="The key may not send texts of its own.",
     ),
     **_at(

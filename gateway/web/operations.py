@@ -292,6 +292,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         text="Database, migrations, and the last pass of the worker.",
         ok={200: answers.Ready, 503: answers.Ready},
     ),
+    ("/metrics", "GET"): Operation(
+        name="metrics",
+        tag="Probes",
+        summary="Measurements",
+        text="For Prometheus, in its text format or OpenMetrics. With `metrics.token` set it takes "
+        "that as its bearer token.",
+        ok={200: "text/plain or application/openmetrics-text."},
+        problems=("metrics_token_wrong", "metrics_closed", "internal_error"),
+    ),
     ("/openapi.json", "GET"): Operation(
         name="openapi",
         tag="Probes",
