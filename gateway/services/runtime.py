@@ -17,6 +17,7 @@ from gateway.domain.delivery import State
 from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
+from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.workflow import (
     NO_ADDRESS,
@@ -40,6 +41,7 @@ from gateway.ports import (
     Transport,
 )
 from gateway.services.case import Outage
+from gateway.services.counting import Passes
 from gateway.services.standing import Routes
 from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine
@@ -123,6 +125,8 @@ class Runtime:
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
     retention: Retention = field(default_factory=Retention)
+    policy: Policy = field(default_factory=Policy)
+    passes: Passes = field(default_factory=Passes)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

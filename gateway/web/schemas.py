@@ -32,6 +32,7 @@ Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
+Ip = Annotated[str, StringConstraints(min_length=2, max_length=45)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 Locale = Annotated[
@@ -91,6 +92,7 @@ class SendBody(Body):
     amount: Shown | None = None
     payee: Shown | None = None
     text: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    client_ip: Ip | None = None
 
 
 class Entry(Addresses):

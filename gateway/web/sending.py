@@ -78,6 +78,7 @@ def request(runtime: Runtime, key: ApiKey, body: SendBody) -> send.Request:
         given=_given(body),
         on_repeat=body.on_repeat,
         named=body.model_fields_set,
+        client_ip=body.client_ip,
     )
 
 

@@ -324,9 +324,9 @@ async def test_an_erased_verification_takes_receipts(forgetful: Rig) -> None:
 
 
 async def test_counters_go_when_their_window_is_over(rig: Rig) -> None:
-    old = Counter(b"old", rig.clock.now(), 3)
+    old = Counter(b"failures:old", rig.clock.now(), 3)
     rig.clock.advance(3601)
-    young = Counter(b"young", rig.clock.now(), 3)
+    young = Counter(b"failures:young", rig.clock.now(), 3)
     engine = rig.runtime.engine
     await engine.begin()
     writes.put_counters(engine, [old, young])
@@ -341,7 +341,9 @@ async def test_every_counter_is_come_by(rig: Rig, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(retention, "LOOKED", 3)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.put_counters(engine, [Counter(bytes([n]), rig.clock.now(), 1) for n in range(1, 9)])
+    writes.put_counters(
+        engine, [Counter(b"failures:" + bytes([n]), rig.clock.now(), 1) for n in range(1, 9)]
+    )
     await engine.commit()
     rig.clock.advance(3601)
 
@@ -353,7 +355,7 @@ async def test_a_dry_run_counts_what_a_run_takes(rig: Rig) -> None:
     engine = rig.runtime.engine
     await engine.begin()
     writes.keep_receipts(engine, [make_kept()])
-    writes.put_counters(engine, [Counter(b"old", rig.clock.now(), 3)])
+    writes.put_counters(engine, [Counter(b"failures:old", rig.clock.now(), 3)])
     await engine.commit()
     rig.clock.advance(31 * DAY)
     now = rig.clock.now()
