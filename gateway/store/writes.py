@@ -154,7 +154,7 @@ _PUT_COUNTER = Write(
     )
 )
 # Most counts go on in an open window: what a statement names, its indexes pay for.
-_COUNT = Write(
+_RAISE_COUNTER = Write(
     update(_COUNTER)
     .where(_COUNTER.c.key == value("key"), _COUNTER.c.since == value("since"))
     .values(count=value("count"))
@@ -336,7 +336,7 @@ def put_counters(
     if fresh:
         engine.run(_PUT_COUNTER, fresh)
     if len(fresh) < len(values):
-        engine.run(_COUNT, [one for one in values if opened.get(one.key) == one.since])
+        engine.run(_RAISE_COUNTER, [one for one in values if opened.get(one.key) == one.since])
 
 
 def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> None:
