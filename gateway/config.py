@@ -56,7 +56,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}", re.ASCII)
 _PREFIX_DIGITS = 7  # of a number, when a rule per prefix does not say how many
 _GUARD = Guard()  # its defaults
-LONGEST_WINDOW = 31 * 86_400  # seconds
+LONGEST_WINDOW = int(limits.LONGEST_WINDOW.total_seconds())
 
 
 class SettingsError(Exception):

@@ -23,6 +23,7 @@ FAILURE_BUDGET = 15  # wrong checks per client and number, over all verification
 FAILURE_WINDOW = timedelta(hours=1)  # …within this time
 
 
+LONGEST_WINDOW = timedelta(days=31)  # that a rule may have
 FAILURES = b"failures:"  # what the keys of such counters begin with
 _SITE = 64  # bits of an IPv6 address that name whoever has it; the rest is theirs to vary
 
@@ -170,10 +171,11 @@ def failures(counter: Counter | None, now: datetime) -> None:
         )
 
 
-def failures_over(counter: Counter, now: datetime) -> bool:
-    """Whether it counts wrong checks and its window is over. The windows of other counters are in
-    the settings: who counts them sweeps them."""
-    return counter.key.startswith(FAILURES) and within(counter, FAILURE_WINDOW, now) is None
+def surely_over(counter: Counter, now: datetime) -> bool:
+    """Whether its window is over, whatever the settings say. That of wrong checks is known; `serve`
+    knows the others and sweeps them sooner."""
+    known = counter.key.startswith(FAILURES)
+    return within(counter, FAILURE_WINDOW if known else LONGEST_WINDOW, now) is None
 
 
 def count_failure(counter: Counter | None, key: bytes, now: datetime) -> Counter:
