@@ -52,6 +52,8 @@ VARIABLES = (
     "KEYRING",
     "NODE",
 )
+_TOKEN_LENGTH = 16  # characters of a token that nobody guesses
+_DELAY_MOST = 1000  # milliseconds
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}", re.ASCII)
 _PREFIX_DIGITS = 7  # of a number, when a rule per prefix does not say how many
@@ -84,6 +86,14 @@ class StepSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Where spans go: an OTLP/HTTP collector, and the headers it wants."""
+
+    endpoint: str
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the gateway can be told."""
 
@@ -104,6 +114,9 @@ class Settings:
     source: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
     default_locale: str = "en"
+    metrics_token: Secret | None = None  # None: /metrics is open on this machine only
+    traces: TraceSettings | None = None
+    commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
     retention: Retention = field(default_factory=Retention)
     policy: Policy = field(default_factory=Policy)
 
@@ -136,6 +149,15 @@ class _Workflow(_Model):
 
 class _Sandbox(_Model):
     port: int = Field(default=8081, ge=0, le=65535)
+
+
+class _Metrics(_Model):
+    token: dict[str, str] | str | None = None
+
+
+class _Traces(_Model):
+    endpoint: str
+    headers: dict[str, Any] = Field(default_factory=dict)
 
 
 class _Retention(_Model):
@@ -196,6 +218,8 @@ class _File(_Model):
     templates: dict[str, Any] = Field(default_factory=dict)
     default_locale: str = Field(default="en", pattern=f"^{wording.LOCALE.pattern}$")
     sandbox: _Sandbox = _Sandbox()
+    metrics: _Metrics = _Metrics()
+    traces: _Traces | None = None
     retention: _Retention = _Retention()
     node: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,64}$")
     limits: dict[str, _Limit] = Field(default_factory=dict)
@@ -247,6 +271,9 @@ def load(
         source=file,
         templates=wording.read(parsed.templates, mistakes, parsed.default_locale),
         default_locale=parsed.default_locale,
+        metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
+        commit_delay=_commit_delay(environ, mistakes),
+        traces=_traces(parsed.traces, environ, mistakes),
         retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
@@ -447,6 +474,39 @@ def _secret(key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str
                 'is a secret: write { env = "NAME" } or { file = "PATH" }, never the value itself'
             )
     return Secret("")
+
+
+def _token(
+    key: str, value: Any, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> Secret | None:
+    """A secret that may be left out."""
+    if value is None:
+        return None
+    token = _secret(key, value, environ, mistakes)
+    if token and len(token) < _TOKEN_LENGTH:
+        mistakes[key] = f"is shorter than {_TOKEN_LENGTH} characters; it could be guessed"
+    return token
+
+
+def _commit_delay(environ: Mapping[str, str], mistakes: dict[str, str]) -> float:
+    """Of GATEWAY_COMMIT_DELAY_MS, which is for measuring alone and in no file; in seconds."""
+    given = environ.get("GATEWAY_COMMIT_DELAY_MS", "0")
+    if given.isascii() and given.isdigit() and int(given) <= _DELAY_MOST:
+        return int(given) / 1000
+    mistakes["GATEWAY_COMMIT_DELAY_MS"] = f"is a number of milliseconds from 0 to {_DELAY_MOST}"
+    return 0.0
+
+
+def _traces(
+    given: _Traces | None, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> TraceSettings | None:
+    if given is None:
+        return None
+    headers = {
+        name: _secret(f"traces.headers.{name}", one, environ, mistakes)
+        for name, one in given.headers.items()
+    }
+    return TraceSettings(_url("traces.endpoint", given.endpoint, mistakes), headers)
 
 
 def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:

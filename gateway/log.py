@@ -39,6 +39,7 @@ class BufferedOutput:
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self.urgent = False  # the next flush writes at once
+        self.dropped = 0  # lines that could not be written
 
     def write(self, line: bytes) -> int:
         self._waiting.append(line)
@@ -66,8 +67,14 @@ class BufferedOutput:
             self._timer = None
         if self._waiting:
             lines, self._waiting, self._size = self._waiting, [], 0
-            self._target.write(b"".join(lines))
-        self._target.flush()
+            try:
+                self._target.write(b"".join(lines))
+                self._target.flush()
+            except (OSError, ValueError):  # a closed file is a ValueError
+                self.dropped += len(lines)
+                raise
+        else:
+            self._target.flush()
 
 
 def render(output: BufferedOutput, _: Any, level: str, event: MutableMapping[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ from gateway.domain.delivery import State
 
 __all__ = [
     "CALLBACK_LIMIT",
+    "NO_TRACER",
     "Accepted",
     "Answered",
     "Asks",
@@ -31,6 +32,7 @@ __all__ = [
     "Callback",
     "Confirms",
     "Correlation",
+    "Facts",
     "Lost",
     "Mail",
     "MailProvider",
@@ -55,7 +57,9 @@ __all__ = [
     "SmtpReply",
     "SmtpServer",
     "SmtpStage",
+    "Span",
     "Timed",
+    "Tracer",
     "Transport",
     "TransportError",
     "Unknown",
@@ -86,6 +90,7 @@ class RouteSettings:
 
     `timeout` is in seconds, total, for one call; `rate` in calls per second and `concurrency` in
     calls under way at once, per process; `callback_limit` in bytes of a callback's body.
+    `traceparent`: whether the provider is told our trace.
     """
 
     name: str
@@ -96,6 +101,7 @@ class RouteSettings:
     rate: float | None = None
     concurrency: int = 64
     callback_limit: int = CALLBACK_LIMIT
+    traceparent: bool = False
 
     def mistakes(self, provider: str, channels: frozenset[str]) -> Iterator[str]:
         """What is wrong with them, a sentence each that begins with the setting's name."""
@@ -521,3 +527,62 @@ class Transport(Protocol[Q_contra, A_co]):
     ) -> A_co:
         """The response, its body read. `within`: seconds, total. Raises NotSent or Lost."""
         ...
+
+
+Facts = Mapping[str, str | int]  # attributes of a span: never a number, a code or a secret
+
+
+class Span(Protocol):
+    """A span under way."""
+
+    context: str  # its traceparent, to hang others on
+
+    def end(self, outcome: str) -> None:
+        """It is over, and that came of it."""
+        ...
+
+
+class Tracer(Protocol):
+    """Whoever keeps spans. `parent` is a traceparent (W3C Trace Context)."""
+
+    on: bool  # whether anybody does
+
+    def begin(self, name: str, parent: str, facts: Facts, *, outbound: bool = False) -> Span:
+        """A span that begins now; `outbound`: a call of ours."""
+        ...
+
+    def record(self, name: str, parent: str, facts: Facts, *, at: datetime) -> None:
+        """Something that happened at that moment."""
+        ...
+
+    def close(self) -> None:
+        """Export what waits."""
+        ...
+
+
+class _NoSpan:
+    """A span that nobody keeps; what hangs on it hangs on its parent."""
+
+    def __init__(self, parent: str) -> None:
+        self.context = parent
+
+    def end(self, outcome: str) -> None:
+        """Nothing."""
+
+
+class _NoTracer:
+    """Nobody keeps spans, also those of verifications from when somebody did."""
+
+    on = False
+
+    def begin(self, name: str, parent: str, facts: Facts, *, outbound: bool = False) -> Span:
+        return _NoSpan(parent)
+
+    def record(self, name: str, parent: str, facts: Facts, *, at: datetime) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+NO_TRACER: Tracer = _NoTracer()

@@ -54,6 +54,11 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
         self.last_pass: datetime | None = None
 
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest due row had been waiting when the last pass began."""
+        return self._passing.lag
+
     def start(self) -> None:
         """Begin to pass."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="worker")

@@ -31,9 +31,15 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   send       POST /otp/send and the provider's call, no receipt; the echo peer just echoes
   status     POST /otp/status by id
   verify     POST /otp/verify with a wrong code, each on another verification
+  slow       lifecycle with 2 ms more a commit (GATEWAY_COMMIT_DELAY_MS): group commit at work
+  fallback   --overdue sends without receipts: how late the second attempts are made
+  claim      the same, all due at once: how many a second are claimed and submitted
+  memory     --growth lifecycles in ten parts, memory after each (not by default: minutes)
   kill       kill -9 under load: what was acknowledged must be there afterwards (not by default)
 
   ours       gateway serve: SQLite, durable, logging, encryption and authentication on
+  naive      a first draft in Python: FastAPI, a SQLModel session a request, httpx inline
+             (installed into .bench by pip)
   express    the tutorial's in-memory gateway, Express and axios (installed into .bench by npm)
   starlette  a bare echo, the floor
 """
@@ -73,6 +79,8 @@ class _Bench:
             warmup=min(arguments.warmup, arguments.n),
             connections=arguments.connections,
             keep=arguments.keep,
+            overdue=arguments.overdue,
+            growth=arguments.growth,
         )
         self._asked = set(product(arguments.peers, arguments.only))
         self._rounds: bench_report.Rounds = []
@@ -205,14 +213,19 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--only", type=_some((*PHASES, "kill")), default=list(PHASES), metavar="PHASE[,PHASE]",
-        help="lifecycle, send, status, verify or kill (default: all but kill)")  # fmt: skip
+    every = (*PHASES, "memory", "kill")
+    add("--only", type=_some(every), default=list(PHASES), metavar="PHASE[,PHASE]",
+        help=f"{', '.join(PHASES)}, memory or kill (default: all but memory and kill)")  # fmt: skip
     add("--peers", type=_some(tuple(GATEWAYS)), default=list(GATEWAYS), metavar="NAME[,NAME]",
-        help="ours, express, starlette (default: all)")  # fmt: skip
+        help=f"{', '.join(GATEWAYS)} (default: all)")  # fmt: skip
     add("--n", type=_within(100, 200_000), default=6000, help="operations a phase (%(default)s)")
     add("--rounds", type=_within(1, 20), default=3, help="rounds, or kills (%(default)s)")
     add("--connections", type=_within(1, 512), default=64, help="of the load (%(default)s)")
     add("--warmup", type=_within(1, 5000), default=500, help="operations before (%(default)s)")
+    add("--overdue", type=_within(100, 20_000), default=10_000,
+        help="sends of fallback and claim (%(default)s)")  # fmt: skip
+    add("--growth", type=_within(1000, 1_000_000), default=200_000,
+        help="lifecycles of memory (%(default)s)")  # fmt: skip
     add("--json", type=_file, metavar="FILE", help="every figure of every round")
     add("--markdown", type=_file, metavar="FILE", help="the report that is printed")
     add("--keep", action="store_true", help="leave databases and logs in .bench/kept-*")

@@ -36,6 +36,30 @@ steps = [{{ channel = "sms", routes = ["octopush"], patience = 60, until = "deli
 """
 
 
+# Two steps on the same provider: what is not reported falls back to the second.
+FALLING_BACK = (
+    CONFIG.partition("[workflows.default]")[0]
+    + """\
+[routes.octopush_b]
+provider = "octopush"
+channel = "sms"
+account = "octopush_b"
+api_login = "bench@example.com"
+api_key = {{ env = "OCTOPUSH_API_KEY" }}
+callback_key = {{ env = "OCTOPUSH_CALLBACK_KEY" }}
+sender = "BENCH"
+base_url = "http://127.0.0.1:{provider}/v1/public"
+concurrency = 128
+
+[workflows.default]
+steps = [
+  {{ channel = "sms", routes = ["octopush"], patience = {patience}, until = "delivered" }},
+  {{ channel = "sms", routes = ["octopush_b"], patience = 60, until = "delivered" }},
+]
+"""
+)
+
+
 class PeerMissing(BenchError):
     """This machine cannot run that peer; the others can be measured."""
 
@@ -90,12 +114,15 @@ class Ours(Gateway):
         self._callback_key = secrets.token_urlsafe(24)
         self.receipts = f"/otp/delivered/octopush/{self._callback_key}"
         self._config = self.folder / "gateway.toml"
-        self._config.write_text(CONFIG.format(port=self.port, provider=self.provider_port))
+        self._config.write_text(self._settings())
         self.data = self.folder / "data"
         command = self._command("serve", "--config", str(self._config), "--port", str(self.port))
         return Server(
             self.name, command, env=self._environment(), folder=self.folder, ready="/readyz"
         )
+
+    def _settings(self) -> str:
+        return CONFIG.format(port=self.port, provider=self.provider_port)
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "gateway", *arguments]
@@ -151,6 +178,76 @@ class Ours(Gateway):
             except (ValueError, KeyError, TypeError):
                 continue
         return {}
+
+
+class OursOnASlowDisk(Ours):
+    """Each commit takes 2 ms more."""
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | {"GATEWAY_COMMIT_DELAY_MS": "2"}
+
+
+class OursFallingBack(Ours):
+    """No receipts come, so that every verification falls back after `patience` seconds."""
+
+    patience = 5
+
+    def _settings(self) -> str:
+        return FALLING_BACK.format(
+            port=self.port, provider=self.provider_port, patience=self.patience
+        )
+
+
+class Naive(Gateway):
+    """The first draft: FastAPI, a SQLModel session a request, httpx inline."""
+
+    name = "naive"
+    phases = frozenset({"lifecycle", "send", "status", "verify"})
+    identifier = "verification_id"
+    delivery = "delivery_status"
+    loses_receipts = True
+    receipts = "/otp/delivered"
+    source = PEERS / "naive"
+    folder_of_packages = STORE / "naive"
+
+    @classmethod
+    def prepare(cls) -> None:
+        wanted = (cls.source / "requirements.txt").read_text()
+        stamp = cls.folder_of_packages / "installed.txt"
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        print("Installing FastAPI and its company into .bench/naive …", file=sys.stderr)
+        if cls.folder_of_packages.exists():
+            shutil.rmtree(cls.folder_of_packages)
+        _run("making .bench/naive", [sys.executable, "-m", "venv", str(cls.folder_of_packages)])
+        pip = [str(cls._python()), "-m", "pip", "install", "--quiet"]
+        requirements = ["-r", str(cls.source / "requirements.txt")]
+        _run("pip install", [*pip, "--disable-pip-version-check", *requirements])
+        stamp.write_text(wanted)
+
+    @classmethod
+    def _python(cls) -> Path:
+        return cls.folder_of_packages / "bin" / "python"
+
+    @classmethod
+    def versions(cls) -> dict[str, str]:
+        pinned = (cls.source / "requirements.txt").read_text().split()
+        pairs = (line.partition("==") for line in pinned)
+        return {f"naive {name}": version for name, _, version in pairs}
+
+    def _server(self) -> Server:
+        command = [str(self._python()), "-m", "uvicorn", "server:app", "--app-dir"]
+        command += [str(self.source), "--host", "127.0.0.1", "--port", str(self.port)]
+        # A provider's connection may rest for longer than the usual 5 s: it is that slow.
+        command += ["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "75"]
+        env = environment(
+            PYTHONDONTWRITEBYTECODE="1",
+            DATABASE_URL=f"sqlite:///{self.folder / 'naive.db'}",
+            PROVIDER_URL=f"http://127.0.0.1:{self.provider_port}/v1/public",
+            API_LOGIN="bench@example.com",
+            API_KEY="bench-api-key",
+        )
+        return Server(self.name, command, env=env, folder=self.folder, ready="/")
 
 
 class Express(Gateway):
@@ -238,9 +335,22 @@ class StarletteEcho(Gateway):
 
 
 GATEWAYS: dict[str, type[Gateway]] = {
-    gateway.name: gateway for gateway in (Ours, Express, StarletteEcho)
+    gateway.name: gateway for gateway in (Ours, Express, Naive, StarletteEcho)
 }
 Maker = Callable[[Path, int], Gateway]
+
+
+def _run(what: str, command: list[str]) -> None:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_WITHIN,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def _free_port() -> int:

@@ -172,6 +172,13 @@ class Server:
         """Asks it to end; insists after a while."""
         self._end(signal.SIGTERM, STOP_WITHIN)
 
+    def pause(self) -> None:
+        """It stands still, with all it started, until `go_on`."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """kill -9, with all it started."""
         self._end(signal.SIGKILL, STOP_WITHIN)

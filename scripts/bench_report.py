@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench_kill import Killed
-from bench_rounds import Figures
+from bench_rounds import PHASES, Figures
 
 Rounds = list[dict[str, dict[str, Figures]]]  # per round: gateway → phase → figures
 Asked = set[tuple[str, str]]  # gateway and phase
@@ -72,9 +72,16 @@ def operations_per_commit(figures: Figures) -> float:
     return figures.ledger["operations"] / commits if commits else math.nan
 
 
+def memory_growth(figures: Figures) -> float:
+    """Memory at the end over that at half of the lifecycles."""
+    steps = figures.pss_steps
+    return steps[-1] / steps[len(steps) // 2 - 1] if steps else math.nan
+
+
 OURS = {phase: ("ours", phase) for phase in ("lifecycle", "send", "status", "verify")}
 EXPRESS = {phase: ("express", phase) for phase in ("lifecycle", "send", "status")}
 ECHO = ("starlette", "send")
+NAIVE = ("naive", "lifecycle")
 
 COMPARISONS = (  # the limits are the hard targets of performance.md
     Comparison(
@@ -96,6 +103,27 @@ COMPARISONS = (  # the limits are the hard targets of performance.md
     ),
     Comparison("send CPU, ours / echo", _cpu, OURS["send"], ECHO, at_most=6),
     Comparison("status CPU, ours / echo", _cpu, OURS["status"], ECHO, at_most=2),
+    Comparison("lifecycle CPU, naive / ours", _cpu, NAIVE, OURS["lifecycle"], at_least=10),
+    Comparison(
+        "lifecycles/s, ours with +2 ms a commit / without",
+        _rate,
+        ("ours", "slow"),
+        OURS["lifecycle"],
+        at_least=0.6,
+    ),
+    Comparison(
+        "fallback lateness p99 in ms, ours",
+        lambda figures: math.nan if figures.late_p99 is None else figures.late_p99,
+        ("ours", "fallback"),
+        at_most=250,
+    ),
+    Comparison("due rows claimed and submitted per second, ours", _rate, ("ours", "claim")),
+    Comparison(
+        "memory after all lifecycles / after half, ours",
+        memory_growth,
+        ("ours", "memory"),
+        at_most=1.05,
+    ),
     Comparison("verify CPU, ours / echo", _cpu, OURS["verify"], ECHO),
     Comparison("send CPU, ours / express", _cpu, OURS["send"], EXPRESS["send"]),
     Comparison("status CPU, ours / express", _cpu, OURS["status"], EXPRESS["status"]),
@@ -108,7 +136,9 @@ COLUMNS: tuple[tuple[str, tuple[Column, ...]], ...] = (  # of several readings o
     ("CPU-s/1k", (_cpu,)),
     ("answered ms p50 / p99", (lambda f: f.answer_p50, lambda f: f.answer_p99)),
     ("receipt acked ms p50 / p99", (lambda f: f.end_to_end_p50, lambda f: f.end_to_end_p99)),
+    ("late ms p50 / p99", (lambda f: f.late_p50, lambda f: f.late_p99)),
     ("PSS MB", (lambda f: f.pss_mb,)),
+    ("growth, half to end", (memory_growth,)),
     ("ops/commit", (operations_per_commit,)),
     ("receipts lost", (lambda f: f.undelivered,)),
     (
@@ -244,7 +274,7 @@ def markdown(result: dict[str, Any], rounds: Rounds, asked: Asked, kills: list[K
     """The whole report."""
     parts = [f"# Bench, {result['started']}", f"`{result['command']}`"]
     parts.append(_facts_list(result["machine"]))
-    for phase in ("lifecycle", "send", "status", "verify"):
+    for phase in (*PHASES, "memory"):
         if shown := _figures_table(rounds, phase):
             parts += [f"## {phase.capitalize()}", shown]
     if rounds:

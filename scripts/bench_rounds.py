@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Self
 
-from bench_gateways import Gateway
+from bench_gateways import Gateway, Ours, OursFallingBack, OursOnASlowDisk
 from bench_processes import BenchError, Usage, Worker, pss_mb, usage
 
-PHASES = ("lifecycle", "send", "status", "verify")
+PHASES = ("lifecycle", "send", "status", "verify", "slow", "fallback", "claim")
+OF_OURS = frozenset({"slow", "fallback", "claim", "memory"})
 FIRST_NUMBER = 33_640_000_000  # +33 640 to +33 669: mobiles that are assigned and valid
 NUMBERS = 30_000_000
 STRIDE = 48_271  # coprime with NUMBERS: no number comes twice, neighbours are far apart
@@ -33,6 +36,8 @@ class Options:
     warmup: int
     connections: int
     keep: bool
+    overdue: int = 10_000  # verifications of `fallback` and `claim`
+    growth: int = 200_000  # lifecycles of `memory`
 
 
 @dataclass
@@ -50,6 +55,9 @@ class Figures:
     end_to_end_p50: float | None = None  # from the send to its receipt's acknowledgement
     end_to_end_p99: float | None = None
     pss_mb: float = 0.0
+    late_p50: float | None = None  # from the end of a patience to the attempt that follows
+    late_p99: float | None = None
+    pss_steps: list[float] = field(default_factory=list)  # megabytes, as it grew
     undelivered: int | None = None  # receipts acknowledged to no effect
     ledger: dict[str, Any] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -100,9 +108,26 @@ class Session:
     def take_numbers(self, size: int) -> list[str]:
         return list(islice(self._numbers, size))
 
-    def expect(self, *, receipts: bool) -> None:
+    def expect(self, *, receipts: bool, repeats: bool = False) -> None:
+        """`repeats`: a number may be called for more than once."""
         path = self.gateway.receipts if receipts else ""
-        self.provider.ask(30, do="expect", port=self.gateway.port, path=path)
+        self.provider.ask(30, do="expect", port=self.gateway.port, path=path, repeats=repeats)
+
+    def lateness(self, ids: list[str], patience: int) -> tuple[list[int], list[str]]:
+        """How late each second attempt was made, in nanoseconds, and what is wrong."""
+        bodies = [{self._identifier: asked} for asked in ids]
+        self.prepare("/otp/status", bodies, {200}, "attempts")
+        seconds = 30 + len(ids) / LEAST_RATE
+        report = self.load.ask(seconds + 30, do="go", seconds=seconds)
+        late, odd = [], 0
+        for attempts in report["fields"]:
+            made = [datetime.fromisoformat(one["queued_at"]) for one in attempts or ()]
+            odd += len(made) != 2
+            if len(made) == 2:
+                after = (made[1] - made[0]).total_seconds() - patience
+                late.append(round(after * 1e9))
+        errors = _wrong_answers(report)
+        return late, [*errors, f"{odd} without a second attempt"] if odd else errors
 
     def prepare(
         self, path: str, bodies: list[dict[str, str]], expected: set[int], wanted: str | None
@@ -182,7 +207,7 @@ class Session:
         self, size: int, until: dict[str, int] | None
     ) -> tuple[Figures, dict[str, Any], dict[str, Any]]:
         seconds = 30 + size / LEAST_RATE
-        before = self._usage()
+        before = self.usage()
         self.load.tell(do="go", seconds=seconds)
         report = self.load.hear(seconds + 30)
         errors = _wrong_answers(report)
@@ -192,12 +217,12 @@ class Session:
             patience = 5 if errors else seconds
             reached = self.provider.ask(patience + 30, do="wait", seconds=patience, **until)
             time.sleep(SETTLE)
-            after = self._usage()
+            after = self.usage()
             provider = self.provider.ask(60, do="report")
             errors += _wrong_provider(provider, until, reached=reached["reached"])
         else:
             time.sleep(SETTLE)
-            after = self._usage()
+            after = self.usage()
         ends = [*report["ends"], *provider["called"].values(), *provider["answered"].values()]
         elapsed = (max(ends) - min(filter(None, report["starts"]), default=0)) / 1e9
         figures = _figures(size, elapsed, after.since(before), report)
@@ -205,7 +230,7 @@ class Session:
         figures.pss_mb = pss_mb(self.gateway.server.pid)
         return figures, report, provider
 
-    def _usage(self) -> Usage:
+    def usage(self) -> Usage:
         return usage(self.gateway.server.pid, self.load.pid, self.provider.pid)
 
 
@@ -255,14 +280,116 @@ def run_round(
     """All wanted phases of one gateway. The lifecycle has a server to itself, since the ledger's
     operations per commit are those of a server's whole life."""
     found: dict[str, Figures] = {}
-    others = wanted - {"lifecycle"}
+    others = wanted - {"lifecycle"} - OF_OURS
     if "lifecycle" in wanted & make.phases:
         found["lifecycle"] = _lifecycle(make, parent, options)
     if others and not make.has_provider:  # the echo, against which all the others are set
         found["send"] = _echo(make, parent, options)
     elif others & make.phases:
         found |= _calls(make, parent, options, others & make.phases)
+    if make is Ours:
+        for phase in sorted(wanted & OF_OURS):
+            found[phase] = _OURS[phase](parent, options)
     return found
+
+
+def _slow(parent: Path, options: Options) -> Figures:
+    return _lifecycle(OursOnASlowDisk, parent, options)
+
+
+def _memory(parent: Path, options: Options) -> Figures:
+    """Lifecycles in ten parts, and how much memory there was after each."""
+    with Session(Ours, parent, options) as session:
+        parts = [session.send(options.growth // 10, receipts=True)[0] for _ in range(10)]
+        figures = parts[-1]
+        figures.errors = [error for part in parts for error in part.errors]
+        figures.pss_steps = [part.pss_mb for part in parts]
+        figures.ledger = session.gateway.stop()
+    return figures
+
+
+def _fallback(parent: Path, options: Options) -> Figures:
+    """How late those come whose patience ends, by the server's own times, while as many become due
+    as were sent."""
+    with Session(OursFallingBack, parent, options) as session:
+        ids = _unreported(session, options.overdue)
+        before = session.usage()
+        began = time.monotonic()
+        patience = OursFallingBack.patience
+        reached = session.provider.ask(
+            90 + patience, do="wait", seconds=60 + patience, calls=2 * len(ids), receipts=0
+        )
+        after = session.usage()
+        figures = _figures(len(ids), time.monotonic() - began, after.since(before), _NOTHING)
+        if not reached["reached"]:
+            figures.errors.append("not everything fell back")
+        late, errors = session.lateness(ids, patience)
+        figures.errors += errors
+        figures.late_p50, figures.late_p99 = percentile(late, 0.50), percentile(late, 0.99)
+        figures.pss_mb = pss_mb(session.gateway.server.pid)
+        session.gateway.stop()
+    return figures
+
+
+def _claim(parent: Path, options: Options) -> Figures:
+    """How many a second are found due, claimed and submitted, when all are due at once: the server
+    stands still until they are."""
+    with Session(partial(_patient, options.overdue), parent, options) as session:
+        began = time.monotonic()
+        ids = _unreported(session, options.overdue)
+        over = time.monotonic()
+        gateway = session.gateway
+        patience = gateway.patience
+        if over - began > patience - 1:
+            raise BenchError("the first were due before the last were sent: take less --overdue")
+        gateway.server.pause()
+        time.sleep(patience + 1)
+        before = session.usage()
+        resumed = time.monotonic_ns()
+        gateway.server.go_on()
+        seconds = 30 + len(ids) / LEAST_RATE
+        wanted = {"calls": 2 * len(ids), "receipts": 0}
+        reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+        time.sleep(SETTLE)
+        after = session.usage()
+        last = session.provider.ask(60, do="report")["last"]
+        figures = _figures(len(ids), (last - resumed) / 1e9, after.since(before), _NOTHING)
+        if not reached["reached"]:
+            figures.errors.append("not all that was due was submitted")
+        figures.pss_mb = pss_mb(gateway.server.pid)
+        gateway.stop()
+    return figures
+
+
+def _patient(overdue: int, folder: Path, provider_port: int) -> OursFallingBack:
+    """A gateway that waits until all have been sent, also by a slow machine."""
+
+    class Patient(OursFallingBack):
+        patience = min(200, 10 + overdue // 150)
+
+    return Patient(folder, provider_port)
+
+
+def _unreported(session: Session, size: int) -> list[str]:
+    """So many sends that no receipt will follow; their ids."""
+    session.expect(receipts=False, repeats=True)
+    session.prepare_sends(session.take_numbers(size))
+    seconds = 30 + size / LEAST_RATE
+    report = session.load.ask(seconds + 30, do="go", seconds=seconds)
+    if wrong := _wrong_answers(report):
+        raise BenchError(wrong[0])
+    session.provider.ask(seconds + 30, do="wait", seconds=seconds, calls=size, receipts=0)
+    time.sleep(SETTLE)
+    return [found for found in report["fields"] if found]
+
+
+_NOTHING: dict[str, Any] = {"starts": [], "ends": []}
+_OURS: dict[str, Callable[[Path, Options], Figures]] = {
+    "slow": _slow,
+    "fallback": _fallback,
+    "claim": _claim,
+    "memory": _memory,
+}
 
 
 def _lifecycle(make: type[Gateway], parent: Path, options: Options) -> Figures:

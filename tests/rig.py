@@ -32,7 +32,7 @@ from gateway.domain.identity import uuid7
 from gateway.domain.keyring import Keyring
 from gateway.domain.verification import Status
 from gateway.domain.workflow import Until
-from gateway.ports import Secret, Transport
+from gateway.ports import Secret, Tracer, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
 from gateway.services.reconcile import Passing, Wake
@@ -145,6 +145,7 @@ class Rig:
     carrier: Transport | None = None
     webhooks: Transport | None = None
     test: app.Realm | None = None  # what test keys reach
+    tracer: Tracer | None = None
 
     async def start(self) -> None:
         """Start, on the database that is there or on a fresh one; no worker: tests pass by
@@ -162,6 +163,7 @@ class Rig:
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             after=self._left_behind,
+            tracer=self.tracer,
         )
         self.runtime = self.gateway.runtime
         self.reads = self.runtime.reads

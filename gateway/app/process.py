@@ -86,6 +86,7 @@ async def serve(
     *,
     started: Callable[[Gateway, Sandbox | None], None] | None = None,
     timing: Mapping[str, Any] | None = None,
+    dropped: Callable[[], int] = int,
 ) -> None:
     """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox.
 
@@ -99,10 +100,10 @@ async def serve(
                 beside(settings, keyring, world, timing=timing or {})
             )
             realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
-            gateway = build(settings, keyring, test=realm)
+            gateway = build(settings, keyring, test=realm, dropped=dropped)
         else:
             own = await stack.enter_async_context(inside(settings, keyring))
-            gateway = build(settings, keyring, test=own.realm)
+            gateway = build(settings, keyring, test=own.realm, dropped=dropped)
             own.attach(gateway.web)
         async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:

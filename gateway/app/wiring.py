@@ -17,12 +17,23 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from gateway.config import Settings, SettingsError
+from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
 from gateway.domain.workflow import Plan
-from gateway.ports import CALLBACK_LIMIT, Callback, MailProvider, Provider, Timed, Transport, Wire
+from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
+from gateway.ports import (
+    CALLBACK_LIMIT,
+    NO_TRACER,
+    Callback,
+    MailProvider,
+    Provider,
+    Timed,
+    Tracer,
+    Transport,
+    Wire,
+)
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import (
     dispatch,
@@ -35,6 +46,7 @@ from gateway.services import (
     reconcile,
     retention,
     send,
+    tracing,
     verify,
 )
 from gateway.services.case import LEASE_MARGIN, Context, Outage
@@ -58,6 +70,7 @@ from gateway.web.callbacks import Callbacks
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
+from gateway.web.scrape import Scrape
 from gateway.web.subscriptions import SubscriptionCalls
 from gateway.web.waits import Streams
 from gateway.worker import Worker
@@ -133,12 +146,35 @@ class Gateway:
     worker: Worker
     transports: tuple[Transport[Any, Any], ...]
     log: Any
+    meter: PrometheusMeter
+    dropped: Callable[[], int]  # log lines that could not be written
     web: ASGIApp = field(init=False)
+    sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sampler = Sampler(self.meter, self.standing)
+
+    def standing(self) -> Standing:
+        """How this process stands now."""
+        return Standing(
+            queue=self.ledger.depth,
+            under_way=self.dispatcher.under_way,
+            lag=self.worker.lag,
+            last_pass=self.worker.last_pass,
+            reruns=self.ledger.tally.reruns,
+            dropped=self.dropped(),
+        )
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The metrics as of now, in the format of that Accept header, and its content type."""
+        self.sampler.sample()
+        return self.meter.render(accept)
 
     async def start(self) -> None:
         """Begin to write and to pass."""
         self.ledger.start()
         self.worker.start()
+        self.sampler.start()
         for transport in self.transports:
             if isinstance(transport, Starts):
                 await transport.start()
@@ -159,6 +195,8 @@ class Gateway:
                 await transport.aclose()
         await self.ledger.close()
         self.engine.close()
+        self.sampler.stop()
+        await asyncio.to_thread(self.runtime.tracer.close)  # it may have to wait for a collector
         tally = self.ledger.tally
         self.log.info(
             "ledger_closed",
@@ -178,10 +216,15 @@ def build(
     now: Callable[[], datetime] = clock,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
+    dropped: Callable[[], int] = int,
+    tracer: Tracer | None = None,
 ) -> Gateway:
     """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
     `after` sees each item a committed batch left behind, before it is followed: a seam for tests
-    that stop the process at a marked point."""
+    that stop the process at a marked point. `dropped`: how many log lines could not be written so
+    far."""
+    meter = PrometheusMeter(folder_of(environment()))
+    tracer = tracer or tracer_of(settings)
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
 
     async def hear(route: str, pdu: bytes) -> None:
@@ -192,7 +235,7 @@ def build(
     live = _routes(settings, carry if transport is None else lambda _: transport, now)
     simulated = _simulated(test, now)
     routes = live | simulated
-    engine = SqliteEngine(settings.database)
+    engine = SqliteEngine(settings.database, commit_delay=settings.commit_delay)
     reads = Reads(engine)
     catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
     dispatcher = Dispatcher(
@@ -203,6 +246,8 @@ def build(
         now=now,
         monotonic=monotonic,
         log=log,
+        meter=meter,
+        tracer=tracer,
     )
     waiting = Waiting()
     outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
@@ -242,6 +287,9 @@ def build(
             for item in items:
                 after(item)
         dispatcher.follow(items)
+        meter.follow(items)
+        if tracer.on:
+            tracing.follow(tracer, items)
         notifier.follow(items)
         waiting.follow(items)
 
@@ -251,6 +299,7 @@ def build(
         now=now,
         slots=dispatcher.slots,
         after=follow,
+        tally=MeteredTally(meter),
         node=f"{platform.node()}:{os.getpid()}",
         charged=settings.policy.charged if settings.policy.spending is not None else None,
     )
@@ -269,6 +318,8 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        meter=meter,
+        tracer=tracer,
         retention=settings.retention,
         waiting=waiting,
         standing=standing,
@@ -299,6 +350,8 @@ def build(
         worker=worker,
         transports=(*{id(r.transport): r.transport for r in routes.values()}.values(), *carriers),
         log=log,
+        meter=meter,
+        dropped=dropped,
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -319,8 +372,13 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     callbacks = Callbacks(runtime)
     subscriptions = SubscriptionCalls(gateway.subscriptions, callers)
     ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
+    scrape = Scrape(
+        gateway.scrape,
+        token=gateway.settings.metrics_token,
+        public_url=gateway.settings.public_url,
+    )
     rest = Starlette(
-        routes=Probes(ready).routes(),
+        routes=[*Probes(ready).routes(), *scrape.routes()],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
@@ -328,7 +386,20 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     streams = Streams(runtime, callers)
     served = (api, callbacks, subscriptions, streams)
     calls = {path: methods for one in served for path, methods in one.calls().items()}
-    return Edge(rest, calls, {**callbacks.below(), **subscriptions.below()}, gateway.log)
+    below = {**callbacks.below(), **subscriptions.below()}
+    return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
+
+
+def tracer_of(settings: Settings) -> Tracer:
+    """What keeps spans. Raises SettingsError: the packages for it are not installed."""
+    if settings.traces is None:
+        return NO_TRACER
+    try:
+        from gateway import traces
+    except ImportError as error:
+        problem = f"needs the extra `otel`: pip install 'otp-gateway[otel]' ({error.name})"
+        raise SettingsError({"traces.endpoint": problem}) from None
+    return traces.exporting(settings.traces.endpoint, settings.traces.headers)
 
 
 def _carriers(allowed: Allowed) -> tuple[HttpTransport, HttpTransport]:
@@ -351,8 +422,9 @@ def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> di
         if isinstance(provider, Timed):
             provider.now = now
         given = settings.routes.get(provider.name)
+        traceparent = given is not None and given.traceparent
         limit = given.callback_limit if given is not None else CALLBACK_LIMIT
-        made[provider.name] = Route(provider.name, provider, carry(provider), limit)
+        made[provider.name] = Route(provider.name, provider, carry(provider), limit, traceparent)
     return made
 
 

@@ -83,7 +83,14 @@ def serve(
 
         async def run() -> None:
             try:
-                await app.serve(loaded, keyring, listening, world, started=started)
+                await app.serve(
+                    loaded,
+                    keyring,
+                    listening,
+                    world,
+                    started=started,
+                    dropped=lambda: output.dropped,
+                )
             finally:
                 output.drain()
 

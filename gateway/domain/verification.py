@@ -56,7 +56,8 @@ class Verification(NamedTuple):
 
     `step` is the one in force. `sends` counts what the person asked for, `sent_at` the last time.
     `log` is the length of its transition log, `events` counts what its client was told of it,
-    `version` changes with every write.
+    `version` changes with every write. `trace` is the traceparent of its spans, where its caller
+    sent one.
     `code_sealed` holds a caller's own code until the end; ours are derived from id and salt.
     `purpose` is the template's name and, where amount and payee are linked, `:` and their index.
     `params_sealed`: what the text is filled with, besides code and life (`domain.templates.Given`).
@@ -88,6 +89,7 @@ class Verification(NamedTuple):
     log: int
     locale: str | None = None
     params_sealed: bytes | None = None
+    trace: str | None = None
     events: int = 0
 
     @property

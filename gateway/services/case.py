@@ -109,6 +109,15 @@ class Crowded(NamedTuple):
     route: str
 
 
+class Traced(NamedTuple):
+    """What was done for a verification that has a trace (a traceparent), and when."""
+
+    verification_id: UUID
+    trace: str
+    items: tuple[object, ...]
+    at: datetime
+
+
 class Note(NamedTuple):
     """A line for the log."""
 
@@ -371,6 +380,8 @@ class Case:
             self.tx.log(row)
         recalled = (one for one in self._revocable() if one.id not in self._unwanted)
         self.after.extend(Recall(one) for one in recalled)
+        if current.trace is not None:
+            self.after.append(Traced(current.id, current.trace, tuple(self.after), self.now))
         if self._heard:
             self._tell_health()
         self.tx.after.extend(self.after)

@@ -2,6 +2,8 @@
 
 It starts where a commit ends and never holds a transaction. Slots (calls under way, calls per
 second) are counted here per route, and given to the ledger as a value before each batch.
+
+Over 500 lines: what follows a commit, the call and what its outcome means are one story.
 """
 
 import asyncio
@@ -21,15 +23,18 @@ from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
+    NO_TRACER,
     Accepted,
     Correlation,
     Lost,
     NotSent,
     RefusalKind,
     Refused,
+    Span,
+    Tracer,
     Unknown,
 )
-from gateway.services import compose, receive
+from gateway.services import compose, receive, tracing
 from gateway.services.case import (
     Case,
     Context,
@@ -41,6 +46,7 @@ from gateway.services.case import (
     Recall,
     code_of,
 )
+from gateway.services.metering import UNMETERED, Meter
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
 from gateway.services.runtime import Route
@@ -132,7 +138,11 @@ class Dispatcher:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         log: Log,
+        meter: Meter = UNMETERED,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
+        self._tracer = tracer
+        self._meter = meter
         self._routes = routes
         self._keyring = keyring
         self._public_url = public_url
@@ -224,8 +234,10 @@ class Dispatcher:
 
     async def _hand_over(self, handover: Handover) -> None:
         attempt, vid = handover.attempt, handover.verification.id
+        began = self._monotonic()
+        span = tracing.dispatching(self._tracer, handover)
         try:
-            result = await self._submit(handover)
+            result = await self._submit(handover, span)
         finally:
             self._lanes[attempt.route].flying -= 1
             left = self._flying.pop(vid) - 1
@@ -233,10 +245,14 @@ class Dispatcher:
                 self._flying[vid] = left
             else:
                 self._ended.discard(vid)
+        seconds = self._monotonic() - began
+        tracing.dispatched(span, result)
         self._wake_crowd(attempt.route)
-        await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
+        stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
+        if stored:
+            self._meter.called(attempt.route, result, seconds)
 
-    async def _submit(self, handover: Handover) -> Result:
+    async def _submit(self, handover: Handover, span: Span | None) -> Result:
         """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
         attempt = handover.attempt
         route = self._routes[attempt.route]
@@ -251,6 +267,7 @@ class Dispatcher:
             url = self._callback_url(attempt)
             message = compose.outgoing(self._keyring, self._catalogue, handover, url, now)
             request = provider.build(message)
+            tracing.told(request, span, allowed=route.traceparent)
         except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
             self._log.error("build_failed", route=route.name, problem=type(error).__name__)
             return Refused("build_failed", RefusalKind.PERMANENT)
@@ -320,18 +337,18 @@ class Dispatcher:
         else:
             self._log.info("recall_asked", status=response.status_code, **facts)
 
-    async def _offer(self, operation: Conclude) -> None:
-        """An outcome is offered again until it is stored."""
+    async def _offer(self, operation: Conclude) -> bool:
+        """An outcome is offered again until it is stored, or this process has closed."""
         while True:
             try:
                 await self._the_ledger().submit(operation)
             except Unavailable as error:
                 if error.code == "closing":
-                    return  # the claim lapses, and the next process sees an unknown outcome
+                    return False  # the claim lapses, and the next process sees an unknown outcome
                 self._log.error("outcome_not_stored", attempt_id=str(operation.attempt_id))
                 await asyncio.sleep(_OFFER_AGAIN)
             else:
-                return
+                return True
 
     def _wake_crowd(self, route: str) -> None:
         """A slot is free: the one who waits longest gets it."""

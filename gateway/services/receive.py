@@ -28,7 +28,9 @@ from gateway.ports import (
     TransportError,
     Unproven,
 )
+from gateway.services import metering
 from gateway.services.case import Case, Context, Note, address_for
+from gateway.services.metering import Heard
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Kept, Source, Way
@@ -74,6 +76,7 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     except Unproven as error:
         raise Unavailable(*_UNPROVEN) from error
     if not genuine:
+        runtime.meter.follow((Heard(route.name, Source.RECEIPT, metering.REFUSED),))
         raise Unauthenticated(
             "callback_refused", "The callback's key or signature is missing or wrong."
         )
@@ -147,6 +150,7 @@ def apply(tx: Transaction, context: Context, operation: Receive, now: datetime) 
                 now=now,
                 why=item.why,
             )
+            _count(tx, operation, MALFORMED)
             continue
         _apply_one(tx, context, operation, item, cases=cases, now=now)
     for case in cases.values():
@@ -172,15 +176,18 @@ def _apply_one(
             _keep(
                 tx, context, account, reference=reference, reason=PARKED, raw=_packed(item), now=now
             )
+            _count(tx, operation, PARKED)
             return
     owner = tx.owner(named) if named is not None else None
     if named is None:
         _keep(tx, context, account, reference=None, reason=NO_REFERENCE, raw=item.raw, now=now)
+        _count(tx, operation, NO_REFERENCE)
         return
     if owner is None:
         # Purged long ago, or never ours: 2xx and a line, so that the provider stops repeating it.
         facts = {"attempt_id": named, "route": operation.route, "word": item.word}
         tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
+        _count(tx, operation, metering.NO_ATTEMPT)
         return
     case = cases.get(owner) or Case.open(tx, context, owner, now)
     if case is None:
@@ -189,7 +196,13 @@ def _apply_one(
     _hear(case, case.attempt(named), item, operation)
 
 
-def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> None:
+def _count(tx: Transaction, operation: Receive, verdict: str) -> None:
+    tx.after.append(Heard(operation.route, operation.source, verdict))
+
+
+def _hear(
+    case: Case, attempt: Attempt, item: Receipt, operation: Receive, *, linked: bool = False
+) -> None:
     tx, context, now = case.tx, case.context, case.now
     if attempt.account != operation.account:
         _keep(
@@ -201,6 +214,7 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
             raw=item.raw,
             now=now,
         )
+        _count(tx, operation, OTHER_ACCOUNT)
         return
     if attempt.route in context.unsigned and not _same_number(case, attempt, item):
         _keep(
@@ -212,11 +226,43 @@ def _hear(case: Case, attempt: Attempt, item: Receipt, operation: Receive) -> No
             raw=item.raw,
             now=now,
         )
+        _count(tx, operation, OTHER_NUMBER)
         return
     if item.state is None:
         facts = {"attempt_id": attempt.id, "route": attempt.route, "word": item.word}
         case.after.append(Note("receipt_without_state", facts, level="warning"))
     case.receive(attempt, item, operation.source)
+    after = case.attempt(attempt.id)
+    case.after.append(_heard(attempt, after, item, operation, now, linked=linked))
+
+
+def _heard(
+    before: Attempt,
+    after: Attempt,
+    item: Receipt,
+    operation: Receive,
+    now: datetime,
+    *,
+    linked: bool,
+) -> Heard:
+    """What became of a statement, to be counted."""
+    if linked:
+        verdict = metering.LINKED
+    elif item.state is None:
+        verdict = metering.UNKNOWN_WORD
+    elif after.state is not before.state:
+        verdict = metering.APPLIED
+    else:
+        verdict = metering.REPEATED if after.repeats > before.repeats else metering.LATE
+    arrived = after.state is not before.state and after.state.reaches(State.DELIVERED)
+    return Heard(
+        before.route,
+        operation.source,
+        verdict,
+        before.channel,
+        after.state if arrived else None,
+        (now - before.queued_at).total_seconds() if arrived else 0.0,
+    )
 
 
 def _same_number(case: Case, attempt: Attempt, item: Receipt) -> bool:
@@ -238,7 +284,7 @@ def unpark(case: Case, attempt: Attempt, reference: str) -> None:
         item = _unpacked(case.context, kept)
         case.tx.drop(kept)
         operation = Receive(attempt.route, attempt.account, None, (item,))
-        _hear(case, case.attempt(attempt.id), item, operation)
+        _hear(case, case.attempt(attempt.id), item, operation, linked=True)
 
 
 def _named(item: Receipt | Malformed) -> UUID | None:

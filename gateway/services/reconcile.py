@@ -91,12 +91,13 @@ def gap_between(last: datetime | None, now: datetime) -> Gap | None:
 
 @dataclass(slots=True)
 class Passing:
-    """What a process remembers between its passes: when it last left its mark, and whether the last
-    pass came through.
+    """What a process remembers between its passes: when it last left its mark, whether the last
+    pass came through, and for how many seconds the oldest due row had been waiting when it began.
     """
 
     marked_at: datetime | None = None
     failed: bool = False
+    lag: float = 0.0
 
 
 async def run_once(runtime: Runtime, passing: Passing, now: datetime) -> int:
@@ -110,6 +111,7 @@ async def run_once(runtime: Runtime, passing: Passing, now: datetime) -> int:
     mark = passing.marked_at is None or now - passing.marked_at >= MARK_EVERY
     soonest = runtime.reads.soonest()
     due = soonest is not None and soonest <= now
+    passing.lag = (now - soonest).total_seconds() if due and soonest is not None else 0.0
     if not due:
         runtime.outage.gap = None  # all that ran out in the outage has been seen
     looked = 0

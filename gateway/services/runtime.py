@@ -32,16 +32,19 @@ from gateway.domain.workflow import (
 )
 from gateway.ports import (
     CALLBACK_LIMIT,
+    NO_TRACER,
     Asks,
     Confirms,
     Polls,
     Provider,
     Revokes,
     Sender,
+    Tracer,
     Transport,
 )
 from gateway.services.case import Outage
 from gateway.services.counting import Passes
+from gateway.services.metering import UNMETERED, Meter
 from gateway.services.standing import Routes
 from gateway.services.waiting import Waiting
 from gateway.store.engine import SqliteEngine
@@ -63,6 +66,7 @@ class Route:
     provider: Provider[Any, Any]
     transport: Transport[Any, Any]
     callback_limit: int = CALLBACK_LIMIT  # bytes of a callback's body
+    traceparent: bool = False  # whether its provider is told our trace
     polls: Polls | None = field(init=False)
     asks: Asks | None = field(init=False)
     confirms: Confirms | None = field(init=False)
@@ -124,6 +128,8 @@ class Runtime:
     standing: Routes = field(default_factory=Routes)
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
     test: "Runtime | None" = None  # what test keys reach instead: the sandbox's routes alone
+    meter: Meter = UNMETERED
+    tracer: Tracer = NO_TRACER
     retention: Retention = field(default_factory=Retention)
     policy: Policy = field(default_factory=Policy)
     passes: Passes = field(default_factory=Passes)

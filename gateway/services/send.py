@@ -56,6 +56,7 @@ class Request(NamedTuple):
     client_ip: str | None = None  # the person's, for limits; kept by its index alone
     on_repeat: OnRepeat = OnRepeat.JOIN
     named: AbstractSet[str] = frozenset()  # the fields the caller named itself
+    trace: str | None = None  # the traceparent that its spans are to hang on
 
     @property
     def way(self) -> str | None:
@@ -245,6 +246,7 @@ def _prepare(
         version=0,
         log=0,
         locale=request.locale,
+        trace=request.trace,
     )
 
 
@@ -393,6 +395,7 @@ def _note(case: Case, operation: Accept, *, joined: bool) -> None:
         "recipient": operation.shown,
         "workflow": case.plan.workflow,
         "reference": current.reference,
+        "channel": case.plan.steps[current.step].channel,
         "joined": joined,
     }
     case.tx.after.append(Note("verification_accepted", facts))

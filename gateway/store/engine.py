@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
@@ -180,7 +181,8 @@ class SqliteEngine:
     is asked for again after an asynchronous pause: a wait inside SQLite would stop the loop.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = 5.0) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = 5.0, commit_delay: float = 0.0) -> None:
+        self._commit_delay = commit_delay  # seconds; for measuring as if on a slower disk
         self._tries = max(1, int(busy_seconds / _BUSY_PAUSE))
         self._writer = connect(path)
         try:
@@ -278,6 +280,8 @@ class SqliteEngine:
         while (job := self._jobs.get()) is not None:
             loop, done = job
             failure: StoreError | None = None
+            if self._commit_delay:
+                time.sleep(self._commit_delay)
             try:
                 self._writer.execute("COMMIT")
             except sqlite3.Error as error:

@@ -66,6 +66,11 @@ class Tally:
     commits: int = 0
     reruns: int = 0
 
+    def committed(self, operations: int, seconds: float) -> None:
+        """A batch of so many is durable; its commit took so long."""
+        self.operations += operations
+        self.commits += 1
+
 
 class Ledger:
     """The one writer of this process."""
@@ -79,6 +84,7 @@ class Ledger:
         slots: Callable[[], dict[str, int]],
         after: Callable[[Sequence[object]], None],
         capacity: int = 4000,
+        tally: Tally | None = None,
         node: str = "",
         charged: Charged | None = None,
     ) -> None:
@@ -97,7 +103,7 @@ class Ledger:
         self._now: datetime | None = None
         self._closing = False
         self._running: asyncio.Task[None] | None = None
-        self.tally = Tally()
+        self.tally = tally or Tally()
 
     def start(self) -> None:
         """Begin to take batches."""
@@ -212,11 +218,12 @@ class Ledger:
             except Exception as error:  # noqa: BLE001  its own sender gets it, nobody else
                 entry.failure = error
         tx.write(self._engine)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         await self._engine.commit()
+        self.tally.committed(len(batch), loop.time() - began)
         self._plans = tx.plans
         tx.remember()
-        self.tally.operations += len(batch)
-        self.tally.commits += 1
         return tx.after
 
     def _tick(self) -> datetime:

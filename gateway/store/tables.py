@@ -134,6 +134,7 @@ class Verification(SQLModel, table=True):
     log: int
     locale: str | None = None
     params_sealed: bytes | None = None
+    trace: str | None = None
     events: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 

@@ -3,8 +3,7 @@
 A decision reads and puts values here; nothing else of a service touches the store. The ledger alone
 loads it and writes it.
 
-Over 500 lines, since what a batch reads, writes and leaves behind is one thing to whoever reviews
-it.
+Over 500 lines, since what a batch reads, writes and leaves behind is read as one thing.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -5,15 +5,17 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from gateway.domain import addresses, identity, tokens
+from gateway.domain import addresses, identity, tokens, trace
 from gateway.domain.errors import Ended, Forbidden, InvalidInput, NotFound
 from gateway.domain.events import Awaited
 from gateway.domain.tokens import Ticket
-from gateway.services import send, verify
+from gateway.ports import Span
+from gateway.services import send, tracing, verify
 from gateway.services.case import addresses_of
 from gateway.services.idempotency import Render
 from gateway.services.runtime import ROUTE, Runtime
 from gateway.store.reads import Record
+from gateway.store.records import ApiKey
 from gateway.web import once, recipients, schemas, sending, waits
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
@@ -45,21 +47,29 @@ class Api:
     async def send_code(self, call: Call) -> Answer:
         key = self._keys.caller(call, "send")
         raw = await call.json(MAX_BODY)
-        runtime = self._runtime if not key.test else self._sandbox()
         body = schemas.parse(schemas.SendBody, raw)
         sending.check(body, key)
         if body.workflow is not None and body.workflow.startswith(ROUTE):
             key = self._keys.caller(call, "operate")
+        span = self._span(call) if self._runtime.tracer.on else None
+        answering = self._accept(call, key, body, raw, span)
+        return await (tracing.until(span, answering) if span is not None else answering)
+
+    async def _accept(
+        self, call: Call, key: ApiKey, body: schemas.SendBody, raw: bytes, span: Span | None
+    ) -> Answer:
+        runtime = self._runtime if not key.test else self._sandbox()
+        own = span.context if span is not None else None
         if body.recipients is not None:
             if call.header(b"idempotency-key") is not None:
                 raise InvalidInput(
                     "idempotency_refused",
                     "`Idempotency-Key` cannot stand for many recipients: use `reference`.",
                 )
-            return _json(await sending.send_all(runtime, key, body, self._runtime.now()), 202)
+            return _json(await sending.send_all(runtime, key, body, self._runtime.now(), own), 202)
 
         def prepare(now: datetime) -> send.Accept:
-            return send.prepare(runtime, sending.request(runtime, key, body), now)
+            return send.prepare(runtime, sending.request(runtime, key, body, own), now)
 
         answer = await once.answer(
             self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
@@ -140,6 +150,11 @@ class Api:
         return await once.answer(
             self._runtime, call, client_id, raw, prepare=prepare, render=render
         )
+
+    def _span(self, call: Call) -> Span | None:
+        """The span of a request whose caller is in a trace."""
+        given = trace.parse(call.header(b"traceparent"))
+        return self._runtime.tracer.begin("otp.send", given, {}) if given is not None else None
 
     def _one(self, client_id: UUID, body: schemas.WhichBody) -> UUID:
         """The verification meant: of a number the running one, else the latest; of a reference

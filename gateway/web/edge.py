@@ -93,6 +93,11 @@ class Stream:
 
 Endpoint = Callable[[Call], Awaitable[Answer | Stream]]
 Methods = Mapping[str, Endpoint]
+Refused = Callable[[str, str], None]  # the call's path as the table has it, the problem's code
+
+
+def _uncounted(call: str, code: str) -> None:
+    """Refusals are not counted."""
 
 
 class Edge:
@@ -103,12 +108,18 @@ class Edge:
     """
 
     def __init__(
-        self, app: ASGIApp, calls: Mapping[str, Methods], below: Mapping[str, Methods], log: Log
+        self,
+        app: ASGIApp,
+        calls: Mapping[str, Methods],
+        below: Mapping[str, Methods],
+        log: Log,
+        refused: Refused = _uncounted,
     ) -> None:
         self._app = app
         self._calls = calls
         self._below = tuple(below.items())
         self._log = log
+        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,6 +135,8 @@ class Edge:
         except Exception as error:  # noqa: BLE001  the net
             self._log.error("unforeseen", path=_shown(scope["path"]), exc_info=error)
             answer = errors.INTERNAL
+            where = "other" if found is None else _matched(scope["path"], found[1])
+            self._refused(where, "internal_error")
         if isinstance(answer, Stream):
             await _flow(answer, scope, receive, send)
         else:
@@ -141,11 +154,13 @@ class Edge:
     async def _answer(self, methods: Methods, call: Call) -> Answer | Stream:
         endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
         if endpoint is None:
+            self._refused(_matched(call.path, call.tail), "method_not_allowed")
             allowed = [*methods, "HEAD"] if "GET" in methods else methods
             return errors.method_not_allowed(", ".join(allowed))
         try:
             return await endpoint(call)
         except (GatewayError, TooLarge, WrongType) as error:
+            self._refused(_matched(call.path, call.tail), errors.code_of(error))
             return errors.refusal(error)
 
 
@@ -173,6 +188,11 @@ async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
     await send(start)
     body = b"" if scope["method"] == "HEAD" else answer.body
     await send({"type": "http.response.body", "body": body})
+
+
+def _matched(path: str, tail: str) -> str:
+    """The path as the table has it."""
+    return path[: len(path) - len(tail)]
 
 
 async def _flow(stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:

@@ -107,6 +107,13 @@ def refusal(error: GatewayError | TooLarge | WrongType) -> Answer:
     return problem(STATUS[type(error)], error.code, error.detail, facts=facts, headers=headers)
 
 
+def code_of(error: GatewayError | TooLarge | WrongType) -> str:
+    """The code of a refusal's problem."""
+    if isinstance(error, GatewayError):
+        return error.code
+    return _HTTP[413 if isinstance(error, TooLarge) else 415][0]
+
+
 def method_not_allowed(allow: str) -> Answer:
     """405, with what is allowed."""
     return problem(405, *_HTTP[405], headers={"Allow": allow})

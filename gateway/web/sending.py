@@ -55,8 +55,10 @@ def check(body: SendBody, key: ApiKey) -> None:
         )
 
 
-def request(runtime: Runtime, key: ApiKey, body: SendBody) -> send.Request:
-    """The request of a body with `to`. Raises InvalidInput."""
+def request(
+    runtime: Runtime, key: ApiKey, body: SendBody, trace: str | None = None
+) -> send.Request:
+    """The request of a body with `to`; `trace`: what its spans hang on. Raises InvalidInput."""
     if body.to is None:
         raise InvalidInput("invalid_request", "to: Field required")
     to, others = recipients.read(body.to, runtime.default_region)
@@ -79,6 +81,7 @@ def request(runtime: Runtime, key: ApiKey, body: SendBody) -> send.Request:
         on_repeat=body.on_repeat,
         named=body.model_fields_set,
         client_ip=body.client_ip,
+        trace=trace,
     )
 
 
@@ -118,7 +121,9 @@ def _key_of(runtime: Runtime, current: Verification) -> str:
     return tokens.issue(runtime.keyring, ticket, runtime.entropy(NONCE_BYTES))
 
 
-async def send_all(runtime: Runtime, key: ApiKey, body: SendBody, now: datetime) -> dict[str, Any]:
+async def send_all(
+    runtime: Runtime, key: ApiKey, body: SendBody, now: datetime, trace: str | None = None
+) -> dict[str, Any]:
     """One operation for each entry of `recipients`; the results in their order, each a verification
     or a problem. A bad entry fails alone.
 
@@ -128,7 +133,7 @@ async def send_all(runtime: Runtime, key: ApiKey, body: SendBody, now: datetime)
     operations = []
     for raw in body.recipients or ():
         try:
-            one = request(runtime, key, _alone(body, raw))
+            one = request(runtime, key, _alone(body, raw), trace)
             operations.append(send.prepare(runtime, one, now))
             results.append(None)
         except GatewayError as error:

@@ -109,6 +109,9 @@ class Provider:
         self._called: dict[str, int] = {}
         self._repeats = 0
         self._strange = 0
+        self._calls = 0
+        self._last = 0
+        self._may_repeat = False
 
     def received(self, connection: wire.Served, path: bytes, body: bytes) -> None:
         if path != SEND:
@@ -123,14 +126,17 @@ class Provider:
             b'{"sms_ticket":"%b","number_of_contacts":1,"total_cost":0.0333,'
             b'"number_of_sms_needed":1,"residual_credit":99.5}' % ticket.encode(),
         )
-        self._repeats += number in self._called
+        self._calls += 1
+        self._last = time.monotonic_ns()
+        self._repeats += number in self._called and not self._may_repeat
         self._called.setdefault(number, time.monotonic_ns())
         if self._receipts:
             asyncio.get_running_loop().call_later(DELAY, self._receipts.post, ticket, number)
         self._progress()
 
     def _progress(self) -> None:
-        if len(self._called) >= self._calls_wanted and (
+        called = self._calls if self._may_repeat else len(self._called)
+        if called >= self._calls_wanted and (
             not self._receipts or len(self._receipts.answered) >= self._receipts_wanted
         ):
             self._reached.set()
@@ -141,6 +147,7 @@ class Provider:
             self._receipts.close()
         self._receipts = None
         self._called, self._repeats, self._strange = {}, 0, 0
+        self._calls, self._may_repeat = 0, command.get("repeats", False)
         if command["path"]:
             self._receipts = Receipts(command["port"], command["path"], self._progress)
             await asyncio.wait_for(self._receipts.fill(), 10)
@@ -163,6 +170,7 @@ class Provider:
             "called": self._called,
             "repeats": self._repeats,
             "strange": self._strange,
+            "last": self._last,
             "answered": receipts.answered if receipts else {},
             "statuses": {str(k): n for k, n in receipts.statuses.items()} if receipts else {},
             "refused": receipts.refused if receipts else [],

@@ -165,8 +165,8 @@ async def test_killed_in_the_middle_the_next_pass_finishes(
 
 
 async def test_another_process_deletes_what_this_one_remembers(rig: Rig) -> None:
-    """A late receipt: the memory of what was written last is guarded by `version`. Without that
-    guard the receipt would be recorded on rows that are gone."""
+    """A late receipt: what is remembered is not there any more, and the statement that must touch
+    its row says so. With that check switched off the receipt's line of the log is left behind."""
     named = await ended(rig)
     attempt = rig.attempts(named)[0]
     rig.clock.advance(31 * DAY)
@@ -182,7 +182,8 @@ async def test_another_process_deletes_what_this_one_remembers(rig: Rig) -> None
 
 
 async def test_a_plan_that_was_deleted_is_stored_again(rig: Rig) -> None:
-    """The ledger remembers which plans are stored; that it is gone shows when it is needed."""
+    """The ledger remembers which plans are stored; that it is gone shows when it is needed. Unless
+    it forgets them with a failure, the send is refused for ever."""
     await ended(rig)
     rig.clock.advance(31 * DAY)
     await purge(rig)

@@ -1,6 +1,6 @@
 """Sums kept per node, and what the pumping guard lets through.
 
-Revises: 0007
+Revises: 0008
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from gateway.store.columns import Moment
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
