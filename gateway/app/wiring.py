@@ -1,4 +1,7 @@
-"""Wiring: Settings → Runtime → web application. The only module that knows all others."""
+"""Wiring: Settings → Runtime → web application. The only module that knows all others.
+
+Over 500 lines, since it is one list: what is made, in what order, from what.
+"""
 
 import asyncio
 import contextlib
@@ -40,6 +43,7 @@ from gateway.services import (
     health,
     idempotency,
     keys,
+    limiting,
     notify,
     receive,
     reconcile,
@@ -110,6 +114,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         health.Judge: doing(1, 2.0, health.wants, health.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
+        limiting.Forget: doing(6, 1.0, limiting.wants_forget, limiting.apply_forget),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
@@ -263,6 +268,7 @@ def build(
         retention=settings.retention,
         watched=waiting.watched,
         standing=standing,
+        policy=settings.policy,
     )
 
     allowed = Allowed.parse(settings.webhook_allow)
@@ -299,6 +305,7 @@ def build(
         after=follow,
         tally=MeteredTally(meter),
         node=f"{platform.node()}:{os.getpid()}",
+        charged=settings.policy.charged if settings.policy.spending is not None else None,
     )
     dispatcher.attach(ledger)
     notifier.attach(ledger)
@@ -320,11 +327,17 @@ def build(
         retention=settings.retention,
         waiting=waiting,
         standing=standing,
+        policy=settings.policy,
     )
     if test is not None:
         workflows = _workflows(test.settings)
         reached = replace(
-            runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
+            runtime,
+            routes=simulated or live,
+            workflows=workflows,
+            policy=settings.policy.simulated,
+            futures={},
+            _plans={},
         )
         runtime = replace(runtime, test=reached)
     keep = timedelta(days=settings.keep_events)

@@ -10,6 +10,7 @@ from gateway.cli import (
     checking,
     clients,
     describing,
+    guarding,
     keys,
     output,
     recorded,
@@ -50,6 +51,7 @@ app.add_typer(clients.app, name="client")
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")
 app.add_typer(subscriptions.app, name="subscription")
+app.add_typer(guarding.app, name="guard")
 
 
 def _version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings,
 def purge(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go; change nothing.")
+        bool, typer.Option("--dry-run", help="Count what would go now; change nothing.")
     ] = False,
     plans: Annotated[
         bool,

@@ -30,6 +30,7 @@ CODES: Mapping[str, Meaning] = {
         idempotency_refused="An Idempotency-Key cannot stand for many recipients.",
         bad_url="A webhook cannot go to this URL.",
         unknown_kind="There is no such kind of event.",
+        client_ip_invalid="`client_ip` is no IPv4 or IPv6 address.",
         recipient_invalid="The number or address cannot be read.",
         recipient_refused="A kind of number that gets no codes (premium-rate, pager …): `kind`.",
         unknown_workflow="No workflow of that name is configured.",
@@ -57,6 +58,7 @@ CODES: Mapping[str, Meaning] = {
         scope_missing="The key does not allow this call: it lacks the scope `scope`.",
         test_key_refused="This process has no sandbox for test keys.",
         metrics_closed="Without a token the metrics are open to this machine only.",
+        country_refused="Codes are not sent to this country.",
         text_not_allowed="The key may not send texts of its own.",
     ),
     **_at(
@@ -94,6 +96,9 @@ CODES: Mapping[str, Meaning] = {
         sends_used_up="This verification has been sent as often as it may.",
         checks_used_up="All checks of this verification are used up.",
         failure_budget_used_up="Too many wrong codes for this recipient, over all verifications.",
+        limit_reached="The limit `rule` allows no more sends until `reset`.",
+        pumping_suspected="Too few of the codes sent to such numbers are ever typed; see `reset`.",
+        spend_cap="The client has spent its money of the day; see `reset`.",
     ),
     **_at(500, internal_error="Something went wrong here, and it was logged."),
     **_at(

@@ -27,6 +27,7 @@ _SEND = (
     *("text_not_allowed", "test_key_refused", "already_running", "workflow_differs"),
     *("code_differs", "cool_down", "sends_used_up", "too_late:429", "failure_budget_used_up"),
     *("idempotency_refused", "idempotency_mismatch", "unknown_route:400", "no_route"),
+    *("client_ip_invalid", "country_refused", "limit_reached", "pumping_suspected", "spend_cap"),
 )
 _CALLBACK = (
     *("callback_refused", "unknown_route:404", "no_such_path", "body_too_large", "internal_error"),

@@ -32,6 +32,7 @@ Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
+Ip = Annotated[str, StringConstraints(min_length=2, max_length=45)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 Locale = Annotated[
@@ -173,6 +174,12 @@ class SendBody(Body):
         default=None,
         description="A text of your own with `{code}` in it; needs the scope `text`.",
         examples=["{code} opens your locker."],
+    )
+    client_ip: Ip | None = Field(
+        default=None,
+        description="The person's own address, IPv4 or IPv6, for the limits per IP; kept only as a "
+        "keyed index.",
+        examples=["203.0.113.7"],
     )
 
 

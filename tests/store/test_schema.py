@@ -28,11 +28,12 @@ from sqlmodel import SQLModel
 
 from gateway.domain.health import Tally, disabled
 from gateway.domain.limits import Counter
-from gateway.store import schema, tables, writes
+from gateway.store import schema, tables, tallies, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
 from gateway.store.records import Counted, Further, Mark, StoredAnswer, Suppression
+from gateway.store.tallies import Pass, Tallies
 
 FIRST = "0001"
 TABLES = {
@@ -42,6 +43,7 @@ TABLES = {
     "counter",
     "delivery",
     "event",
+    "guard_pass",
     "idempotency",
     "mark",
     "plan",
@@ -51,6 +53,7 @@ TABLES = {
     "route_state",
     "subscription",
     "suppression",
+    "tally",
     "transition",
     "verification",
 }
@@ -99,7 +102,11 @@ async def filled(database: Path) -> None:
         Raised(verification.id, subscription.id, 1, START),
     )
     outbox.write(engine)
+    counted = Tallies()
+    counted.add(tallies.Tally(b"key", "", 1, 0, START))
+    counted.write(engine)
     await engine.commit()
+    await tallies.allow(engine, Pass("+3361234", START, "a campaign", START))
     engine.close()
 
 
