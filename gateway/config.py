@@ -26,10 +26,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gateway.domain import wording
+from gateway.domain import identity, limits, recipient, spending, wording
+from gateway.domain.countries import Countries
 from gateway.domain.declared.definition import Definition, DefinitionError
+from gateway.domain.guard import Guard, Mode
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
+from gateway.domain.limits import Per, Rule
+from gateway.domain.policy import Policy
 from gateway.domain.retention import LEAST_DAYS, Retention
+from gateway.domain.spending import Spending, Tariff
 from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret
@@ -45,10 +50,15 @@ VARIABLES = (
     "DEFAULT_LOCALE",
     "LOG_LEVEL",
     "KEYRING",
+    "NODE",
 )
 _TOKEN_LENGTH = 16  # characters of a token that nobody guesses
 _DELAY_MOST = 1000  # milliseconds
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}", re.ASCII)
+_PREFIX_DIGITS = 7  # of a number, when a rule per prefix does not say how many
+_GUARD = Guard()  # its defaults
+LONGEST_WINDOW = int(limits.LONGEST_WINDOW.total_seconds())
 
 
 class SettingsError(Exception):
@@ -108,6 +118,7 @@ class Settings:
     traces: TraceSettings | None = None
     commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
     retention: Retention = field(default_factory=Retention)
+    policy: Policy = field(default_factory=Policy)
 
 
 def replace(
@@ -154,6 +165,43 @@ class _Retention(_Model):
     keep_recipients: int = Field(default=Retention().recipients, ge=0, le=3650)
 
 
+class _Limit(_Model):
+    per: Literal["number", "prefix", "country", "client", "ip"]
+    window: int = Field(ge=1, le=LONGEST_WINDOW)
+    max: int = Field(ge=1, le=1_000_000_000)
+    shadow: bool = False
+    digits: int | None = Field(default=None, ge=2, le=12)
+
+
+class _Countries(_Model):
+    allow: list[str] | None = None
+    deny: list[str] = []
+    monitor: list[str] = []
+
+
+class _Guard(_Model):
+    mode: Literal["off", "shadow", "enforce"] = "shadow"
+    digits: int = Field(default=_GUARD.digits, ge=2, le=12)
+    window: int = Field(default=_GUARD.window, ge=60, le=LONGEST_WINDOW)
+    settle: int = Field(default=_GUARD.settle, ge=0, le=3600)
+    sends: int = Field(default=_GUARD.sends, ge=1)
+    percent: int = Field(default=_GUARD.percent, ge=1, le=100)
+    budget: int = Field(default=_GUARD.budget, ge=1)
+    country_budget: int = Field(default=_GUARD.country_budget, ge=1)
+
+
+class _Prices(_Model):
+    currency: str = Field(pattern="^[A-Z]{3}$")
+    routes: dict[str, dict[str, str]] = Field(min_length=1)
+
+
+class _Spend(_Model):
+    cap: str
+    clients: dict[str, str] = Field(default_factory=dict)
+    reset_hour: int = Field(default=0, ge=0, le=23)
+    shadow: bool = False
+
+
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
@@ -173,6 +221,12 @@ class _File(_Model):
     metrics: _Metrics = _Metrics()
     traces: _Traces | None = None
     retention: _Retention = _Retention()
+    node: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,64}$")
+    limits: dict[str, _Limit] = Field(default_factory=dict)
+    countries: _Countries = _Countries()
+    guard: _Guard = _Guard()
+    prices: _Prices | None = None
+    spend: _Spend | None = None
 
 
 def environment() -> Mapping[str, str]:
@@ -223,13 +277,14 @@ def load(
         retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
+    policy = _policy(parsed, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):
         mistakes["workflows.default"] = "is missing: say which channels a code goes over, in order"
     if not raw.get("routes") and raw.get("workflows"):
         mistakes["workflows"] = "need [routes.…] of your own; without any, the sandbox's are used"
     if mistakes:
         raise SettingsError(mistakes)
-    return dataclasses.replace(settings, workflows=workflows)
+    return dataclasses.replace(settings, workflows=workflows, policy=policy)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -477,6 +532,105 @@ def _workflows(
                 mistakes[f"{key}.routes"] = "; ".join(problem for problem in wrong if problem)
         made[name] = tuple(_step(step) for step in workflow.steps)
     return made
+
+
+def _policy(parsed: _File, mistakes: dict[str, str]) -> Policy:
+    """What is allowed: limits, countries, guard, spending."""
+    given = _Guard.model_dump(parsed.guard)
+    guard = Guard(**given | {"mode": Mode(given["mode"])})
+    rules = {limits.PER_NUMBER.name: limits.PER_NUMBER}
+    for name, limit in parsed.limits.items():
+        rules[name] = _rule(name, limit, mistakes)
+    return Policy(
+        node=parsed.node or "",
+        rules=tuple(rules.values()),
+        countries=_countries(parsed.countries, mistakes),
+        guard=guard if guard.mode is not Mode.OFF else None,
+        spending=_spending(parsed, mistakes),
+    )
+
+
+def _rule(name: str, given: _Limit, mistakes: dict[str, str]) -> Rule:
+    key = f"limits.{name}"
+    if not _NAME.fullmatch(name):
+        mistakes[key] = "is not a name: small letters, digits, - and _, at most 32"
+    per = Per(given.per)
+    if per is not Per.PREFIX and given.digits is not None:
+        mistakes[f"{key}.digits"] = 'is for per = "prefix" alone'
+    digits = given.digits or _PREFIX_DIGITS
+    return Rule(
+        name, per, given.window, given.max, given.shadow, digits if per is Per.PREFIX else 0
+    )
+
+
+def _countries(given: _Countries, mistakes: dict[str, str]) -> Countries:
+    for name in ("allow", "deny", "monitor"):
+        for at, code in enumerate(getattr(given, name) or ()):
+            if code not in recipient.COUNTRIES:
+                mistakes[f"countries.{name}.{at}"] = "is not a country code such as FR"
+    if given.allow == []:
+        mistakes["countries.allow"] = "allows no country at all; leave it out to allow every one"
+    both = sorted(set(given.allow or ()) & set(given.deny))
+    if both:
+        mistakes["countries.deny"] = f"denies what countries.allow allows: {', '.join(both)}"
+    allow = frozenset(given.allow) if given.allow is not None else None
+    return Countries(allow, frozenset(given.deny), frozenset(given.monitor))
+
+
+def _spending(parsed: _File, mistakes: dict[str, str]) -> Spending | None:
+    prices, spend = parsed.prices, parsed.spend
+    tariffs = {}
+    for route, listed in (prices.routes if prices is not None else {}).items():
+        if parsed.routes and route not in parsed.routes:
+            mistakes[f"prices.routes.{route}"] = "there is no such route"
+        tariffs[route] = _tariff(f"prices.routes.{route}", listed, mistakes)
+    if spend is None:
+        return None
+    if prices is None:
+        mistakes["prices"] = "is missing: spend.cap needs to know what messages cost"
+        return None
+    for route in parsed.routes:
+        if route not in tariffs:
+            mistakes[f"prices.routes.{route}"] = "is missing: spend.cap needs every route's price"
+    caps = {}
+    for client, text in spend.clients.items():
+        named = identity.parse(client)
+        if named is None:
+            mistakes[f"spend.clients.{client}"] = "is not a client id: see gateway client list"
+        else:
+            caps[named] = _amount(f"spend.clients.{client}", text, mistakes)
+    return Spending(
+        currency=prices.currency,
+        tariffs=tariffs,
+        cap=_amount("spend.cap", spend.cap, mistakes),
+        caps=caps,
+        reset_hour=spend.reset_hour,
+        shadow=spend.shadow,
+    )
+
+
+def _tariff(key: str, listed: Mapping[str, str], mistakes: dict[str, str]) -> Tariff:
+    """A route's prices: `default`, by country, by prefix."""
+    countries, prefixes = {}, {}
+    for where, text in listed.items():
+        money = _amount(f"{key}.{where}", text, mistakes)
+        if _PREFIX.fullmatch(where):
+            prefixes[where] = money
+        elif where in recipient.COUNTRIES:
+            countries[where] = money
+        elif where != "default":
+            mistakes[f"{key}.{where}"] = "is neither default, a country (FR) nor a prefix (+3361)"
+    if "default" not in listed:
+        mistakes[f"{key}.default"] = "is missing: what a message to anywhere else costs"
+    return Tariff(_amount(key, listed.get("default", "0"), {}), countries, prefixes)
+
+
+def _amount(key: str, text: str, mistakes: dict[str, str]) -> int:
+    try:
+        return spending.amount(text)
+    except ValueError as error:
+        mistakes[key] = str(error)
+        return 0
 
 
 def _mismatch(route: str, channel: str, named: set[str], channels: Mapping[str, str]) -> str | None:

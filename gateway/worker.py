@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
-from gateway.services import health, idempotency, keys, reconcile, retention
+from gateway.services import health, idempotency, keys, limiting, reconcile, retention
+from gateway.services.guarding import Watch
 from gateway.services.health import Looking
 from gateway.services.notify import Notifier
 from gateway.services.reconcile import Passing
@@ -25,6 +26,7 @@ class Log(Protocol):
     """The part of structlog that is used."""
 
     def error(self, event: str, **facts: object) -> object: ...
+    def warning(self, event: str, **facts: object) -> object: ...
 
 
 class Worker:
@@ -47,6 +49,7 @@ class Worker:
         self._place = retention.Place()
         self._purge_in = PURGE_ON  # seconds from the last look, or from the start
         self._looking = Looking()
+        self._watch = Watch()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_pass: datetime | None = None
@@ -83,6 +86,8 @@ class Worker:
                     await reconcile.sweep(self._runtime, self._runtime.now())
                     await idempotency.sweep(self._runtime, self._runtime.now())
                     await keys.write_uses(self._runtime)
+                    await limiting.sweep(self._runtime, self._runtime.now())
+                    self._watch.tell(self._runtime, self._log, self._runtime.now())
                     if self._forget is not None:
                         await self._forget(self._runtime.now())
                 if loop.time() - purged >= self._purge_in:

@@ -23,6 +23,7 @@ from uuid import UUID
 
 import httpx
 import orjson
+from contract import hold
 from fakes import Clock, FakeTransport, Submission
 
 from gateway import app, config
@@ -170,7 +171,9 @@ class Rig:
         self.passing = Passing()
         self.gateway.ledger.start()
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.gateway.web), base_url="http://127.0.0.1:8080"
+            transport=httpx.ASGITransport(self.gateway.web),
+            base_url="http://127.0.0.1:8080",
+            event_hooks={"response": [hold]},
         )
         self.key = await self.client("backend")
 

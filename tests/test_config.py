@@ -184,7 +184,7 @@ def test_the_tests_know_every_variable() -> None:
     tried = {"DATA_DIR", "DATABASE_URL", "PUBLIC_URL", "BRAND", "LOG_LEVEL"}
     tried |= {"DEFAULT_REGION", "DEFAULT_LOCALE"}
 
-    assert tried | {"KEYRING"} == set(config.VARIABLES)
+    assert tried | {"KEYRING", "NODE"} == set(config.VARIABLES)
 
 
 def test_a_route_has_its_name_channel_and_account(load: Load) -> None:

@@ -30,6 +30,9 @@ class Notes:
         self.errors.append((event, facts))
         self._noted.set()
 
+    def warning(self, event: str, **facts: object) -> None:
+        self.error(event, **facts)
+
     async def until(self, count: int) -> None:
         """So many errors."""
         while len(self.errors) < count:

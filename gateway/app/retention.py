@@ -67,7 +67,8 @@ async def forget(settings: Settings, address: Address) -> Forgotten:
     """Erase everything of the person with that address. Raises StoreError."""
     keyring = config.load_keyring(settings.keyring_file)
     async with _beside(settings, keyring) as (reads, ledger):
-        return await retention.forget(reads, ledger, keyring.index(*addresses.indexed(address)))
+        index = keyring.index(*addresses.indexed(address))
+        return await retention.forget(reads, ledger, index, settings.policy.rules)
 
 
 @contextlib.asynccontextmanager

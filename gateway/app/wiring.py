@@ -1,7 +1,6 @@
 """Wiring: Settings → Runtime → web application. The only module that knows all others.
 
-It has more than 500 lines, half of them names of parts: taken apart, nobody would see at one place
-what knows what.
+Over 500 lines, since it is one list: what is made, in what order, from what.
 """
 
 import asyncio
@@ -44,6 +43,7 @@ from gateway.services import (
     health,
     idempotency,
     keys,
+    limiting,
     notify,
     operate,
     receive,
@@ -73,6 +73,7 @@ from gateway.web.api import Api
 from gateway.web.auth import Keys
 from gateway.web.callbacks import Callbacks
 from gateway.web.console import Console
+from gateway.web.documents import Documents
 from gateway.web.edge import Edge
 from gateway.web.errors import http_error
 from gateway.web.probes import Probes
@@ -116,6 +117,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         health.Judge: doing(1, 2.0, health.wants, health.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
+        limiting.Forget: doing(6, 1.0, limiting.wants_forget, limiting.apply_forget),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
@@ -272,6 +274,7 @@ def build(
         retention=settings.retention,
         watched=waiting.watched,
         standing=standing,
+        policy=settings.policy,
     )
 
     allowed = Allowed.parse(settings.webhook_allow)
@@ -308,6 +311,7 @@ def build(
         after=follow,
         tally=MeteredTally(meter),
         node=f"{platform.node()}:{os.getpid()}",
+        charged=settings.policy.charged if settings.policy.spending is not None else None,
     )
     dispatcher.attach(ledger)
     notifier.attach(ledger)
@@ -329,11 +333,17 @@ def build(
         retention=settings.retention,
         waiting=waiting,
         standing=standing,
+        policy=settings.policy,
     )
     if test is not None:
         workflows = _workflows(test.settings)
         reached = replace(
-            runtime, routes=simulated or live, workflows=workflows, futures={}, _plans={}
+            runtime,
+            routes=simulated or live,
+            workflows=workflows,
+            policy=settings.policy.simulated,
+            futures={},
+            _plans={},
         )
         runtime = replace(runtime, test=reached)
     keep = timedelta(days=settings.keep_events)
@@ -379,16 +389,17 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         public_url=gateway.settings.public_url,
     )
     console = Console(runtime, gateway.desk, gateway.log)
+    probes = [*Probes(ready).routes(), *scrape.routes()]
+    serving = (api, callbacks, subscriptions, Streams(runtime, callers))
+    calls = {path: methods for one in serving for path, methods in one.calls().items()}
+    below = {**callbacks.below(), **subscriptions.below()}
+    served = {**calls, **below, **{one.path: one.methods or () for one in probes}}
     rest = Starlette(
-        routes=[*Probes(ready).routes(), *scrape.routes(), *console.routes()],
+        routes=[*probes, *Documents(served).routes(), *console.routes()],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
-    streams = Streams(runtime, callers)
-    served = (api, callbacks, subscriptions, streams)
-    calls = {path: methods for one in served for path, methods in one.calls().items()}
-    below = {**callbacks.below(), **subscriptions.below()}
     return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
 
 

@@ -10,6 +10,8 @@ from gateway.cli import (
     calling,
     checking,
     clients,
+    describing,
+    guarding,
     keys,
     operators,
     output,
@@ -43,6 +45,7 @@ routing.app.command()(recorded.check)
 routing.app.command(hidden=True)(sheets.sheets)
 app.add_typer(routing.app, name="routes")
 app.command()(calling.send)
+app.command()(describing.openapi)
 app.command()(showing.show)
 app.command()(retention.purge)
 app.command()(retention.erase)
@@ -52,6 +55,7 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(subscriptions.app, name="subscription")
 app.add_typer(operators.app, name="operator")
 app.add_typer(audits.app, name="audit")
+app.add_typer(guarding.app, name="guard")
 
 
 def _version(wanted: bool) -> None:

@@ -107,6 +107,12 @@ def principal(addresses: Iterable[Address]) -> Address:
     return min(addresses, key=lambda address: KINDS.index(address.kind))
 
 
+def numbers(every: Iterable[Address]) -> tuple[str, ...]:
+    """The phone numbers among them, each once, in the principal's order."""
+    ranked = sorted(every, key=lambda address: KINDS.index(address.kind))
+    return tuple(dict.fromkeys(one.text for one in ranked if one.kind in NUMBERS))
+
+
 def indexed(address: Address) -> tuple[str, str]:
     """Kind and text that the blind index is made of. A number is one number whatever it is used
     for, and no mailbox is told from another by capitals."""

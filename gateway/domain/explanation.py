@@ -138,6 +138,8 @@ def _attempt(attempt: Attempt) -> str:
 
 def _state(attempt: Attempt, via: str) -> str:
     if attempt.outcome is Outcome.WITHDRAWN:
+        if attempt.reason == "spend_cap":
+            return f"{via} was left out: what the client may spend in a day is spent"
         return f"{via} was withdrawn before it was sent"
     if attempt.refused:
         return f"{via} was refused ({attempt.reason}) and surely not sent"

@@ -1,14 +1,63 @@
-"""May this be sent or checked now? Counts in, answer out; who counts is the ledger."""
+"""May this be sent or checked now? Counts in, answer out; who counts is the ledger.
 
+Windows are fixed: a window opens, what happens in it is counted, and with its end the count begins
+anew. Within one window there is never more than the maximum; around a boundary two windows meet, so
+a span as long as the window may see up to twice as much. That buys one row a rule and subject,
+whatever the maximum is, and a `reset` that is a promise.
+
+What is counted for one number opens its window with the first event. What is counted for more than
+one number (prefix, country, client, IP) is counted by every node for itself and summed, so its
+windows stand on the clock (multiples of their length since 1970, UTC): all nodes mean the same one.
+"""
+
+import ipaddress
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
-from gateway.domain.errors import Limited
-from gateway.domain.verification import COOL_DOWN, Verification
+from gateway.domain.errors import InvalidInput, Limited
+from gateway.domain.verification import COOL_DOWN, MAX_SENDS, Verification
 
 FAILURE_BUDGET = 15  # wrong checks per client and number, over all verifications…
 FAILURE_WINDOW = timedelta(hours=1)  # …within this time
+
+
+LONGEST_WINDOW = timedelta(days=31)  # that a rule may have
+FAILURES = b"failures:"  # what the keys of such counters begin with
+_SITE = 64  # bits of an IPv6 address that name whoever has it; the rest is theirs to vary
+
+
+class Per(StrEnum):
+    """What a rule counts sends by."""
+
+    NUMBER = "number"
+    PREFIX = "prefix"
+    COUNTRY = "country"
+    CLIENT = "client"
+    IP = "ip"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """At most `most` sends in `window` seconds. `digits` is how much of a number is its prefix,
+    country code included. In shadow it is counted and logged, and refuses nothing.
+    """
+
+    name: str
+    per: Per
+    window: int
+    most: int
+    shadow: bool = False
+    digits: int = 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether its counts are about more than one number, and so kept per node."""
+        return self.per is not Per.NUMBER
+
+
+PER_NUMBER = Rule("number", Per.NUMBER, 600, MAX_SENDS)  # in force unless settings say otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,55 +69,130 @@ class Counter:
     count: int
 
 
-def resend(verification: Verification, now: datetime) -> None:
-    """Raise Limited when the person asks again too soon or too often."""
-    left = COOL_DOWN - (now - verification.sent_at).total_seconds()
-    if left > 0:
-        raise Limited(
-            "cool_down",
-            f"A code is on its way to this number. Ask again in {math.ceil(left)} s.",
-            retry_after=left,
-            facts={"rule": "cool_down", "window": COOL_DOWN},
-        )
-    if verification.sends_left <= 0:
-        raise Limited(
-            "sends_used_up",
-            f"This verification has used its {verification.sends_max} sends; the codes sent stay "
-            "valid until it expires.",
-            retry_after=(verification.expires_at - now).total_seconds(),
-            facts={"rule": "sends", "limit": verification.sends_max, "remaining": 0},
-        )
-
-
-def failures(counter: Counter | None, now: datetime) -> None:
-    """Raise Limited when the wrong checks of this client and number have used up their budget."""
-    current = within(counter, now)
-    if current is None or current.count < FAILURE_BUDGET:
-        return
-    reset = (current.since + FAILURE_WINDOW - now).total_seconds()
-    raise Limited(
-        "failure_budget_used_up",
-        f"Too many wrong codes for this number. Try again in {math.ceil(reset)} s.",
-        retry_after=reset,
+def refuse(
+    code: str, detail: str, rule: str, limit: int, window: int, *, reset: datetime, now: datetime
+) -> Limited:
+    """The refusal of a rule that is used up until `reset`. `detail` may name {seconds}."""
+    left = max(0.0, (reset - now).total_seconds())
+    return Limited(
+        code,
+        detail.format(seconds=math.ceil(left)),
+        retry_after=left,
         facts={
-            "rule": "failures",
-            "limit": FAILURE_BUDGET,
-            "window": int(FAILURE_WINDOW.total_seconds()),
+            "rule": rule,
+            "limit": limit,
+            "window": window,
             "remaining": 0,
+            "reset": reset.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         },
     )
 
 
+def over(rule: Rule, used: int) -> bool:
+    """Whether a rule allows nothing more in this window."""
+    return used >= rule.most
+
+
+def reached(rule: Rule, reset: datetime, now: datetime) -> Limited:
+    """What a rule that is over answers."""
+    what = f"The limit of {rule.most} sends in {rule.window} s for this {rule.per} is used up."
+    detail = f"{what} Try again in {{seconds}} s."
+    return refuse("limit_reached", detail, rule.name, rule.most, rule.window, reset=reset, now=now)
+
+
+def opened(window: int, now: datetime) -> datetime:
+    """When the window on the clock that holds `now` began; `window` in seconds."""
+    seconds = int(now.timestamp() // window) * window
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def network(text: str) -> str:
+    """The network that an address given by a caller is counted by: an IPv4 address alone, an IPv6
+    address by its first 64 bits. Raises InvalidInput `client_ip_invalid`; it is not repeated.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise _no_address() from None
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.scope_id is not None:  # says something inside one machine only
+        raise _no_address()
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _SITE), strict=False))
+
+
+def _no_address() -> InvalidInput:
+    return InvalidInput(
+        "client_ip_invalid",
+        "`client_ip` is not an IP address. Give the person's address as your edge saw it, such as "
+        "203.0.113.7 or 2001:db8::7, without port and zone.",
+    )
+
+
+def resend(verification: Verification, now: datetime) -> None:
+    """Raise Limited when the person asks again too soon or too often."""
+    cool_down(verification.sent_at, now)
+    if verification.sends_left <= 0:
+        life = math.ceil((verification.expires_at - verification.created_at).total_seconds())
+        raise refuse(
+            "sends_used_up",
+            f"This verification has used its {verification.sends_max} sends; the codes sent stay "
+            "valid until it expires.",
+            "sends",
+            verification.sends_max,
+            life,
+            reset=verification.expires_at,
+            now=now,
+        )
+
+
+def cool_down(sent_at: datetime, now: datetime) -> None:
+    """Raise Limited when the last code left less than COOL_DOWN ago."""
+    reset = sent_at + timedelta(seconds=COOL_DOWN)
+    if now < reset:
+        detail = "A code is on its way to this number. Ask again in {seconds} s."
+        raise refuse("cool_down", detail, "cool_down", 1, COOL_DOWN, reset=reset, now=now)
+
+
+def failures(counter: Counter | None, now: datetime) -> None:
+    """Raise Limited when the wrong checks of this client and number have used up their budget."""
+    current = within(counter, FAILURE_WINDOW, now)
+    if current is not None and current.count >= FAILURE_BUDGET:
+        raise refuse(
+            "failure_budget_used_up",
+            "Too many wrong codes for this number. Try again in {seconds} s.",
+            "failures",
+            FAILURE_BUDGET,
+            int(FAILURE_WINDOW.total_seconds()),
+            reset=current.since + FAILURE_WINDOW,
+            now=now,
+        )
+
+
+def surely_over(counter: Counter, now: datetime) -> bool:
+    """Whether its window is over, whatever the settings say. That of wrong checks is known; `serve`
+    knows the others and sweeps them sooner."""
+    known = counter.key.startswith(FAILURES)
+    return within(counter, FAILURE_WINDOW if known else LONGEST_WINDOW, now) is None
+
+
 def count_failure(counter: Counter | None, key: bytes, now: datetime) -> Counter:
     """One more wrong check; a new window when the old one is over."""
-    current = within(counter, now)
+    return count(counter, key, FAILURE_WINDOW, now)
+
+
+def count(counter: Counter | None, key: bytes, window: timedelta, now: datetime) -> Counter:
+    """One more; a new window when the old one is over."""
+    current = within(counter, window, now)
     if current is None:
         return Counter(key, now, 1)
     return Counter(key, current.since, current.count + 1)
 
 
-def within(counter: Counter | None, now: datetime) -> Counter | None:
+def within(counter: Counter | None, window: timedelta, now: datetime) -> Counter | None:
     """The counter while its window lasts."""
-    if counter is None or now >= counter.since + FAILURE_WINDOW:
+    if counter is None or now >= counter.since + window:
         return None
     return counter

@@ -15,6 +15,7 @@ from phonenumbers import PhoneNumber, PhoneNumberDesc, PhoneNumberType
 from gateway.domain.errors import InvalidInput
 
 _COUNTRY_CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
+COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)  # ISO 3166 codes
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 # Kinds of numbers that no person receives a code on, or that cost a fortune: refused by name.
@@ -122,6 +123,12 @@ def country_code_length(e164: str) -> int:
     if e164[1:3] in _COUNTRY_CODES:
         return 2
     return 3 if e164[1:4] in _COUNTRY_CODES else 1
+
+
+def country(e164: str) -> str:
+    """The ISO region of a number that `parse` has read; "" when no plan has it any more."""
+    number = _split(e164) or phonenumbers.parse(e164)
+    return phonenumbers.region_code_for_number(number) or ""
 
 
 def mask(e164: str) -> str:

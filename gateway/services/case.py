@@ -19,11 +19,14 @@ from gateway.domain.events import Standing as Stood
 from gateway.domain.health import Heard, Reason, RouteState, Standing
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
+from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
+from gateway.services import counting
+from gateway.services.counting import Paid
 from gateway.services.publishing import Audience, Told, Touched, publish
 from gateway.services.standing import Routes
 from gateway.store.ledger import Transaction
@@ -36,6 +39,7 @@ _AVOIDED_MOST = 30 * 86_400.0  # seconds a number is believed not to take a chan
 _TURN = 5.0  # seconds until a fallback that had to wait asks again, and up to as much more
 REVOKED = "revoked"  # the reason of a message that we have taken back
 _PLAIN_SEALED = addresses.PLAIN_BYTES + SEAL_BYTES
+_SPEND_CAP = "spend_cap"
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
 
 
@@ -68,6 +72,7 @@ class Context:
     audience: Audience = field(default_factory=Audience)
     watched: Mapping[UUID, object] = field(default_factory=dict)  # somebody waits for their changes
     standing: Routes = field(default_factory=Routes)
+    policy: Policy = field(default_factory=Policy)
 
 
 class Handover(NamedTuple):
@@ -348,6 +353,7 @@ class Case:
         status = self.verification.status
         self._record(None, Status.PENDING, status, source)
         self._withdraw()
+        counting.leave_cool_down(self.tx, self.verification, self.now)
         self.after.append(Ended(self.verification.id))
         facts = {"verification_id": self.verification.id, "status": status, "source": source}
         self.after.append(Note("verification_ended", facts))
@@ -459,6 +465,15 @@ class Case:
             pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
             self.after.append(Crowded(self.verification.id, attempt.route))
             return attempt._replace(retry_at=self.now + timedelta(seconds=pause))
+        if self.context.policy.spending and attempt.tries == 0 and not self._pay(attempt):
+            return self.hear(
+                attempt,
+                State.FAILED,
+                source=Source.ENGINE,
+                word=_SPEND_CAP,
+                reason=_SPEND_CAP,
+                outcome=Outcome.WITHDRAWN,
+            )
         claimed = attempt._replace(
             tries=attempt.tries + 1,
             claimed_until=self.now + timedelta(seconds=lease),
@@ -476,6 +491,16 @@ class Case:
             self.tx.probe(probe)
             facts = {"route": route, "next_probe_at": probe.next_at}
             self.after.append(Note("route_probed", facts))
+
+    def _pay(self, attempt: Attempt) -> bool:
+        """Count what the message will cost. False when the client's day has no room for it."""
+        number = address_for(self.context.keyring, self.verification, attempt.channel)
+        client_id, policy = self.verification.client_id, self.context.policy
+        paid = counting.pay(self.tx, policy, client_id, attempt.route, number, now=self.now)
+        if paid is not Paid.FITS:
+            facts = {"client_id": client_id, "attempt_id": attempt.id, "route": attempt.route}
+            self.after.append(Note(f"spend_cap_{paid}", facts, level="warning"))
+        return paid is not Paid.REACHED
 
     def _withdraw(self, before: Attempt | None = None) -> None:
         """Attempts that never found a slot and whose time has passed."""

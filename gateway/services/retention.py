@@ -5,6 +5,7 @@ Reads outside the transaction name the rows; each is looked at again under its l
 guards it. Killed between two chunks, or within one, the next pass finds the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,7 +13,8 @@ from uuid import UUID
 from gateway.domain import addresses, limits, retention
 from gateway.domain.errors import Unavailable
 from gateway.domain.identity import lowest, made_at
-from gateway.domain.limits import Counter
+from gateway.domain.limits import Counter, Rule
+from gateway.domain.policy import cool_key, number_key
 from gateway.domain.retention import Retention
 from gateway.domain.verification import Verification
 from gateway.services import receive
@@ -124,7 +126,7 @@ def _counters(tx: Transaction, operation: Purge, now: datetime, done: Purged) ->
     dropped = 0
     for counter in operation.counters:
         current = tx.counter(counter.key)
-        if current is not None and limits.within(current, now) is None:
+        if current is not None and limits.surely_over(current, now):
             dropped += tx.drop_counter(current)
     return done + Purged(counters=dropped, more=done.more)
 
@@ -157,7 +159,7 @@ def find(reads: Reads, kept: Retention, place: Place, now: datetime) -> Purge:
         until = made_at(named[-1]) if more else nameless
     counters = reads.counters_after(place.counter, LOOKED)
     place.counter = counters[-1].key if len(counters) == LOOKED else b""
-    stale = tuple(one for one in counters if limits.within(one, now) is None)
+    stale = tuple(one for one in counters if limits.surely_over(one, now))
     return Purge(over, named, until, stale, more=more or bool(place.counter))
 
 
@@ -197,7 +199,7 @@ def would_purge(reads: Reads, kept: Retention, now: datetime) -> Purged:
     verifications, attempts, transitions = reads.count_over(lowest(over))
     counters, after = 0, b""
     while found := reads.counters_after(after, ROWS):
-        counters += sum(limits.within(one, now) is None for one in found)
+        counters += sum(limits.surely_over(one, now) for one in found)
         after = found[-1].key
     return Purged(
         verifications=verifications,
@@ -260,10 +262,17 @@ def apply_forget(tx: Transaction, context: Context, operation: Forget, now: date
     return Forgotten(erased, len(ways), dropped, tuple(running))
 
 
-async def forget(reads: Reads, ledger: Ledger, index: bytes) -> Forgotten:
+async def forget(
+    reads: Reads, ledger: Ledger, index: bytes, rules: Sequence[Rule] = (limits.PER_NUMBER,)
+) -> Forgotten:
     """Erase everything of the person with that address, in chunks; running verifications are
     counted and left alone. Raises Unavailable."""
-    counters = tuple(failures_key(client.id, index) for client in reads.clients())
+    wrong = [failures_key(client.id, index) for client in reads.clients()]
+    counted = [number_key(rule, index) for rule in rules if not rule.wide]
+    for client in reads.clients():  # cool-downs: one a purpose
+        own = cool_key(client.id, index, "")
+        counted += [c.key for c in reads.counters_after(own, 100) if c.key.startswith(own)]
+    counters = (*wrong, *counted)
     total = Forgotten()
     while True:
         found = reads.by_number(None, index, FORGOTTEN + len(total.running))

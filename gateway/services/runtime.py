@@ -17,6 +17,7 @@ from gateway.domain.delivery import State
 from gateway.domain.errors import InvalidInput, Unavailable
 from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
+from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.workflow import (
     NO_ADDRESS,
@@ -42,6 +43,7 @@ from gateway.ports import (
     Transport,
 )
 from gateway.services.case import Outage
+from gateway.services.counting import Passes
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.standing import Routes
 from gateway.services.waiting import Waiting
@@ -129,6 +131,8 @@ class Runtime:
     meter: Meter = UNMETERED
     tracer: Tracer = NO_TRACER
     retention: Retention = field(default_factory=Retention)
+    policy: Policy = field(default_factory=Policy)
+    passes: Passes = field(default_factory=Passes)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)
 

@@ -20,13 +20,14 @@ from gateway.domain.errors import Conflict, InvalidInput, Limited
 from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
-from gateway.domain.recipient import Phone, mask
+from gateway.domain.recipient import Phone, country, mask
 from gateway.domain.repeat import OnRepeat
 from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import Asked, Plan, PlannedRoute, Wait
-from gateway.services import linking
+from gateway.domain.workflow import Asked, Plan, PlannedRoute, Send, Wait
+from gateway.services import limiting, linking
 from gateway.services.case import Case, Context, Note, code_of
+from gateway.services.limiting import Bill, Recipient
 from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Further, Source, StoredPlan, Way
@@ -52,6 +53,7 @@ class Request(NamedTuple):
     template: str = DEFAULT
     locale: str | None = None
     given: Given | None = None  # what its text is filled with
+    client_ip: str | None = None  # the person's, for limits; kept by its index alone
     on_repeat: OnRepeat = OnRepeat.JOIN
     named: AbstractSet[str] = frozenset()  # the fields the caller named itself
     trace: str | None = None  # the traceparent that its spans are to hang on
@@ -60,6 +62,14 @@ class Request(NamedTuple):
     def way(self) -> str | None:
         """The plan that is asked for by name."""
         return f"channel:{self.channel}" if self.channel is not None else self.workflow
+
+    @property
+    def counted(self) -> Recipient:
+        """What limits go by."""
+        if not self.others and self.to is not None:
+            return Recipient(self.to.e164, (self.to.region,))
+        numbers = addresses.numbers(_all(self))
+        return Recipient(numbers[0] if numbers else None, tuple(map(country, numbers)))
 
 
 class Sent(NamedTuple):
@@ -83,6 +93,7 @@ class Accept(Operation[Sent]):
     own_code: str | None
     failures: bytes
     shown: str
+    bill: Bill
     on_repeat: OnRepeat
     way: str | None  # the plan asked for by name, as `Plan.workflow`
     named: AbstractSet[str]
@@ -94,7 +105,8 @@ def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     provider is called once the answer may leave.
 
     Raises InvalidInput (unknown workflow, channel or template, no address for any step, a text that
-    cannot be filled, a plan longer than the code's life).
+    cannot be filled, a plan longer than the code's life, a wrong `client_ip`), or Forbidden (its
+    country).
     """
     chosen = _choose(runtime, request)
     late = workflow.too_late(chosen.plan, request.ttl)
@@ -125,6 +137,7 @@ def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         on_repeat=request.on_repeat,
         way=request.way,
         named=request.named,
+        bill=limiting.bill(runtime, prepared, request.counted, request.client_ip, now),
         further=further,
     )
 
@@ -189,7 +202,7 @@ def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
 
 def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     """The key of the counter of wrong checks for a client and a number."""
-    return b"failures:" + client_id.bytes + recipient_index
+    return limits.FAILURES + client_id.bytes + recipient_index
 
 
 def _prepare(
@@ -238,25 +251,28 @@ def _prepare(
 
 
 def wants(operation: Accept) -> Wants:
-    """The running verification in its way, the count of wrong checks, what does not reach it."""
-    index = (operation.prepared.recipient_index,)
+    """The running verification in its way, all counts it falls under, what does not reach it."""
+    index, bill = (operation.prepared.recipient_index,), operation.bill
     every: tuple[bytes, ...] = index
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
-    return Wants(running=index, counters=(operation.failures,), suppressed=every)
+    counters = (operation.failures, *bill.counters)
+    return Wants(running=index, counters=counters, suppressed=every, tallies=bill.tallies)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
     """Join, refuse, replace, or start anew.
 
-    Raises Limited (cool-down, sends or failure budget used up) or Conflict (`code_differs`,
-    `workflow_differs`, `already_running`).
+    Raises Limited (cool-down, sends, failure budget or another limit used up) or Conflict
+    (`code_differs`, `workflow_differs`, `already_running`).
     """
     prepared = operation.prepared
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
     if running is not None and running.status_at(now) is Status.PENDING:
         return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
+    limiting.cooled(tx, operation.bill, now)
+    limiting.admit(tx, context, operation.bill, prepared, by=_opening(operation.plan), now=now)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
         over.decide()
@@ -273,6 +289,8 @@ def _repeat(case: Case, operation: Accept) -> Sent:
             raise repeat.refuse(case.verification)
         case OnRepeat.REPLACE:
             fresh = repeat.replaced(case.verification, operation.prepared, case.now)
+            opening = _opening(operation.plan)
+            limiting.admit(case.tx, case.context, operation.bill, fresh, by=opening, now=case.now)
             case.end(Status.CANCELED, Source.CLIENT)
             case.close()
             return _start(case.tx, case.context, operation, fresh, case.now)
@@ -341,12 +359,22 @@ def _join(case: Case, operation: Accept) -> Sent:
             "again when it has.",
             retry_after=(running.expires_at - now).total_seconds(),
         )
+    by = _way(case.plan, looked) if isinstance(looked, Send) else _opening(case.plan)
+    limiting.admit(case.tx, case.context, operation.bill, running, by=by, now=now)
     case.verification = running._replace(sends_used=running.sends_used + 1, sent_at=now)
     case.decide(Asked.RESEND)
     stored = case.close()
     _note(case, operation, joined=True)
     ignored = repeat.ignored(running, operation.prepared, operation.named)
     return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)
+
+
+def _opening(plan: Plan) -> limiting.Way:
+    return limiting.Way(plan.steps[0].channel, plan.steps[0].routes[0].name)
+
+
+def _way(plan: Plan, action: Send) -> limiting.Way:
+    return limiting.Way(plan.steps[action.step].channel, action.route.name)
 
 
 def _same_code(case: Case, own: str) -> bool:

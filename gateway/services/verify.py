@@ -10,8 +10,8 @@ from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFou
 from gateway.domain.health import Heard
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
-from gateway.services import linking
-from gateway.services.case import Case, Context, Note, code_of
+from gateway.services import counting, linking
+from gateway.services.case import Case, Context, Note, addresses_of, code_of
 from gateway.services.runtime import Runtime
 from gateway.services.send import failures_key
 from gateway.store.ledger import Operation, Transaction, Wants
@@ -110,6 +110,9 @@ def apply_check(
             case.verification = after
             _prove(case)
             case.ended(Source.CHECK)
+            if context.policy.guard is not None:
+                found = addresses_of(context.keyring, after)
+                counting.count_verified(tx, context.policy, after, found)
             case.close()
             _note(case, "check_passed")
             return _changed(case)

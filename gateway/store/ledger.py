@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from gateway.domain.errors import Unavailable
 from gateway.domain.workflow import Plan
 from gateway.store.engine import BATCH, Conflict, Refused, SqliteEngine, StoreError
-from gateway.store.transaction import Recent, Transaction, Wants
+from gateway.store.transaction import Charged, Recent, Transaction, Wants
 
 __all__ = ["Doing", "Ledger", "Operation", "Recent", "Tally", "Transaction", "Wants"]
 
@@ -86,6 +86,7 @@ class Ledger:
         capacity: int = 4000,
         tally: Tally | None = None,
         node: str = "",
+        charged: Charged | None = None,
     ) -> None:
         self._engine = engine
         self._doings = doings
@@ -94,6 +95,7 @@ class Ledger:
         self._after = after
         self._capacity = capacity
         self._node = node
+        self._charged = charged
         self._queue: deque[_Entry] = deque()
         self._filled = asyncio.Event()
         self._plans: dict[bytes, Plan] = {}
@@ -205,7 +207,8 @@ class Ledger:
         await self._engine.begin()
         now = self._tick()
         tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
-        tx.load(self._engine, [entry.doing.wants(entry.operation) for entry in batch], now)
+        wanted = [entry.doing.wants(entry.operation) for entry in batch]
+        tx.load(self._engine, wanted, now, self._charged)
         for entry in batch:
             entry.result = entry.failure = None
             try:

@@ -238,8 +238,34 @@ class Counter(SQLModel, table=True):
     __table_args__ = (_WITHOUT_ROWID,)
 
     key: bytes = Field(primary_key=True)
-    since: datetime = Field(sa_type=Moment)
+    since: datetime = Field(sa_type=Moment, index=True)
     count: int
+
+
+class Tally(SQLModel, table=True):
+    """What one node counted of something wider than one number; see `store.tallies`. The sum over
+    its nodes is what counts, until `until`: its retention."""
+
+    __tablename__: ClassVar[str] = "tally"
+    __table_args__ = (_WITHOUT_ROWID,)
+
+    key: bytes = Field(primary_key=True)
+    node: str = Field(primary_key=True)
+    amount: int = Field(sa_type=BigInteger)
+    verified: int
+    until: datetime = Field(sa_type=Moment, index=True)
+
+
+class GuardPass(SQLModel, table=True):
+    """A prefix or country that an operator lets through the pumping guard, until when; kept after
+    that, since it says who was let through and why."""
+
+    __tablename__: ClassVar[str] = "guard_pass"
+
+    scope: str = Field(primary_key=True)
+    until: datetime = Field(sa_type=Moment)
+    reason: str
+    created_at: datetime = Field(sa_type=Moment)
 
 
 class Suppression(SQLModel, table=True):

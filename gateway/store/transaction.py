@@ -6,7 +6,7 @@ loads it and writes it.
 Over 500 lines, since what a batch reads, writes and leaves behind is read as one thing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from gateway.store.records import (
     Suppression,
     Way,
 )
+from gateway.store.tallies import Tallies, Tally, forget
 
 
 class Wants(NamedTuple):
@@ -45,9 +46,13 @@ class Wants(NamedTuple):
     references: tuple[tuple[str, str], ...] = ()  # (account, reference)
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
+    tallies: tuple[bytes, ...] = ()
     suppressed: tuple[bytes, ...] = ()  # recipient indexes
     answers: tuple[bytes, ...] = ()  # by Idempotency-Key
     due: int = 0
+
+
+Charged = Callable[[Iterable[Verification], datetime], Sequence[bytes]]
 
 
 @dataclass(slots=True)
@@ -157,6 +162,9 @@ class Transaction:
         self._dropped: list[Kept] = []
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
+        self._opened: dict[bytes, datetime] = {}  # of the counters as loaded
+        self._over: tuple[list[Tally], list[Counter]] = ([], [])
+        self.tallies = Tallies()
         self._marks: dict[str, Mark] = {}
         self._heard: dict[tuple[datetime, str, str], dict[Heard, int]] = {}
         self._stated: dict[str, RouteState] = {}
@@ -292,6 +300,11 @@ class Transaction:
     def put_counter(self, counter: Counter) -> None:
         self._counters[counter.key] = self._new_counters[counter.key] = counter
 
+    def forget(self, tallies: Iterable[Tally], counters: Iterable[Counter]) -> None:
+        """Rows that nobody asks for any more."""
+        self._over[0].extend(tallies)
+        self._over[1].extend(counters)
+
     def suppress(self, suppression: Suppression) -> None:
         way = suppression.way
         self._suppressed[way] = self._ways[way] = suppression
@@ -359,8 +372,16 @@ class Transaction:
 
     # What the ledger does with it.
 
-    def load(self, engine: SqliteEngine, wanted: Sequence[Wants], now: datetime) -> None:
-        """Lock and load the rows of the whole batch. The write lock is held already."""
+    def load(
+        self,
+        engine: SqliteEngine,
+        wanted: Sequence[Wants],
+        now: datetime,
+        charged: "Charged | None" = None,
+    ) -> None:
+        """Lock and load the rows of the whole batch. The write lock is held already. `charged`
+        names the sums that any step of the loaded verifications may have to look at.
+        """
         ids = {named: None for want in wanted for named in want.verifications}
         attempts = {named: None for want in wanted for named in want.attempts}
         references = {pair: None for want in wanted for pair in want.references}
@@ -386,6 +407,11 @@ class Transaction:
         self._take(engine, found)
         keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
         self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
+        self._opened = {counter.key: counter.since for counter in self._counters.values()}
+        sums = [key for want in wanted for key in want.tallies]
+        if charged is not None:
+            sums += charged((row.verification for row in self._rows.values()), now)
+        self.tallies.load(engine, sums)
         indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
         believed = engine.load(reads.SUPPRESSIONS, indexes)
         self._suppressed = {one.way: one for one in believed if one.until > now}
@@ -448,8 +474,7 @@ class Transaction:
         if self._further:
             writes.insert_further(engine, self._further)
         self._write_kept(engine)
-        if self._new_counters:
-            writes.put_counters(engine, list(self._new_counters.values()))
+        self._write_counts(engine)
         self._write_beliefs(engine)
         self._write_purged(engine)
         if self._marks:
@@ -511,6 +536,12 @@ class Transaction:
             writes.keep_receipts(engine, self._new_kept)
         if self._dropped:
             writes.drop_receipts(engine, self._dropped)
+
+    def _write_counts(self, engine: SqliteEngine) -> None:
+        if self._new_counters:
+            writes.put_counters(engine, list(self._new_counters.values()), self._opened)
+        self.tallies.write(engine)
+        forget(engine, *self._over)
 
     def _write_attempts(self, engine: SqliteEngine) -> None:
         new: list[Attempt] = []

@@ -7,6 +7,7 @@ raises Conflict, and the batch decides again on what is really there.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, update
@@ -151,6 +152,12 @@ _PUT_COUNTER = Write(
         index_elements=[_COUNTER.c.key],
         set_={"since": upsert(_COUNTER).excluded.since, "count": upsert(_COUNTER).excluded.count},
     )
+)
+# Most counts go on in an open window: what a statement names, its indexes pay for.
+_RAISE_COUNTER = Write(
+    update(_COUNTER)
+    .where(_COUNTER.c.key == value("key"), _COUNTER.c.since == value("since"))
+    .values(count=value("count"))
 )
 
 _MARK = table(tables.Mark)
@@ -319,9 +326,17 @@ def delete_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
     engine.run(_DELETE_COUNTER, values, expect=False)
 
 
-def put_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
-    """Counters as they are now."""
-    engine.run(_PUT_COUNTER, values)
+def put_counters(
+    engine: SqliteEngine,
+    values: Sequence[Counter],
+    opened: Mapping[bytes, datetime] = MappingProxyType({}),
+) -> None:
+    """Counters as they are now; `opened` says since when, of those that were there before."""
+    fresh = [one for one in values if opened.get(one.key) != one.since]
+    if fresh:
+        engine.run(_PUT_COUNTER, fresh)
+    if len(fresh) < len(values):
+        engine.run(_RAISE_COUNTER, [one for one in values if opened.get(one.key) == one.since])
 
 
 def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> None:

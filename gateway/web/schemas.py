@@ -32,6 +32,7 @@ Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
+Ip = Annotated[str, StringConstraints(min_length=2, max_length=45)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 Locale = Annotated[
@@ -52,12 +53,29 @@ class Body(BaseModel):
 class Addresses(Body):
     """A recipient by the kinds of its addresses."""
 
-    phone: Number | None = None
-    email: Email | None = None
-    messenger: Number | None = None
-    whatsapp: Number | None = None
-    telegram: Number | None = None
-    viber: Number | None = None
+    phone: Number | None = Field(
+        default=None,
+        description="Phone number, E.164 or as people write it; also for every channel that goes "
+        "by numbers and has none of its own here.",
+        examples=["+33600000042"],
+    )
+    email: Email | None = Field(
+        default=None, description="E-mail address.", examples=["person@example.com"]
+    )
+    messenger: Number | None = Field(
+        default=None,
+        description="The id that the Messenger provider knows the person by.",
+        examples=["2734100423"],
+    )
+    whatsapp: Number | None = Field(
+        default=None, description="Number on WhatsApp, if not `phone`.", examples=["+33600000042"]
+    )
+    telegram: Number | None = Field(
+        default=None, description="Number on Telegram, if not `phone`.", examples=["+33600000042"]
+    )
+    viber: Number | None = Field(
+        default=None, description="Number on Viber, if not `phone`.", examples=["+33600000042"]
+    )
 
 
 _FORMS = ("number", "addresses")  # words of ours, not the caller's
@@ -74,47 +92,154 @@ To = Annotated[
 
 
 class SendBody(Body):
-    """`POST /otp/send`."""
+    """What to send, and to whom: `to` or `recipients`."""
 
-    to: To | None = None
-    recipients: Annotated[list[Any], Field(min_length=1, max_length=500)] | None = None
-    workflow: Name | None = None
-    channel: Name | None = None
-    code: Code | None = None
-    code_length: int | None = Field(default=None, ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1])
-    ttl: int = Field(default=300, ge=TTL_SECONDS[0], le=TTL_SECONDS[-1])
-    reference: Reference | None = None
-    on_repeat: OnRepeat = OnRepeat.JOIN
-    template: Name | None = None
-    locale: Locale | None = None
-    params: Params | None = None
-    amount: Shown | None = None
-    payee: Shown | None = None
-    text: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    to: To | None = Field(
+        default=None,
+        description="A phone number (spaces, dashes, `00` and a missing `+` are understood), or "
+        "addresses by kind. Each step of the workflow goes to the address of its channel.",
+        examples=["+33600000042", {"phone": "+33600000042", "email": "person@example.com"}],
+    )
+    recipients: Annotated[list[Any], Field(min_length=1, max_length=500)] | None = Field(
+        default=None,
+        description="Instead of `to`: up to 500 recipients, each decided by itself.",
+        examples=[[{"phone_number": "+33600000042", "reference": "order-17"}]],
+    )
+    workflow: Name | None = Field(
+        default=None,
+        description="A configured workflow; without it, and without `channel`, `default`.",
+        examples=["default"],
+    )
+    channel: Name | None = Field(
+        default=None,
+        description="One channel alone instead of a workflow: nothing falls back.",
+        examples=["sms"],
+    )
+    code: Code | None = Field(
+        default=None, description="Your own code, 4 to 10 digits.", examples=["493027"]
+    )
+    code_length: int | None = Field(
+        default=None,
+        ge=CODE_LENGTHS[0],
+        le=CODE_LENGTHS[-1],
+        description="Digits of the code that the gateway makes; 6 if neither this nor `code` is "
+        "given.",
+        examples=[6],
+    )
+    ttl: int = Field(
+        default=300,
+        ge=TTL_SECONDS[0],
+        le=TTL_SECONDS[-1],
+        description="How long the code lives, in seconds.",
+        examples=[300],
+    )
+    reference: Reference | None = Field(
+        default=None,
+        description="Your own id for it, visible ASCII; the newest is meant when it repeats.",
+        examples=["order-17"],
+    )
+    on_repeat: OnRepeat = Field(
+        default=OnRepeat.JOIN,
+        description="What to do while a verification of this recipient and purpose runs: `join` it "
+        "(the same code, once more), `refuse`, or `replace` it by a new one.",
+        examples=["join"],
+    )
+    template: Name | None = Field(
+        default=None,
+        description="What the code is for: `verify` (default), `login`, `reset`, "
+        "`number_change`, `payment`, or one from the settings.",
+        examples=["login"],
+    )
+    locale: Locale | None = Field(
+        default=None,
+        description="Language of the text, BCP 47: `fr-CA` falls back to `fr`, then to the "
+        "default.",
+        examples=["fr-CA"],
+    )
+    params: Params | None = Field(
+        default=None,
+        description="Values of the template's own placeholders, by name.",
+        examples=[{"name": "Robin"}],
+    )
+    amount: Shown | None = Field(
+        default=None,
+        description="What a payment's code is good for, as the person shall read it; with "
+        "`payee`. `/otp/verify` has to name both again.",
+        examples=["12.50 EUR"],
+    )
+    payee: Shown | None = Field(
+        default=None, description="Who is paid; with `amount`.", examples=["Example Bikes"]
+    )
+    text: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        default=None,
+        description="A text of your own with `{code}` in it; needs the scope `text`.",
+        examples=["{code} opens your locker."],
+    )
+    client_ip: Ip | None = Field(
+        default=None,
+        description="The person's own address, IPv4 or IPv6, for the limits per IP; kept only as a "
+        "keyed index.",
+        examples=["203.0.113.7"],
+    )
 
 
 class Entry(Addresses):
     """One of `recipients`: its addresses, and what is its own."""
 
-    phone_number: Number | None = None
-    code: Code | None = None
-    reference: Reference | None = None
-    params: Params | None = None
+    phone_number: Number | None = Field(
+        default=None, description="Another name of `phone`.", examples=["+33600000042"]
+    )
+    code: Code | None = Field(
+        default=None, description="Your own code for this one, 4 to 10 digits.", examples=["493027"]
+    )
+    reference: Reference | None = Field(
+        default=None, description="Your own id for this one.", examples=["order-17"]
+    )
+    params: Params | None = Field(
+        default=None,
+        description="Values of placeholders for this one, over those of the body.",
+        examples=[{"name": "Robin"}],
+    )
 
 
 class WhichBody(Body):
-    """Names one verification: exactly one of these; `template` tells two apart that one address
-    has running. An address beside a verification key is no second name: it must be the one the code
-    was sent to.
+    """Names one verification: exactly one of `verification_id`, `verification_key`, `reference`,
+    `number`, `email`, `messenger`; `template` tells two apart that one address has running. An
+    address beside a verification key is no second name: it must be the one the code was sent to.
     """
 
-    verification_id: Named | None = None
-    verification_key: VerificationKey | None = None
-    reference: Reference | None = None
-    number: Number | None = None
-    email: Email | None = None
-    messenger: Number | None = None
-    template: Name | None = None
+    verification_id: Named | None = Field(
+        default=None,
+        description="The id that `/otp/send` answered.",
+        examples=["019e8f4c-5a10-7c3e-9d57-0b6f2f1d8a44"],
+    )
+    verification_key: VerificationKey | None = Field(
+        default=None,
+        description="The key that `/otp/send` answered, for callers who store nothing. Not in a "
+        "URL.",
+        examples=["…"],
+    )
+    reference: Reference | None = Field(
+        default=None, description="Your own id; the newest of that name.", examples=["order-17"]
+    )
+    number: Number | None = Field(
+        default=None,
+        description="A phone number: its running verification, else its latest. Not in a URL.",
+        examples=["+33600000042"],
+    )
+    email: Email | None = Field(
+        default=None,
+        description="The same by e-mail address. Not in a URL.",
+        examples=["person@example.com"],
+    )
+    messenger: Number | None = Field(
+        default=None, description="The same by Messenger id. Not in a URL.", examples=["2734100423"]
+    )
+    template: Name | None = Field(
+        default=None,
+        description="Which one is meant where an address has several running.",
+        examples=["login"],
+    )
 
     @property
     def address(self) -> tuple[str, str] | None:
@@ -125,20 +250,45 @@ class WhichBody(Body):
 
 
 class StatusBody(WhichBody):
-    """`POST /otp/status`."""
+    """Names what to look up."""
 
-    history: int = Field(default=0, ge=0, le=50)
-    wait: int = Field(default=0, ge=0, le=60)
-    until: Literal["sent", "ack", "delivered", "read", "ended"] = "ended"
+    history: int = Field(
+        default=0,
+        ge=0,
+        le=50,
+        description="How many verifications of that name to tell at most, the newest as the answer "
+        "and older ones in `history`; 0: the newest alone.",
+        examples=[5],
+    )
+    wait: int = Field(
+        default=0,
+        ge=0,
+        le=60,
+        description="Hold the answer until `until` is so, at most so many seconds.",
+        examples=[30],
+    )
+    until: Literal["sent", "ack", "delivered", "read", "ended"] = Field(
+        default="ended", description="What `wait` waits for.", examples=["delivered"]
+    )
 
 
 class VerifyBody(WhichBody):
-    """`POST /otp/verify`."""
+    """A code that a person typed, and the verification it is for."""
 
-    amount: Shown | None = None
-    payee: Shown | None = None
+    amount: Shown | None = Field(
+        default=None,
+        description="The amount that was sent with the code, if one was.",
+        examples=["12.50 EUR"],
+    )
+    payee: Shown | None = Field(
+        default=None,
+        description="The payee that was sent with the code, if one was.",
+        examples=["Example Bikes"],
+    )
 
-    code: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    code: Annotated[str, StringConstraints(min_length=1, max_length=32)] = Field(
+        description="What the person typed, as typed.", examples=["493027"]
+    )
 
 
 def parse(kind: type[M], raw: bytes) -> M:

@@ -80,6 +80,7 @@ def request(
         given=_given(body),
         on_repeat=body.on_repeat,
         named=body.model_fields_set,
+        client_ip=body.client_ip,
         trace=trace,
     )
 

@@ -20,14 +20,25 @@ _PATH = "/otp/subscriptions"
 class AddBody(schemas.Body):
     """`POST /otp/subscriptions`. No `kinds`: all of them."""
 
-    url: str
-    kinds: list[str] = Field(default=[], max_length=50)
+    url: str = Field(
+        description="Where events shall be posted; https.", examples=["https://shop.example/otp"]
+    )
+    kinds: list[str] = Field(
+        default=[],
+        max_length=50,
+        description="Which events; none: all of them.",
+        examples=[["verification.delivered", "verification.failed"]],
+    )
 
 
 class ReplayBody(schemas.Body):
     """`POST /otp/subscriptions/{id}/replay`. `since`: a time with its offset."""
 
-    since: AwareDatetime | None = None
+    since: AwareDatetime | None = Field(
+        default=None,
+        description="Events from then on, a time with its offset.",
+        examples=["2026-11-21T12:00:00Z"],
+    )
 
 
 class SubscriptionCalls:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from pydantic import Field
 
 from gateway.domain import explanation, identity
 from gateway.domain.errors import InvalidInput, NotFound, Unavailable
@@ -32,7 +33,9 @@ _PREFER = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,4})\"?\s*(?=$|[,;])",
 class EventsQuery(schemas.Body):
     """`GET /otp/events`."""
 
-    verification_id: schemas.Named
+    verification_id: schemas.Named = Field(
+        description="Which one to follow.", examples=["019e8f4c-5a10-7c3e-9d57-0b6f2f1d8a44"]
+    )
 
 
 def preferred(call: Call) -> int:

@@ -280,7 +280,7 @@ def test_help_names_every_command_and_the_exit_codes(home: Home) -> None:
 
     assert done.returncode == 0, done.stderr
     for word in (
-        "serve demo migrate check client keys send show routes templates sandbox purge erase",
+        "serve demo migrate check client keys send show routes templates guard sandbox purge erase",
         "0  done",
         "3  there is",
     ):

@@ -1,6 +1,6 @@
 """Cool-down, sends and the failure budget, at their boundaries (F25)."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from factories import TTL, after, make_verification
@@ -12,6 +12,11 @@ from gateway.domain.verification import COOL_DOWN, MAX_SENDS
 
 KEY = b"failures:client:number"
 WINDOW = FAILURE_WINDOW.total_seconds()
+
+
+def told(moment: datetime) -> str:
+    """As the API spells it."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
 
 
 def refusal_of_resend(seconds: float, **changes: object) -> Limited:
@@ -52,7 +57,15 @@ def test_the_cool_down_says_when_in_words_rounded_up() -> None:
 
 
 def test_the_cool_down_names_its_rule_and_window() -> None:
-    assert {"rule": "cool_down", "window": COOL_DOWN} == refusal_of_resend(1).facts
+    expected = {
+        "rule": "cool_down",
+        "limit": 1,
+        "window": COOL_DOWN,
+        "remaining": 0,
+        "reset": told(after(COOL_DOWN)),
+    }
+
+    assert expected == refusal_of_resend(1).facts
 
 
 def test_the_last_send_of_a_verification_is_allowed() -> None:
@@ -72,7 +85,15 @@ def test_used_up_sends_come_back_with_the_next_verification() -> None:
 def test_used_up_sends_name_their_rule_and_limit() -> None:
     error = refusal_of_resend(40, sends_used=MAX_SENDS)
 
-    assert {"rule": "sends", "limit": MAX_SENDS, "remaining": 0} == error.facts
+    expected = {
+        "rule": "sends",
+        "limit": MAX_SENDS,
+        "window": TTL,
+        "remaining": 0,
+        "reset": told(after(TTL)),
+    }
+
+    assert expected == error.facts
 
 
 def test_the_cool_down_is_told_before_the_used_up_sends() -> None:
@@ -128,14 +149,14 @@ def test_a_used_up_budget_names_rule_limit_and_window() -> None:
     error = refusal_of_check(Counter(KEY, after(0), FAILURE_BUDGET), 1)
     expected = {"rule": "failures", "limit": FAILURE_BUDGET, "window": 3600, "remaining": 0}
 
-    assert expected == error.facts
+    assert expected | {"reset": told(after(WINDOW))} == error.facts
 
 
 @pytest.mark.parametrize(("seconds", "refused"), [(WINDOW - 0.001, True), (WINDOW, False)])
 def test_the_window_ends_at_its_moment(seconds: float, refused: bool) -> None:
     counter = Counter(KEY, after(0), FAILURE_BUDGET)
 
-    assert refused == (limits.within(counter, after(seconds)) is not None)
+    assert refused == (limits.within(counter, FAILURE_WINDOW, after(seconds)) is not None)
 
 
 def test_a_budget_used_up_in_an_older_window_refuses_nothing() -> None:

@@ -11,6 +11,7 @@ from gateway import config
 from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.keyring import Keyring
+from gateway.domain.verification import COOL_DOWN
 from gateway.domain.workflow import Until
 from gateway.ports import Receipt, Secret
 from gateway.providers.messenger import Messenger
@@ -107,6 +108,7 @@ async def test_what_is_left_out_for_two_reasons_is_said_of_both(rig: Rig) -> Non
     receipt = Receipt("gone", State.FAILED, reason="not_a_user", avoid=3600.0)
     await rig.gateway.ledger.submit(Receive("whatsapp", "whatsapp", attempt.id, (receipt,)))
     await rig.call("/otp/cancel", {"verification_id": first["verification_id"]})
+    rig.clock.advance(COOL_DOWN)
     second = await rig.send(workflow="all")
     status = await shown(rig, verification_id=second["verification_id"])
 
@@ -143,10 +145,12 @@ async def test_an_address_that_one_channel_does_not_reach_says_nothing_of_the_ph
     receipt = Receipt("gone", State.FAILED, reason="not_a_user", avoid=3600.0)
     await rig.gateway.ledger.submit(Receive("whatsapp", "whatsapp", attempt.id, (receipt,)))
     await rig.call("/otp/cancel", {"verification_id": sent["verification_id"]})
+    rig.clock.advance(COOL_DOWN)
     await rig.settle()
     rig.transport.submissions.clear()
     again = await rig.send(to, workflow="all")
     await rig.call("/otp/cancel", {"verification_id": again["verification_id"]})
+    rig.clock.advance(COOL_DOWN)
     await rig.send(NUMBER, workflow="all")
 
     assert [("messenger", NUMBER), ("whatsapp", NUMBER)] == sent_to(rig)

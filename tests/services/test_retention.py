@@ -325,9 +325,9 @@ async def test_an_erased_verification_takes_receipts(forgetful: Rig) -> None:
 
 
 async def test_counters_go_when_their_window_is_over(rig: Rig) -> None:
-    old = Counter(b"old", rig.clock.now(), 3)
+    old = Counter(b"failures:old", rig.clock.now(), 3)
     rig.clock.advance(3601)
-    young = Counter(b"young", rig.clock.now(), 3)
+    young = Counter(b"failures:young", rig.clock.now(), 3)
     engine = rig.runtime.engine
     await engine.begin()
     writes.put_counters(engine, [old, young])
@@ -342,7 +342,9 @@ async def test_every_counter_is_come_by(rig: Rig, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(retention, "LOOKED", 3)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.put_counters(engine, [Counter(bytes([n]), rig.clock.now(), 1) for n in range(1, 9)])
+    writes.put_counters(
+        engine, [Counter(b"failures:" + bytes([n]), rig.clock.now(), 1) for n in range(1, 9)]
+    )
     await engine.commit()
     rig.clock.advance(3601)
 
@@ -354,7 +356,7 @@ async def test_a_dry_run_counts_what_a_run_takes(rig: Rig) -> None:
     engine = rig.runtime.engine
     await engine.begin()
     writes.keep_receipts(engine, [make_kept()])
-    writes.put_counters(engine, [Counter(b"old", rig.clock.now(), 3)])
+    writes.put_counters(engine, [Counter(b"failures:old", rig.clock.now(), 3)])
     await engine.commit()
     rig.clock.advance(31 * DAY)
     now = rig.clock.now()
@@ -363,7 +365,8 @@ async def test_a_dry_run_counts_what_a_run_takes(rig: Rig) -> None:
     done += await retention.sweep_aside(rig.reads, rig.gateway.ledger, now)
 
     assert would == done
-    assert (1, 1, 1) == (done.verifications, done.receipts, done.counters)
+    # Of wrong codes, of sends, of a cool-down.
+    assert (1, 1, 3) == (done.verifications, done.receipts, done.counters)
 
 
 # A person asks to be forgotten.
@@ -396,6 +399,7 @@ async def test_of_a_person_more_is_forgotten_than_one_chunk_holds(
     monkeypatch.setattr(retention, "FORGOTTEN", 2)
     for _ in range(5):
         await ended(rig)
+        rig.clock.advance(600)  # past the cool-down and the limit of a number
     running = UUID((await rig.send(workflow="sms"))["verification_id"])
     done = await forget(rig)
 
@@ -417,7 +421,8 @@ async def test_what_was_counted_of_a_person_is_forgotten(rig: Rig) -> None:
     await rig.call("/otp/cancel", {"verification_id": answer["verification_id"]})
     done = await forget(rig)
 
-    assert (1, []) == (done.counters, rig.dump()["counter"])
+    # Wrong codes, sends, the cool-down that canceling left.
+    assert (3, []) == (done.counters, rig.dump()["counter"])
 
 
 async def test_a_forgotten_verification_takes_receipts_here_and_beside(rig: Rig) -> None:

@@ -10,6 +10,7 @@ from rig import Rig, make_settings
 from gateway import config
 from gateway.config import StepSettings
 from gateway.domain.delivery import State
+from gateway.domain.verification import COOL_DOWN
 from gateway.domain.workflow import Until
 from gateway.ports import Receipt, Secret
 from gateway.providers.telegram import Telegram
@@ -46,6 +47,7 @@ async def send(rig: Rig, number: str = NUMBER, **more: object) -> str:
     verification_id = str(answer["verification_id"])
     states = ",".join(rig.states(verification_id))
     await rig.call("/otp/cancel", {"verification_id": verification_id})
+    rig.clock.advance(COOL_DOWN)
     await rig.settle()
     return states.replace(":SENT", "").replace(":FAILED", "!")
 
@@ -76,6 +78,7 @@ async def heard(
 
 async def ended(rig: Rig, verification_id: str) -> None:
     await rig.call("/otp/cancel", {"verification_id": verification_id})
+    rig.clock.advance(COOL_DOWN)
     await rig.settle()
 
 
@@ -104,7 +107,7 @@ async def test_an_explicit_channel_is_tried(rig: Rig) -> None:
 
 async def test_it_ends_with_its_time(rig: Rig) -> None:
     await ended(rig, await failed(rig, NUMBER))
-    rig.clock.advance(FOR - 1)
+    rig.clock.advance(FOR - 1 - COOL_DOWN)
     before = await send(rig)
     rig.clock.advance(2 + 1200)
     await reconcile.sweep(rig.runtime, rig.clock.now())

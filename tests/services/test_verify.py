@@ -243,9 +243,9 @@ async def test_f25_what_is_not_compared_is_not_counted(rig: Rig) -> None:
     """Ended ones are not compared: only the first five of each are."""
     verification_id, code = await sent_with_code(rig)
     await all_at_once(rig, verification_id, *[wrong(code)] * 200)
-    (counter,) = rig.dump()["counter"]
+    counted = {key[:8]: count for key, _, count in rig.dump()["counter"]}
 
-    assert MAX_CHECKS == counter[-1]
+    assert MAX_CHECKS == counted[b"failures"]
 
 
 async def test_f25_a_budget_outlives_a_restart(rig: Rig) -> None:

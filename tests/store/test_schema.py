@@ -31,11 +31,12 @@ from gateway.domain import access
 from gateway.domain.audit import Act
 from gateway.domain.health import Tally, disabled
 from gateway.domain.limits import Counter
-from gateway.store import accounts, audits, schema, tables, writes
+from gateway.store import accounts, audits, schema, tables, tallies, writes
 from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
 from gateway.store.records import Counted, Further, Mark, StoredAnswer, Suppression
+from gateway.store.tallies import Pass, Tallies
 
 FIRST = "0001"
 TABLES = {
@@ -46,6 +47,7 @@ TABLES = {
     "counter",
     "delivery",
     "event",
+    "guard_pass",
     "idempotency",
     "mark",
     "operator",
@@ -57,6 +59,7 @@ TABLES = {
     "subscription",
     "session",
     "suppression",
+    "tally",
     "transition",
     "verification",
 }
@@ -109,7 +112,11 @@ async def filled(database: Path) -> None:
     await accounts.add_operator(engine, operator)
     await accounts.open_session(engine, access.opened(b"digest", operator.id, START), START)
     await audits.append(engine, Act("alice", "login"), START)
+    counted = Tallies()
+    counted.add(tallies.Tally(b"key", "", 1, 0, START))
+    counted.write(engine)
     await engine.commit()
+    await tallies.allow(engine, Pass("+3361234", START, "a campaign", START))
     engine.close()
 
 

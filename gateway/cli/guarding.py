@@ -1,0 +1,125 @@
+"""`gateway guard`: what the pumping guard sees, and whom it lets through."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
+
+if TYPE_CHECKING:
+    from gateway.domain.guard import Guard
+    from gateway.services.guarding import Sight
+
+app = typer.Typer(
+    help="The pumping guard: what it sees and would refuse, and whom it lets through.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+_PREFIX = re.compile(r"\+[1-9][0-9]{1,14}", re.ASCII)
+
+
+@app.callback()
+def guard(context: typer.Context, *, config: Config = None, as_json: Json = False) -> None:
+    """Show each prefix and country sent to, and what one more send would meet.
+
+    "settled" is the last window whose codes had the time to be typed, "now" the one under way.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from gateway import app as wiring
+    from gateway.services import guarding
+
+    loaded = settings(config)
+    rule = loaded.policy.guard
+    if rule is None:
+        raise Failure("the guard is off: [guard] mode in the settings")
+    with wiring.opened(loaded) as engine:
+        sights = guarding.look(engine, rule, wiring.clock())
+    if as_json:
+        dump({"mode": rule.mode, "window": rule.window, "scopes": [_shown(one) for one in sights]})
+        return
+    columns = ("scope", "settled", "verified", "now", "verified", "verdict")
+    table(columns, [_row(rule, one) for one in sights])
+    say(f"mode: {rule.mode}; windows of {rule.window} s")
+
+
+@app.command()
+def allow(
+    scope: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="Such as +3361234, or a country such as FR.")
+    ],
+    *,
+    until: Annotated[
+        str, typer.Option(metavar="DATE", help="2026-12-31 (that day included, UTC) or a time.")
+    ],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown by gateway guard.")] = "",
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Let a prefix or country through the guard. A running gateway notices within seconds."""
+    from gateway import app as wiring
+    from gateway.domain import recipient
+    from gateway.store import tallies
+    from gateway.store.tallies import Pass
+
+    if not _PREFIX.fullmatch(scope) and scope not in recipient.COUNTRIES:
+        raise Failure("PREFIX is + and digits, or a country code such as FR", Code.USAGE)
+    if len(reason) > 200 or not (reason.isprintable()):
+        raise Failure("--reason is at most 200 printable characters", Code.USAGE)
+    now = wiring.clock()
+    given = Pass(scope, _moment(until, now), reason, now)
+    with wiring.opened(settings(config)) as engine:
+        asyncio.run(tallies.allow(engine, given))
+    if as_json:
+        dump(given)
+    else:
+        typer.echo(f"{scope} is let through until {given.until:%F %R} UTC")
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure("--until is a date such as 2026-12-31", Code.USAGE) from None
+    if len(text) <= len("2026-12-31"):
+        moment = datetime.combine(moment.date(), time(23, 59, 59), UTC)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if moment <= now:
+        raise Failure("--until is in the past", Code.USAGE)
+    return moment
+
+
+def _row(rule: "Guard", one: "Sight") -> tuple[object, ...]:
+    return (
+        one.scope,
+        one.settled.sent,
+        one.settled.verified,
+        one.current.sent,
+        one.current.verified,
+        _told(rule, one),
+    )
+
+
+def _told(rule: "Guard", one: "Sight") -> str:
+    if one.passed is not None:
+        why = f": {one.passed.reason}" if one.passed.reason else ""
+        return f"let through until {one.passed.until:%F %R}{why}"
+    if one.verdict is None:
+        return "ok"
+    does = "refused" if rule.mode == "enforce" else "would be refused"
+    return f"{does}: {one.verdict.sentence}"
+
+
+def _shown(one: "Sight") -> dict[str, object]:
+    return {
+        "scope": one.scope,
+        "settled": one.settled._asdict(),
+        "current": one.current._asdict(),
+        "refuses": one.verdict is not None and one.passed is None,
+        "verdict": None if one.verdict is None else one.verdict._asdict(),
+        "why": None if one.verdict is None else one.verdict.sentence,
+        "passed": one.passed,
+    }

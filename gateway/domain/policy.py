@@ -1,0 +1,93 @@
+"""What is allowed, as the settings say, and the keys under which it is counted."""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from gateway.domain import limits
+from gateway.domain.countries import Countries
+from gateway.domain.guard import Guard
+from gateway.domain.limits import Rule
+from gateway.domain.spending import Spending
+from gateway.domain.verification import COOL_DOWN, Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules in force in this process. `node` names it among those of one database; "" where it
+    is alone."""
+
+    node: str = ""
+    rules: tuple[Rule, ...] = (limits.PER_NUMBER,)
+    countries: Countries = field(default_factory=Countries)
+    guard: Guard | None = field(default_factory=Guard)
+    spending: Spending | None = None
+
+    @property
+    def longest(self) -> timedelta:
+        """After so long every counter's window is over."""
+        windows = [timedelta(seconds=rule.window) for rule in self.rules if not rule.wide]
+        return max([limits.FAILURE_WINDOW, timedelta(seconds=COOL_DOWN), *windows])
+
+    @property
+    def simulated(self) -> "Policy":
+        """What test keys are held to: nothing that is counted by traffic or money."""
+        return replace(self, rules=(), guard=None, spending=None)
+
+    def charged(self, rows: Iterable[Verification], now: datetime) -> Sequence[bytes]:
+        """The sums that a handover of these verifications looks at."""
+        if self.spending is None:
+            return ()
+        clients = {row.client_id for row in rows}
+        return [spend_key(self.spending, client, now) for client in clients]
+
+
+@functools.cache
+def tag(rule: Rule) -> bytes:
+    """Names a rule in the keys of its counts. Another window or subject begins anew; another
+    maximum does not."""
+    told = f"{rule.name}\0{rule.per}\0{rule.window}\0{rule.digits}"
+    return hashlib.sha256(told.encode()).digest()[:8]
+
+
+def number_key(rule: Rule, index: bytes) -> bytes:
+    """The counter of a rule for a number, by its blind index."""
+    return b"limit:" + tag(rule) + index
+
+
+def wide_key(rule: Rule, subject: bytes, began: datetime) -> bytes:
+    """The sum of a rule for a subject (keyed, so that the key names nobody) in one window."""
+    return b"L" + _stamp(began) + tag(rule) + subject
+
+
+def guard_key(scope: str, began: datetime) -> bytes:
+    """The sum of a prefix or country in one window."""
+    return b"G" + _stamp(began) + scope.encode()
+
+
+def guard_window(began: datetime) -> tuple[bytes, bytes]:
+    """From which key to before which one the guard's sums of a window lie."""
+    seconds = int(began.timestamp())
+    return b"G" + seconds.to_bytes(8, "big"), b"G" + (seconds + 1).to_bytes(8, "big")
+
+
+def scope_of(key: bytes) -> str:
+    """The scope in a key of the guard."""
+    return key[9:].decode()
+
+
+def spend_key(spending: Spending, client_id: UUID, now: datetime) -> bytes:
+    """What a client has spent in the day of `now`."""
+    return b"S" + spending.day(now).to_bytes(8, "big") + client_id.bytes
+
+
+def cool_key(client_id: UUID, index: bytes, purpose: str) -> bytes:
+    """The cool-down that a verification left behind when it ended."""
+    return b"cool:" + client_id.bytes + index + purpose.encode()
+
+
+def _stamp(began: datetime) -> bytes:
+    return int(began.timestamp()).to_bytes(8, "big")

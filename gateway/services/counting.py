@@ -1,0 +1,109 @@
+"""What is counted where it happens: a code typed, a verification ended early, a message claimed;
+and what the guard lets through. `limiting` asks before a send, this counts after.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from gateway.domain import addresses, guard, recipient
+from gateway.domain.addresses import Address
+from gateway.domain.limits import Counter
+from gateway.domain.policy import Policy, cool_key, guard_key, spend_key
+from gateway.domain.spending import Spending
+from gateway.domain.verification import COOL_DOWN, Status, Verification
+from gateway.store import tallies
+from gateway.store.engine import SqliteEngine
+from gateway.store.ledger import Transaction
+from gateway.store.tallies import Pass, Tally
+
+REFRESH = timedelta(seconds=2)  # how old this process's knowledge of passes may be
+_LEAVES_COOL_DOWN = frozenset({Status.CANCELED, Status.LOCKED})
+_DAY = timedelta(days=1)
+
+
+class Passes:
+    """What the guard lets through, read again when it is older than REFRESH."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Pass, ...] = ()
+        self._read_at: datetime | None = None
+
+    def cover(self, engine: SqliteEngine, number: str, country: str, now: datetime) -> bool:
+        """Whether an operator lets sends to that number through."""
+        if self._read_at is None or not timedelta(0) <= now - self._read_at < REFRESH:
+            self._known, self._read_at = tallies.passes(engine, now), now
+        return any(
+            one.until > now and guard.covers(one.scope, number, country) for one in self._known
+        )
+
+
+def leave_cool_down(tx: Transaction, ended: Verification, now: datetime) -> None:
+    """Canceling is no way around the cool-down. While a verification runs, its row knows when the
+    last code left; one that ends before the time is over leaves a counter behind.
+    """
+    early = now < ended.sent_at + timedelta(seconds=COOL_DOWN)
+    if early and ended.status in _LEAVES_COOL_DOWN:
+        key = cool_key(ended.client_id, ended.recipient_index, ended.purpose)
+        tx.put_counter(Counter(key, ended.sent_at, 1))
+
+
+def count_verified(
+    tx: Transaction, policy: Policy, verified: Verification, found: Mapping[str, str] | None
+) -> None:
+    """Tell the guard that a code was typed. `found`: the recipient's addresses by kind; without a
+    number there is no prefix to tell of."""
+    every = (Address(kind, text) for kind, text in (found or {}).items())
+    numbers = addresses.numbers(every)
+    if policy.guard is None or not numbers:
+        return
+    began = guard.under_way(policy.guard, verified.created_at)
+    for scope in guard.scopes(policy.guard, numbers[0], recipient.country(numbers[0])):
+        until = guard.kept_until(policy.guard, began)
+        key = guard_key(scope, began)
+        tx.tallies.add(Tally(key, policy.node, 0, verified.sends_used, until))
+
+
+def estimate(spending: Spending, route: str, number: str | None) -> int:
+    """What a message to a number over a route will cost."""
+    phone = number if number is not None and number.startswith("+") else None
+    return spending.price(route, phone, recipient.country(phone) if phone is not None else None)
+
+
+def affords(
+    tx: Transaction, spending: Spending, client_id: UUID, price: int, now: datetime
+) -> bool:
+    """Whether the client's day has room for it."""
+    spent = tx.tallies.sum(spend_key(spending, client_id, now)).amount
+    return spending.fits(client_id, spent, price)
+
+
+class Paid(StrEnum):
+    """What became of an estimate."""
+
+    FITS = "fits"
+    SHADOW = "shadow"  # it does not fit, and is counted
+    REACHED = "reached"  # it does not fit, and is not
+
+
+def pay(
+    tx: Transaction,
+    policy: Policy,
+    client_id: UUID,
+    route: str,
+    number: str | None,
+    *,
+    now: datetime,
+) -> Paid:
+    """Count what a message to a number over a route will cost to the client's day."""
+    spending = policy.spending
+    if spending is None:
+        return Paid.FITS
+    price = estimate(spending, route, number)
+    fits = affords(tx, spending, client_id, price, now)
+    if not fits and not spending.shadow:
+        return Paid.REACHED
+    until = spending.resets_at(spending.day(now)) + _DAY
+    tx.tallies.add(Tally(spend_key(spending, client_id, now), policy.node, price, 0, until))
+    return Paid.FITS if fits else Paid.SHADOW
