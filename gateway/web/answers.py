@@ -117,6 +117,8 @@ class Problem(BaseModel):
     limit: float | None = _fact("How many the limit allows.", 5)
     window: int | None = _fact("Its window in seconds.", 30)
     remaining: int | None = _fact("How many are left of it.", 0)
+    reset: Time | None = _fact("When it allows more, UTC.", _AT)
+    country: str | None = _fact("The country that gets no codes, ISO 3166-1.", "DE")
 
 
 class SendManyAnswer(BaseModel):

@@ -17,7 +17,6 @@ import pytest_asyncio
 from acceptance.crash_child import LONG_PATIENCE, PATIENCE, TIMEOUT
 from acceptance.outside import NUMBER, Process, Submission, busy, forked, gateway, until
 
-from gateway.domain.workflow import POLL_SECONDS
 from gateway.services.case import LEASE_MARGIN
 
 LEASE = TIMEOUT + LEASE_MARGIN  # seconds until a claim that nobody holds any more lapses
@@ -119,15 +118,15 @@ async def octopush_is_asked_again_under_the_same_id(
 async def messenger_is_never_asked_again(
     process: Process, *, point: str, answered: bool, before: int
 ) -> None:
-    """It takes no idempotency key: the claim lapses within the patience, which is waited for, and a
-    poll too; then the step falls back (seen to fail with `idempotent = True`).
+    """It takes no idempotency key: the claim lapses within the patience, which is waited for; there
+    is no reference to poll by; then the step falls back (seen to fail with `idempotent = True`).
     """
     await process.start(point)
     answer = await process.send("chat")
     left = await killed(process)
-    seen = await process.submitted(before + 1, LONG_PATIENCE + POLL_SECONDS + LATE)
+    seen = await process.submitted(before + 1, LONG_PATIENCE + LATE)
     first, second = (await process.known())["attempts"]
-    due = max(seconds(first["overdue_at"]), process.ready_at) + POLL_SECONDS
+    due = max(seconds(first["overdue_at"]), process.ready_at)
 
     assert answered == (answer is not None)
     assert ["messenger:QUEUED"] == left

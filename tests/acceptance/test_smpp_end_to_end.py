@@ -92,9 +92,10 @@ async def running(
     routed = config.replace(make_settings(folder), providers, {"default": (step,)})
     rig = Rig(folder, migrated, clock, transport=None, settings=routed)  # type: ignore[arg-type]
     await rig.start()
-    for transport in rig.gateway.transports:
-        assert isinstance(transport, Starts)
-        await transport.start()
+    sessions = [one for one in rig.gateway.transports if isinstance(one, Starts)]
+    assert sessions
+    for session in sessions:
+        await session.start()
     try:
         yield World(rig, sandbox)
     finally:
