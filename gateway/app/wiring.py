@@ -1,25 +1,22 @@
-"""Wiring: Settings → Runtime → web application. The only module that knows all others.
-
-Over 500 lines, since it is one list: what is made, in what order, from what.
-"""
+"""Wiring: Settings → Runtime → web application. The only module that knows all others."""
 
 import asyncio
 import contextlib
 import os
 import platform
-import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
 from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
@@ -30,14 +27,11 @@ from gateway.ports import (
     CALLBACK_LIMIT,
     NO_TRACER,
     Callback,
-    MailProvider,
-    Provider,
     Timed,
     Tracer,
     Transport,
-    Wire,
 )
-from gateway.providers.smpp import METHOD, Smpp
+from gateway.providers.smpp import METHOD
 from gateway.services import (
     dispatch,
     health,
@@ -65,9 +59,8 @@ from gateway.store.engine import SqliteEngine, StoreError
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.outbox import OutboxReads
 from gateway.store.reads import Reads
-from gateway.transports.guard import Allowed, Guarded, OwnResolver, guarded_socket
+from gateway.transports.guard import Allowed, Guarded
 from gateway.transports.http import AiohttpTransport, HttpTransport
-from gateway.transports.smpp import SmppTransport
 from gateway.transports.smtp import SmtpTransport
 from gateway.web.api import Api
 from gateway.web.auth import Keys
@@ -83,19 +76,7 @@ from gateway.web.waits import Streams
 from gateway.worker import Worker
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
-WEBHOOK_ANSWER = 64 * 1024  # bytes of an endpoint's answer
 LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
-
-Hear = Callable[[str, bytes], Awaitable[None]]  # stores what came over a route's own wire
-Carry = Callable[[Provider[Any, Any]], Transport[Any, Any]]
-
-
-@runtime_checkable
-class Starts(Protocol):
-    """A transport that keeps a connection, made and ended with the gateway."""
-
-    async def start(self) -> None: ...
-    async def aclose(self) -> None: ...
 
 
 def clock() -> datetime:
@@ -264,21 +245,17 @@ def build(
     entropy = Entropy(os.urandom)
     standing = Routes(settings.silent_fallbacks)
     standing.learn(reads.route_states(), now())
-    context = Context(
-        keyring=keyring,
-        leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
-        unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
+    context = _context(
+        settings,
+        keyring,
+        routes,
         entropy=entropy,
-        revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
-        retention=settings.retention,
-        watched=waiting.watched,
+        waiting=waiting,
         standing=standing,
-        policy=settings.policy,
     )
-
     allowed = Allowed.parse(settings.webhook_allow)
-    carriers = () if webhooks is not None else _carriers(allowed)
+    carriers = () if webhooks is not None else webhook_carriers(allowed)
     outbox = OutboxReads(engine)
     notifier = Notifier(
         reads=outbox,
@@ -336,16 +313,7 @@ def build(
         policy=settings.policy,
     )
     if test is not None:
-        workflows = _workflows(test.settings)
-        reached = replace(
-            runtime,
-            routes=simulated or live,
-            workflows=workflows,
-            policy=settings.policy.simulated,
-            futures={},
-            _plans={},
-        )
-        runtime = replace(runtime, test=reached)
+        runtime = replace(runtime, test=_reached(runtime, test, simulated or live))
     keep = timedelta(days=settings.keep_events)
     poll = partial(waiting.poll, outbox.versions)
     worker = Worker(runtime, log, notifier, partial(notify.sweep, ledger, outbox, keep), poll)
@@ -366,6 +334,43 @@ def build(
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
+
+
+def _context(
+    settings: Settings,
+    keyring: Keyring,
+    routes: Mapping[str, Route],
+    *,
+    entropy: Entropy,
+    outage: Outage,
+    waiting: Waiting,
+    standing: Routes,
+) -> Context:
+    """What decisions need to know besides the rows."""
+    return Context(
+        keyring=keyring,
+        leases={name: route.provider.timeout + LEASE_MARGIN for name, route in routes.items()},
+        unsigned=frozenset(n for n, route in routes.items() if not route.provider.signed),
+        entropy=entropy,
+        revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
+        outage=outage,
+        retention=settings.retention,
+        watched=waiting.watched,
+        standing=standing,
+        policy=settings.policy,
+    )
+
+
+def _reached(runtime: Runtime, test: Realm, routes: Mapping[str, Route]) -> Runtime:
+    """What test keys reach: the same parts, other routes and workflows, and no limits."""
+    return replace(
+        runtime,
+        routes=routes,
+        workflows=_workflows(test.settings),
+        policy=runtime.policy.simulated,
+        futures={},
+        _plans={},
+    )
 
 
 def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
@@ -415,20 +420,6 @@ def tracer_of(settings: Settings) -> Tracer:
     return traces.exporting(settings.traces.endpoint, settings.traces.headers)
 
 
-def _carriers(allowed: Allowed) -> tuple[HttpTransport, HttpTransport]:
-    """What carries webhooks: to allowed addresses, and to hosts that are allowed by name.
-
-    Each lane has its own few places, so the common limit only bounds what is open.
-    """
-    limits: dict[str, Any] = {"limit": 1000, "max_body": WEBHOOK_ANSWER}
-    guarded = AiohttpTransport(resolver=OwnResolver(), sockets=guarded_socket(allowed), **limits)
-    open_ = AiohttpTransport(resolver=OwnResolver(), **limits)
-    return (
-        HttpTransport(guarded, max_body=WEBHOOK_ANSWER),
-        HttpTransport(open_, max_body=WEBHOOK_ANSWER),
-    )
-
-
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:
     made: dict[str, Route] = {}
     for provider in settings.providers:
@@ -439,38 +430,6 @@ def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> di
         limit = given.callback_limit if given is not None else CALLBACK_LIMIT
         made[provider.name] = Route(provider.name, provider, carry(provider), limit, traceparent)
     return made
-
-
-def carrier_for(
-    provider: Provider[Any, Any], *, sessions: dict[object, SmppTransport], hear: Hear, log: Any
-) -> Transport[Any, Any]:
-    """What carries this provider's requests. `sessions`: those made so far, shared by the routes of
-    an account that connect alike; what one hears is heard by the first of these routes.
-    """
-    if provider.wire is Wire.SMTP:
-        return mail_carrier(provider)
-    if provider.wire is not Wire.SMPP:
-        return HttpTransport(AiohttpTransport(limit=provider.concurrency))
-    connection = cast("Smpp", provider).connection
-    shared = (provider.account, connection)
-    if shared not in sessions:
-        sessions[shared] = SmppTransport(
-            connection,
-            partial(hear, provider.name),
-            log=log.bind(account=provider.account, centre=f"{connection.host}:{connection.port}"),
-            monotonic=time.monotonic,
-            random=random.random,
-        )
-    return sessions[shared]
-
-
-def mail_carrier(provider: Provider[Any, Any]) -> SmtpTransport:
-    """What carries mail. Raises SettingsError: its file of authorities cannot be read."""
-    try:
-        return SmtpTransport(cast("MailProvider", provider).server)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-        raise SettingsError({f"routes.{provider.name}.ca_file": problem}) from None
 
 
 def _simulated(test: Realm | None, now: Callable[[], datetime]) -> dict[str, Route]:

@@ -1,6 +1,5 @@
 """Reading what vendors write: the careful little steps every provider file needs."""
 
-import html
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,11 +12,6 @@ REFERENCE_LIMIT = 255  # characters; a longer one is no reference
 LONGEST_PAUSE = 86_400.0  # seconds; what a Retry-After may ask for
 
 _ADDRESS = re.compile(r"https?://(?:\[::1\]|[\w.-]+)(?::[0-9]{1,5})?(?:/[^\s?#]*)?", re.ASCII)
-_MAILBOX = re.compile(
-    r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?=[^@]{1,253}\Z)"
-    r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
-)
-_AT = re.compile(r"[^\s<>\"'(),;:]{1,320}@[^\s<>\"'(),;:]{1,320}")
 _NUMBER = re.compile(r"\d(?:[\s.,()/-]{0,3}\d){3,}")  # codes and numbers, spelled or not
 
 
@@ -77,33 +71,3 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         text = text.replace(secret, "…")
     text = _NUMBER.sub("…", " ".join(text.split()))
     return "".join(char for char in text[:200] if char.isprintable())
-
-
-def is_mailbox(address: str) -> bool:
-    """Whether it is a plain ASCII address that no envelope, header or JSON can misread."""
-    return _MAILBOX.fullmatch(address) is not None
-
-
-def redact_mail(text: str, secrets: Iterable[str]) -> str:
-    """As `redact`, and without addresses: mail servers repeat the recipient in their replies."""
-    return redact(_AT.sub("…", text), secrets)
-
-
-def mail_subject(subject: str, sender: str | None) -> str:
-    """One printable line of bounded length; a short one of our own where none was given."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in subject).split())
-    return line[:150] or ("Your code" if sender is None else f"Your {sender} code")
-
-
-def mail_html(text: str, code: str, locale: str) -> str:
-    """The message as HTML: its text, and the code large and in one piece, so that it can be
-    selected. It asks for nothing from outside.
-    """
-    language = re.fullmatch(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*", locale)
-    large = "font:700 32px/1.5 monospace;letter-spacing:4px;user-select:all"
-    return (
-        f'<!doctype html>\n<html lang="{language[0].replace("_", "-") if language else "en"}">'
-        '<head><meta charset="utf-8"></head>'
-        f'<body style="font:16px/1.5 sans-serif">\n<p>{html.escape(text)}</p>\n'
-        f'<p style="{large}">{html.escape(code)}</p>\n</body></html>\n'
-    )

@@ -35,7 +35,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.domain import sigv4, sns, vendor
+from gateway.domain import sigv4, sns, speech, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -519,14 +519,13 @@ class _Said:
 
 def spoken(text: str, code: str) -> str:
     """The text with its code spelled, said twice as far as the limit allows."""
-    once = text.replace(code, ", ".join(code)) if code else text
-    twice = f"{once.rstrip(' .')}. {once}"
+    once = speech.spelling(text, code)
+    twice = speech.twice(once)
     return twice if len(twice) <= SPOKEN_LIMIT else once
 
 
 def voice(locale: str) -> str:
-    tag = locale.replace("_", "-").lower()
-    return VOICES.get(tag) or VOICES.get(tag.partition("-")[0], VOICES["en"])
+    return speech.by_locale(VOICES, locale) or VOICES["en"]
 
 
 def _from_json(response: Response) -> _Said:

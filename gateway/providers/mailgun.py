@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote, urlencode
 
-from gateway.domain import vendor
+from gateway.domain import mail, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -144,14 +144,14 @@ class Mailgun:
     gone: ClassVar = frozenset({"bounced", "suppressed", "opted_out"})
 
     def build(self, outgoing: Outgoing) -> Request:
-        if not vendor.is_mailbox(outgoing.recipient):
+        if not mail.is_mailbox(outgoing.recipient):
             raise ValueError("the recipient is not a plain e-mail address")
         fields = {
             "from": _origin(outgoing.sender, self._from),
             "to": outgoing.recipient,
-            "subject": vendor.mail_subject(outgoing.subject, outgoing.sender),
+            "subject": mail.subject(outgoing.subject, outgoing.sender),
             "text": outgoing.text,
-            "html": vendor.mail_html(outgoing.text, outgoing.code, outgoing.locale),
+            "html": mail.page(outgoing.text, outgoing.code, outgoing.locale),
             "h:Auto-Submitted": "auto-generated",
             "o:tracking": "no",
             f"v:{OUR_ID}": outgoing.attempt_id,
@@ -168,7 +168,7 @@ class Mailgun:
         answer = vendor.json_object(response.content)
         said = answer.get("message")
         text = said if isinstance(said, str) else ""
-        error = vendor.redact_mail(text, self._secrets) or f"HTTP {status}"
+        error = mail.redact(text, self._secrets) or f"HTTP {status}"
         if status == 200:
             reference = vendor.storable(answer.get("id"))
             return Accepted(_bare(reference)) if reference else Unknown("no_id", error)
@@ -312,7 +312,7 @@ def _mistakes(settings: MailgunSettings) -> list[str]:
         (_DOMAIN.fullmatch(settings.domain), "domain: a domain is expected"),
         (vendor.fits_header(settings.api_key), "api_key: plain characters are expected"),
         (
-            vendor.is_mailbox(settings.from_address),
+            mail.is_mailbox(settings.from_address),
             "from_address: a plain e-mail address is expected",
         ),
         (

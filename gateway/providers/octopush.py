@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from gateway.domain import vendor
+from gateway.domain import speech, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -79,7 +79,6 @@ NO_RECEIPT = frozenset({"reception_date", "answer_date", "stop_date", "deliverie
 
 _PATH = re.compile(r"/[^\s?#]+")
 _SENDER = re.compile(r"[A-Za-z0-9]{3,11}")
-_WORD = re.compile(r"[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,17 +312,13 @@ class Octopush:
 
 def spoken(text: str, code: str) -> str:
     """The text with its code spelled, said twice as far as the limit allows."""
-    spelled = ", ".join(code)
-    once = _WORD.sub(lambda found: spelled if found[0] == code else found[0], text)
-    twice = f"{once.rstrip(' .')}. {once}"
-    if len(twice) <= TEXT_LIMIT:
-        return twice
-    return once if len(once) <= TEXT_LIMIT else f"{spelled}. {spelled}."
+    once = speech.spelling(text, code)
+    ways = (speech.twice(once), once, f"{speech.spelled(code)}. {speech.spelled(code)}.")
+    return next((way for way in ways if len(way) <= TEXT_LIMIT), ways[-1])
 
 
 def voice_language(locale: str) -> str:
-    tag = locale.replace("_", "-").lower()
-    return VOICES.get(tag) or VOICES.get(tag.partition("-")[0], VOICES["en"])
+    return speech.by_locale(VOICES, locale) or VOICES["en"]
 
 
 def _mistakes(settings: OctopushSettings) -> list[str]:

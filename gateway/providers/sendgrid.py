@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from gateway.domain import vendor
+from gateway.domain import mail, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -150,16 +150,16 @@ class Sendgrid:
     }
 
     def build(self, outgoing: Outgoing) -> Request:
-        if not vendor.is_mailbox(outgoing.recipient):
+        if not mail.is_mailbox(outgoing.recipient):
             raise ValueError("the recipient is not a plain e-mail address")
         origin = {"email": self._from}
         if outgoing.sender:
             origin["name"] = outgoing.sender
-        html = vendor.mail_html(outgoing.text, outgoing.code, outgoing.locale)
+        html = mail.page(outgoing.text, outgoing.code, outgoing.locale)
         body = {
             "personalizations": [{"to": [{"email": outgoing.recipient}]}],
             "from": origin,
-            "subject": vendor.mail_subject(outgoing.subject, outgoing.sender),
+            "subject": mail.subject(outgoing.subject, outgoing.sender),
             "content": [
                 {"type": "text/plain", "value": outgoing.text},
                 {"type": "text/html", "value": html},
@@ -257,7 +257,7 @@ class Sendgrid:
     def _error(self, status: int, first: Mapping[str, object]) -> str:
         said = [first.get("field"), first.get("message")]
         text = ": ".join(part for part in said if isinstance(part, str) and part != "")
-        return vendor.redact_mail(text, self._secrets) or f"HTTP {status}"
+        return mail.redact(text, self._secrets) or f"HTTP {status}"
 
 
 def _about_address(event: Mapping[str, object]) -> bool:
@@ -330,7 +330,7 @@ def _mistakes(settings: SendgridSettings) -> list[str]:
         ),
         (vendor.fits_header(settings.api_key), "api_key: plain characters are expected"),
         (
-            vendor.is_mailbox(settings.from_address),
+            mail.is_mailbox(settings.from_address),
             "from_address: a plain e-mail address is expected",
         ),
         (

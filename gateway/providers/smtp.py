@@ -25,7 +25,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import ClassVar
 
-from gateway.domain import identity, vendor
+from gateway.domain import identity, mail, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -192,7 +192,7 @@ class Smtp:
 
     def build(self, outgoing: Outgoing) -> Mail:
         recipient = outgoing.recipient
-        if not vendor.is_mailbox(recipient):
+        if not mail.is_mailbox(recipient):
             raise ValueError("the recipient is not a plain e-mail address")
         tag = self._tag(outgoing.attempt_id)
         local, domain = self._bounces
@@ -267,7 +267,7 @@ class Smtp:
         message = EmailMessage(policy=_POLICY)
         message["From"] = str(Address(outgoing.sender or "", addr_spec=self._from))
         message["To"] = outgoing.recipient
-        message["Subject"] = vendor.mail_subject(outgoing.subject, outgoing.sender)
+        message["Subject"] = mail.subject(outgoing.subject, outgoing.sender)
         if (moment := _moment(outgoing.attempt_id)) is not None:
             message["Date"] = format_datetime(moment)
         message["Auto-Submitted"] = "auto-generated"
@@ -275,7 +275,7 @@ class Smtp:
         if self._read_receipts:
             # Sent unasked to the envelope sender only (RFC 8098, 2.1), which also has our tag.
             message["Disposition-Notification-To"] = f"{self._bounces[0]}+{tag}@{self._bounces[1]}"
-        html = vendor.mail_html(outgoing.text, outgoing.code, outgoing.locale)
+        html = mail.page(outgoing.text, outgoing.code, outgoing.locale)
         message.set_content(outgoing.text, cte="quoted-printable")
         message.add_alternative(html, subtype="html", cte="quoted-printable")
         message.set_boundary(f"=_{tag}")  # ours, so that one attempt is one message to the byte
@@ -361,7 +361,7 @@ class Smtp:
         return self._avoid if about_address else None
 
     def _error(self, reply: SmtpReply) -> str:
-        text = vendor.redact_mail(reply.text, self._secrets)
+        text = mail.redact(reply.text, self._secrets)
         return ": ".join(filter(None, (str(reply.code), reply.enhanced, text)))
 
 
@@ -460,11 +460,11 @@ def _mistakes(settings: SmtpSettings) -> list[str]:
             "username: it and password are given together, in printable characters, or not at all",
         ),
         (
-            vendor.is_mailbox(settings.from_address),
+            mail.is_mailbox(settings.from_address),
             "from_address: a plain e-mail address is expected",
         ),
         (
-            vendor.is_mailbox(settings.bounce_address)
+            mail.is_mailbox(settings.bounce_address)
             and re.fullmatch(r"[a-z0-9._-]+", local)
             and len(local) <= LOCAL_LIMIT,
             f"bounce_address: {LOCAL_LIMIT} lower-case characters, at most, and @… are expected",

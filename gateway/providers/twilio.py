@@ -33,7 +33,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import orjson
 
-from gateway.domain import vendor
+from gateway.domain import speech, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -100,7 +100,6 @@ _SMS_SENDER = re.compile(r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-
 _LANGUAGE = re.compile(r"[a-z]{2,3}-[A-Z]{2}")
 _AMOUNT = re.compile(r"-?([0-9]{1,9}(?:\.[0-9]{1,9})?)")
 _NAMED_KEY = re.compile(r"key=[^,\s]*,algorithm=HMAC_SHA256")
-_WORD = re.compile(r"[A-Za-z0-9]+")
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -411,13 +410,13 @@ class Twilio:
             "ValidityPeriod": min(max(outgoing.validity, 1), LONGEST_WAIT),
         }
         by_locale = self._content.get(outgoing.template, {})
-        if template := _by_locale(by_locale, outgoing.locale) or by_locale.get("default"):
+        if template := speech.by_locale(by_locale, outgoing.locale) or by_locale.get("default"):
             variables = orjson.dumps({CODE_VARIABLE: outgoing.code}).decode()
             return {**fields, "ContentSid": template, "ContentVariables": variables}
         return {**fields, "Body": outgoing.text}
 
     def _call(self, outgoing: Outgoing) -> dict[str, object]:
-        language = self._settings.voice_language or _by_locale(VOICES, outgoing.locale)
+        language = self._settings.voice_language or speech.by_locale(VOICES, outgoing.locale)
         fields: dict[str, object] = {
             "To": outgoing.recipient,
             **self._origin(outgoing),
@@ -505,22 +504,14 @@ class Twilio:
 
 def twiml(text: str, code: str, language: str) -> str:
     """The text with its code spelled, said twice; the code alone where that is too long."""
-    spelled = ", ".join(code)  # a comma is a pause
-    whole = _WORD.sub(lambda found: spelled if found[0] == code else found[0], text)
-    spoken = _twice(whole, language)
-    return spoken if len(spoken) <= TWIML_LIMIT else _twice(spelled, language)
+    spoken = _twice(speech.spelling(text, code), language)
+    return spoken if len(spoken) <= TWIML_LIMIT else _twice(speech.spelled(code), language)
 
 
 def _twice(text: str, language: str) -> str:
     plain = html.escape(_NOT_XML.sub("", text), quote=False)
     say = f'<Pause length="1"/><Say language="{language}">{plain}</Say>'
     return f"<Response>{say}{say}</Response>"
-
-
-def _by_locale(table: Mapping[str, str], locale: str) -> str | None:
-    """By the whole locale, else by its language."""
-    tag = _tag(locale)
-    return table.get(tag) or table.get(tag.partition("-")[0])
 
 
 def _tag(locale: str) -> str:

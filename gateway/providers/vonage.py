@@ -45,7 +45,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.domain import vendor
+from gateway.domain import speech, vendor
 from gateway.domain.delivery import State
 from gateway.domain.vendor import Meaning
 from gateway.ports import (
@@ -107,7 +107,6 @@ VOICES = (
 _BEARER = re.compile(r"[Bb]earer (([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))\.([A-Za-z0-9_-]+)")
 _DURATION = re.compile(r"0*[1-9][0-9]{0,5}(\.[0-9]+)?")
 _NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})")
-_WORD = re.compile(r"[A-Za-z0-9]+")
 _NONE = Secret("")
 
 
@@ -581,9 +580,8 @@ class _Bearer(Auth):
 
 def spoken(text: str, code: str) -> str:
     """The text with its code spelled, a pause after each digit; the call says it twice."""
-    spelled = ", ".join(code)
-    whole = _WORD.sub(lambda found: spelled if found[0] == code else found[0], text)
-    return whole if len(whole) <= CALL_LIMIT else f"{spelled}."
+    whole = speech.spelling(text, code)
+    return whole if len(whole) <= CALL_LIMIT else f"{speech.spelled(code)}."
 
 
 def voice_language(locale: str) -> str:

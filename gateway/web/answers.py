@@ -107,14 +107,20 @@ class Problem(BaseModel):
     step: int | None = _fact("The step that would come too late, from 1.", 3)
     ttl: int | None = _fact("The life that was asked for, in seconds.", 60)
     templates: list[str] | None = _fact("The templates that tell them apart.", ["login", "reset"])
-    scope: str | None = _fact("The scope that the key lacks.", "text")
+    scope: str | None = _fact(
+        "The scope that the key lacks; what the pumping guard judged: prefix or country.", "text"
+    )
     verification_id: str | None = _fact("The verification in the way.", _ID)
     expires_at: Time | None = _fact("When it expires, UTC.", _AT)
     workflow: str | None = _fact("The workflow or channel it runs.", "sms")
     verification_status: Status | None = _fact("How the verification stands.", "PENDING")
     checks_left: int | None = _fact("How many wrong codes are still allowed.", 4)
     rule: str | None = _fact("The limit that refused.", "cool_down")
-    limit: float | None = _fact("How many the limit allows.", 5)
+    limit: float | str | None = _fact(
+        "How many the limit allows; an amount of money is a decimal string.", 5
+    )
+    currency: str | None = _fact("The currency of `limit`, ISO 4217.", "EUR")
+    why: str | None = _fact("What the pumping guard goes by: budget or ratio.", "ratio")
     window: int | None = _fact("Its window in seconds.", 30)
     remaining: int | None = _fact("How many are left of it.", 0)
     reset: Time | None = _fact("When it allows more, UTC.", _AT)

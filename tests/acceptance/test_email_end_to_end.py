@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from rig import keyring
 
 from gateway import app, config
-from gateway.app import wiring
+from gateway.app import carriers
 from gateway.config import Settings, StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until
@@ -317,4 +317,4 @@ def test_a_file_of_authorities_that_is_not_there_is_named() -> None:
     smtp.server = replace(smtp.server, ca_file="/nowhere/ca.pem")
 
     with pytest.raises(config.SettingsError, match=r"routes\.smtp\.ca_file"):
-        wiring.mail_carrier(smtp)
+        carriers.mail_carrier(smtp)

@@ -14,7 +14,7 @@ from fakes import Clock
 from rig import Rig, make_settings
 
 from gateway import app, config
-from gateway.app.wiring import Starts
+from gateway.app.carriers import Starts
 from gateway.config import StepSettings
 from gateway.domain.delivery import Outcome
 from gateway.domain.workflow import Until

@@ -27,7 +27,7 @@ from providers.cases import (
     spoiled,
 )
 
-from gateway.domain import vendor
+from gateway.domain import mail
 from gateway.domain.delivery import State
 from gateway.ports import (
     Accepted,
@@ -124,7 +124,7 @@ def fields(**changes: str) -> dict[str, str]:
         "to": RECIPIENT,
         "subject": "Your code",
         "text": OUTGOING.text,
-        "html": vendor.mail_html(OUTGOING.text, OUTGOING.code, "en"),
+        "html": mail.page(OUTGOING.text, OUTGOING.code, "en"),
         "h:Auto-Submitted": "auto-generated",
         "o:tracking": "no",
         "v:otp_attempt": "0193-a1",

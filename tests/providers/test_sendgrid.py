@@ -26,7 +26,7 @@ from providers.cases import (
     encoded,
 )
 
-from gateway.domain import vendor
+from gateway.domain import mail
 from gateway.domain.delivery import State
 from gateway.ports import (
     Accepted,
@@ -86,7 +86,7 @@ def body(**changes: object) -> dict[str, object]:
         "subject": "Your code",
         "content": [
             {"type": "text/plain", "value": OUTGOING.text},
-            {"type": "text/html", "value": vendor.mail_html(OUTGOING.text, OUTGOING.code, "en")},
+            {"type": "text/html", "value": mail.page(OUTGOING.text, OUTGOING.code, "en")},
         ],
         "headers": {"Auto-Submitted": "auto-generated"},
         "custom_args": {OUR_ID: "0193-a1"},
