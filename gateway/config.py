@@ -37,7 +37,7 @@ from gateway.domain.retention import LEAST_DAYS, Retention
 from gateway.domain.spending import Spending, Tariff
 from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
-from gateway.ports import Provider, Secret
+from gateway.ports import Provider, Secret, Server
 from gateway.providers import PROVIDERS, definitions
 from gateway.transports.guard import Allowed
 
@@ -54,6 +54,7 @@ VARIABLES = (
 )
 _TOKEN_LENGTH = 16  # characters of a token that nobody guesses
 _DELAY_MOST = 1000  # milliseconds
+_POSTGRES = "postgresql+asyncpg://"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}", re.ASCII)
 _PREFIX_DIGITS = 7  # of a number, when a rule per prefix does not say how many
@@ -98,7 +99,7 @@ class Settings:
     """Everything the gateway can be told."""
 
     data_dir: Path
-    database: Path
+    database: Path  # SQLite's file, when there is no `server`
     keyring_file: Path
     public_url: str
     brand: str
@@ -119,6 +120,12 @@ class Settings:
     commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
     retention: Retention = field(default_factory=Retention)
     policy: Policy = field(default_factory=Policy)
+    server: Server | None = None  # PostgreSQL
+
+    @property
+    def store(self) -> Path | Server:
+        """The database."""
+        return self.server or self.database
 
 
 def replace(
@@ -205,6 +212,7 @@ class _Spend(_Model):
 class _File(_Model):
     data_dir: str = "data"
     database_url: str | None = None
+    database_password: dict[str, str] | None = None
     public_url: str | None = None
     brand: str = Field(default="Gateway", min_length=1, max_length=40)
     default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
@@ -275,6 +283,7 @@ def load(
         commit_delay=_commit_delay(environ, mistakes),
         traces=_traces(parsed.traces, environ, mistakes),
         retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
+        server=_server(parsed, "GATEWAY_DATABASE_URL" in environ, environ, mistakes),
     )
     workflows = _workflows(parsed, settings.providers, mistakes)
     policy = _policy(parsed, mistakes)
@@ -331,10 +340,34 @@ def _database(url: str | None, data_dir: Path, mistakes: dict[str, str]) -> Path
         return data_dir / "gateway.db"
     if url.startswith("sqlite:///"):
         return Path(url.removeprefix("sqlite:///"))
-    mistakes["database_url"] = (
-        "is sqlite:///PATH in this version (PostgreSQL comes with the scale-out work)"
-    )
+    if not url.startswith(_POSTGRES):
+        mistakes["database_url"] = f"is sqlite:///PATH or {_POSTGRES}USER@HOST/DATABASE"
     return data_dir / "gateway.db"
+
+
+def _server(
+    parsed: _File, from_environment: bool, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> Server | None:
+    """The PostgreSQL server, if one is configured; its password is a secret of its own."""
+    key, url = "database_url", parsed.database_url or ""
+    given = parsed.database_password
+    if not url.startswith(_POSTGRES):
+        if given is not None:
+            mistakes["database_password"] = f"is for {_POSTGRES}… only"
+        return None
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.path.strip("/") and parts.port != 0
+    except ValueError:
+        named = None
+    if not named:
+        mistakes[key] = f"is not an address like {_POSTGRES}gateway@db.example.com/gateway"
+        return None
+    if parts.password and not from_environment:
+        mistakes[key] = "holds a password; give it as database_password, a secret"
+    if given is None:
+        return Server(url)
+    return Server(url, _secret("database_password", given, environ, mistakes))
 
 
 def _url(key: str, url: str, mistakes: dict[str, str]) -> str:

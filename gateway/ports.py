@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from httpx import URL, Auth, ByteStream, Headers, Request, Response
 from typing_extensions import TypeVar
@@ -52,6 +53,7 @@ __all__ = [
     "RouteSettings",
     "Secret",
     "Sender",
+    "Server",
     "Sheet",
     "SmtpAnswer",
     "SmtpReply",
@@ -81,6 +83,24 @@ class Secret(str):
 
 
 CALLBACK_LIMIT = 256 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A PostgreSQL database: `url` is its address as configured, `password` what is not in it."""
+
+    url: str
+    password: Secret | None = None
+
+    def __repr__(self) -> str:
+        return f"Server({self})"
+
+    def __str__(self) -> str:
+        """Where it is, without credentials and options."""
+        parts = urlsplit(self.url)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 Sender = str | Mapping[str, str] | None  # one sender, or one by ISO country with "default"
 
 

@@ -30,7 +30,8 @@ class Log(Protocol):
 
 
 class Worker:
-    """One loop a process. `last_pass` tells readiness when it last came through."""
+    """One loop a process. `last_pass` tells readiness when it last came through. `due`: whether it
+    does what is due, or only keeps up with what other processes write."""
 
     def __init__(
         self,
@@ -38,7 +39,9 @@ class Worker:
         log: Log,
         notifier: Notifier | None = None,
         forget: Callable[[datetime], Awaitable[object]] | None = None,
-        poll: Callable[[], object] | None = None,
+        poll: Callable[[], Awaitable[object]] | None = None,
+        *,
+        due: bool = True,
     ) -> None:
         self._runtime = runtime
         self._log = log
@@ -47,6 +50,8 @@ class Worker:
         self._poll = poll
         self._passing = Passing()
         self._place = retention.Place()
+        self._due = due
+        self._swept = self._purged = self._polled = self._noted = 0.0  # when, on the loop's clock
         self._purge_in = PURGE_ON  # seconds from the last look, or from the start
         self._looking = Looking()
         self._watch = Watch()
@@ -71,33 +76,49 @@ class Worker:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        swept = purged = polled = loop.time()
+        self._swept = self._purged = self._polled = self._noted = loop.time()
         while not self._stop.is_set():
             try:
-                await reconcile.run_once(self._runtime, self._passing, self._runtime.now())
-                if self._notifier is not None:
-                    self._notifier.run_once(self._runtime.now())
-                if self._poll is not None and loop.time() - polled >= POLL_EVERY:
-                    polled = loop.time()
-                    self._poll()
-                await health.run_once(self._runtime, self._looking, self._runtime.now())
-                if loop.time() - swept >= SWEEP_EVERY:
-                    swept = loop.time()
-                    await reconcile.sweep(self._runtime, self._runtime.now())
-                    await idempotency.sweep(self._runtime, self._runtime.now())
-                    await keys.write_uses(self._runtime)
-                    await limiting.sweep(self._runtime, self._runtime.now())
-                    self._watch.tell(self._runtime, self._log, self._runtime.now())
-                    if self._forget is not None:
-                        await self._forget(self._runtime.now())
-                if loop.time() - purged >= self._purge_in:
-                    purged = loop.time()
-                    await self._purge()
+                await self._keep_up(loop.time())
+                if self._due:
+                    await self._do_due(loop.time())
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
                 self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
             else:
                 self.last_pass = self._runtime.now()
             await self._pause(TICK * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not secrecy
+
+    async def _do_due(self, at: float) -> None:
+        """What is due in the database, whoever accepted it."""
+        runtime = self._runtime
+        await reconcile.run_once(runtime, self._passing, runtime.now())
+        if self._notifier is not None:
+            await self._notifier.run_once(runtime.now())
+        await health.run_once(runtime, self._looking, runtime.now())
+        if at - self._swept >= SWEEP_EVERY:
+            self._swept = at
+            await reconcile.sweep(runtime, runtime.now())
+            await idempotency.sweep(runtime, runtime.now())
+            await limiting.sweep(runtime, runtime.now())
+            await self._watch.tell(runtime, self._log, runtime.now())
+            if self._forget is not None:
+                await self._forget(runtime.now())
+        if at - self._purged >= self._purge_in:
+            self._purged = at
+            await self._purge()
+
+    async def _keep_up(self, at: float) -> None:
+        """What every process does: learn what others wrote, write what it has noted itself."""
+        if self._poll is not None and at - self._polled >= POLL_EVERY:
+            self._polled = at
+            await self._poll()
+        if not self._due:
+            await health.learn(self._runtime, self._looking, self._runtime.now())
+            if self._notifier is not None:
+                await self._notifier.look(self._runtime.now())
+        if at - self._noted >= SWEEP_EVERY:
+            self._noted = at
+            await keys.write_uses(self._runtime)
 
     async def _purge(self) -> None:
         """A chunk of what is past its time; soon another, while there is more."""

@@ -6,7 +6,8 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 from sqlmodel import SQLModel
 
-from gateway.store import tables
+from gateway.ports import Server
+from gateway.store import schema, tables
 
 assert tables.Verification.__tablename__  # the import that fills the metadata
 
@@ -25,6 +26,8 @@ def _run(connection: Connection) -> None:
 given = context.config.attributes.get("connection")
 if given is not None:
     _run(given)
+elif os.environ["GATEWAY_DATABASE_URL"].startswith("postgresql"):
+    schema.settled(schema.on_server(Server(os.environ["GATEWAY_DATABASE_URL"]), _run))
 else:
     with create_engine(os.environ["GATEWAY_DATABASE_URL"]).connect() as opened:
         _run(opened)

@@ -1,6 +1,6 @@
 """Fixtures every test may use: a clock that stands still, and a gateway of real parts around it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,34 @@ import uvloop
 
 pytest.register_assert_rewrite("providers.cases", "rig")
 
+import postgres  # noqa: E402
 from fakes import Clock  # noqa: E402
 from rig import Rig, template_database  # noqa: E402
+
+from gateway.ports import Server  # noqa: E402
+from gateway.store import schema  # noqa: E402
+
+BOTH = ("sqlite", "postgres")
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
     """Every test runs on the loop that production runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `sqlite` or `postgres` are of what only that database can do or suffer."""
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        given = getattr(item, "callspec", None)
+        values = given.params.values() if given is not None else ()
+        which = next((one for one in BOTH if one in values), None)
+        only = [name for name in BOTH if item.get_closest_marker(name) is not None]
+        (left_out if which and only and which not in only else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.fixture
@@ -27,6 +48,37 @@ def clock() -> Clock:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the current schema, to be copied."""
     return template_database(tmp_path_factory.mktemp("schema"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a PostgreSQL server. Required: without one the tests that need it fail."""
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_migrated(postgres_server: str) -> Iterator[Server]:
+    """A database on it with the current schema."""
+    with postgres.database(postgres_server) as url:
+        schema.upgrade(Server(url))
+        yield Server(url)
+
+
+@pytest.fixture
+def on_postgres(postgres_migrated: Server) -> Server:
+    """The same, without a row."""
+    postgres.emptied(postgres_migrated.url)
+    return postgres_migrated
+
+
+@pytest.fixture
+def on_database(
+    database: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rig of the test runs on that kind of database."""
+    if database == "postgres":
+        monkeypatch.setattr(Rig, "server", request.getfixturevalue("on_postgres"))
 
 
 @pytest.fixture

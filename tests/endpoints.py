@@ -96,11 +96,11 @@ async def notified(rig: Rig) -> None:
     """Until nothing more is due, and nothing on its way."""
     async with asyncio.timeout(PATIENCE):
         while rig.gateway.notifier.busy or rig.gateway.ledger.depth:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(rig.breath)
 
 
 async def later(rig: Rig, seconds: float) -> None:
     """Time passes, then the worker."""
     rig.clock.advance(seconds)
-    rig.gateway.notifier.run_once(rig.clock.now())
+    await rig.gateway.notifier.run_once(rig.clock.now())
     await notified(rig)

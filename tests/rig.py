@@ -11,20 +11,26 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import itertools
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
-from uuid import UUID
+from typing import Any, ClassVar, Self
+from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import orjson
 from contract import hold
 from fakes import Clock, FakeTransport, Submission
+from postgres import blocking, plain, rows
+from sqlmodel import SQLModel
 
 from gateway import app, config
 from gateway.config import Settings, StepSettings
@@ -33,19 +39,21 @@ from gateway.domain.identity import uuid7
 from gateway.domain.keyring import Keyring
 from gateway.domain.verification import Status
 from gateway.domain.workflow import Until
-from gateway.ports import Secret, Tracer, Transport
+from gateway.ports import Secret, Server, Tracer, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
 from gateway.services.reconcile import Passing, Wake
 from gateway.services.send import Request, Sent, prepare
 from gateway.store import schema, writes
-from gateway.store.reads import Record
+from gateway.store.engine import Engine, SqliteEngine, open_engine
+from gateway.store.reads import Reads, Record
 from gateway.store.records import ApiKey, Client
 from gateway.web import auth
 
 NUMBER = "+33612345678"
 CALLBACK_KEY = "callback-key-of-octopush"
 MESSENGER_SECRET = "messenger-callback-secret"
+_TURNS = 50  # turns of the loop in which what this process does by itself is done
 PATIENCE = 20  # real seconds after which what is waited for will not come
 
 
@@ -132,6 +140,89 @@ def make_settings(folder: Path, **octopush: Any) -> Settings:
     return config.replace(settings, providers, workflows)
 
 
+class Now:
+    """Reads, asked without `await`: on connections of their own, by a loop of their own. Those to a
+    server stay for the tests that follow: every new one starts a process there."""
+
+    _engines: ClassVar[dict[str, Engine]] = {}
+
+    def __init__(self, store: Path | Server, kind: Callable[[Engine], Any] = Reads) -> None:
+        if isinstance(store, Server):
+            self._engine = self._engines.setdefault(store.url, open_engine(store))
+        else:
+            self._engine = open_engine(store)
+        self._reads = kind(self._engine)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *args, **kwargs: blocking(getattr(self._reads, name)(*args, **kwargs))
+
+    def close(self) -> None:
+        if self._engine not in self._engines.values():
+            blocking(self._engine.close())
+
+
+class Beside:
+    """A connection beside the gateway's own, on PostgreSQL: the part of sqlite3's that is used."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = blocking(asyncpg.connect(plain(url)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        blocking(self._connection.close())
+
+    def execute(self, statement: str) -> Any:
+        return blocking(self._connection.execute(statement))
+
+    def executemany(self, statement: str, rows: Any) -> Any:
+        return blocking(self._connection.executemany(numbered(statement), rows))
+
+
+def numbered(statement: str) -> str:
+    """With PostgreSQL's parameters in the place of SQLite's."""
+    count = itertools.count(1)
+    return re.sub(r"\?", lambda _: f"${next(count)}", statement)
+
+
+def dumped(store: Path | Server) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, as somebody with the database and no keys sees them."""
+    if isinstance(store, Server):
+        return {
+            name: [tuple(row) for row in rows(store.url, f'SELECT * FROM "{name}"')]  # noqa: S608
+            for name in SQLModel.metadata.tables
+        }
+    with closing(sqlite3.connect(store)) as reader:
+        tables = reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {
+            name: reader.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608  (our tables)
+            for (name,) in tables.fetchall()
+        }
+
+
+def changed(store: Path | Server, statement: str) -> None:
+    """Something done to the database behind the gateway's back."""
+    if isinstance(store, Server):
+        rows(store.url, statement)
+        return
+    with closing(sqlite3.connect(store)) as opened:
+        opened.execute(statement)
+        opened.commit()
+
+
+def at_once(work: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waited")
+
+
 @dataclass
 class Rig:
     """The gateway under test, and hands to play caller, provider and time."""
@@ -147,13 +238,16 @@ class Rig:
     webhooks: Transport | None = None
     test: app.Realm | None = None  # what test keys reach
     tracer: Tracer | None = None
+    server: ClassVar[Server | None] = None  # PostgreSQL's, for tests that run on it
 
     async def start(self) -> None:
         """Start, on the database that is there or on a fresh one; no worker: tests pass by
         hand.
         """
         settings = self.settings or make_settings(self.folder)
-        if not settings.database.exists():
+        if self.server is not None:
+            settings = replace(settings, server=self.server)
+        elif not settings.database.exists():
             shutil.copy(self.template, settings.database)
         self.gateway = app.build(
             settings,
@@ -167,8 +261,9 @@ class Rig:
             tracer=self.tracer,
         )
         self.runtime = self.gateway.runtime
-        self.reads = self.runtime.reads
+        self.reads = Now(settings.store)
         self.passing = Passing()
+        await self.gateway.open()
         self.gateway.ledger.start()
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.gateway.web),
@@ -177,10 +272,22 @@ class Rig:
         )
         self.key = await self.client("backend")
 
+    @property
+    def store(self) -> Path | Server:
+        """The database."""
+        return self.gateway.settings.store
+
+    @property
+    def sqlite(self) -> SqliteEngine:
+        """The engine, for tests of what only SQLite can suffer."""
+        assert isinstance(self.runtime.engine, SqliteEngine)
+        return self.runtime.engine
+
     async def stop(self) -> None:
         """A clean stop."""
         await self.http.aclose()
         await self.gateway.stop()
+        self.reads.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -220,7 +327,7 @@ class Rig:
         )
         engine = self.runtime.engine
         await engine.begin()
-        writes.insert_client(engine, made, row)
+        await writes.insert_client(engine, made, row)
         await engine.commit()
         return key
 
@@ -246,7 +353,7 @@ class Rig:
 
     async def accept(self, request: Request) -> Sent:
         """A request as the service takes it, without HTTP around it."""
-        operation = prepare(self.runtime, request, self.clock.now())
+        operation = await prepare(self.runtime, request, self.clock.now())
         return await self.runtime.ledger.submit(operation)
 
     async def verify(self, verification_id: str, code: str) -> httpx.Response:
@@ -259,7 +366,7 @@ class Rig:
 
         async with asyncio.timeout(PATIENCE):
             while self.gateway.dispatcher.under_way or self.gateway.ledger.depth:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.breath)
 
     async def reconcile(self, seconds: float = 0) -> int:
         """Let time pass, then the worker."""
@@ -278,7 +385,8 @@ class Rig:
             task.cancel()
         await asyncio.gather(*dying, return_exceptions=True)
         await self.http.aclose()
-        self.runtime.engine.close()
+        await self.runtime.engine.close()
+        self.reads.close()
 
     async def revive(self) -> None:
         """A new process on the same database; the caller keeps its key."""
@@ -295,21 +403,42 @@ class Rig:
         return twin
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[sqlite3.Connection]:
-        """Another process holds the database's write lock."""
+    def locked(self) -> Iterator[Any]:
+        """Another process keeps everybody from writing."""
         with contextlib.closing(self.connect()) as other:
-            other.execute("BEGIN IMMEDIATE")
+            if self.server is None:
+                other.execute("BEGIN IMMEDIATE")
+            else:
+                names = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)
+                other.execute(f"BEGIN; LOCK TABLE {names} IN EXCLUSIVE MODE")
             yield other
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> Any:
         """A connection beside the gateway's own, in autocommit."""
+        if self.server is not None:
+            return Beside(self.server.url)
         return sqlite3.connect(self.gateway.settings.database, isolation_level=None, timeout=0)
+
+    def stopper(self) -> Wake:
+        """An operation that does nothing but wait for a lock that somebody holds."""
+        return Wake(named=(uuid4(),))
+
+    @property
+    def breath(self) -> float:
+        """Seconds of a look around: a server's answers take their time, and its processes want the
+        processor."""
+        return 0 if self.server is None else 0.0005
+
+    async def turns(self, count: int = 100) -> None:
+        """Turns of the loop: enough for what can happen now to have happened."""
+        for _ in range(count):
+            await asyncio.sleep(2 * self.breath)
 
     async def together(self, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
         """What the calls return, once one batch has done them all. They queue in this order."""
         ledger = self.gateway.ledger
         with self.locked():
-            before = asyncio.create_task(ledger.submit(Wake()))  # a batch that waits for the lock
+            before = asyncio.create_task(ledger.submit(self.stopper()))  # waits for the lock
             await self.until(lambda: ledger.depth == 0, before)
             tasks = []
             for number, call in enumerate(calls, start=1):
@@ -322,9 +451,11 @@ class Rig:
         """Give the loop's other tasks their turns until it is so. A task that ends before fails."""
         async with asyncio.timeout(PATIENCE):
             await asyncio.sleep(0)
-            while not reached():
+            for turn in itertools.count():
+                if reached():
+                    return
                 assert not any(task.done() for task in working)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0 if turn < _TURNS else self.breath)
 
     # The providers.
 
@@ -340,7 +471,7 @@ class Rig:
         """The receipt Octopush posts for a submission: `message_id` is looked up in the store."""
         body = {
             "channel": "sms",
-            "message_id": self.reference_of(submission),
+            "message_id": changes.get("message_id") or self.reference_of(submission),
             "number": submission.body["recipients"][0]["phone_number"],
             "status": status,
             "delivery_date": "2026-11-21 13:00:01",
@@ -370,17 +501,17 @@ class Rig:
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, as somebody with the file and no keys sees them."""
-        with closing(sqlite3.connect(self.gateway.settings.database)) as reader:
-            tables = reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            return {
-                name: reader.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608  (our tables)
-                for (name,) in tables.fetchall()
-            }
+        return dumped(self.store)
+
+    def moment(self, stored: Any) -> datetime:
+        """A time of a dump."""
+        found: datetime = stored
+        return found if self.server is not None else datetime.fromtimestamp(stored / 1000, UTC)
 
     def record(self, verification_id: str) -> Record:
         """All that is stored of a verification."""
 
-        found = self.reads.record(UUID(verification_id))
+        found: Record | None = self.reads.record(UUID(verification_id))
         assert found is not None
         return found
 
@@ -399,5 +530,5 @@ class Rig:
         for one in self.reads.records(self.reads.latest(1000), log=False):
             for attempt in one.attempts:
                 if str(attempt.id) == submission.attempt_id:
-                    return attempt.reference
+                    return str(attempt.reference) if attempt.reference is not None else None
         return None

@@ -16,6 +16,7 @@ from gateway.config import Settings, SettingsError, StepSettings
 from gateway.domain.keyring import KEY_BYTES
 from gateway.domain.retention import Retention
 from gateway.domain.workflow import OnFailed, OnUnknown, Until
+from gateway.ports import Secret, Server
 from gateway.providers import PROVIDERS
 
 ENVIRON = {"LOGIN_KEY": "login-secret-value", "CALLBACK": "callback-secret-value"}
@@ -342,6 +343,10 @@ def test_settings_do_not_show_their_secrets(load: Load, show: Callable[[Settings
         ('default_region = "FRA"', "default_region", "match pattern"),
         ('log_level = "loud"', "log_level", "'debug', 'info', 'warning' or 'error'"),
         ('database_url = "postgresql://db/x"', "database_url", "is sqlite:///PATH"),
+        ('database_url = "postgresql+asyncpg://db"', "database_url", "is not an address like"),
+        ('database_url = "postgresql+asyncpg://db:x/y"', "database_url", "is not an address like"),
+        ('database_url = "postgresql+asyncpg://me:pw@db/y"', "database_url", "holds a password"),
+        ('database_password = { env = "PW" }', "database_password", "is for postgresql+asyncpg"),
         ('public_url = "otp.example.com"', "public_url", "is not an http(s) address"),
         ('public_url = "ftp://example.com"', "public_url", "is not an http(s) address"),
         ('public_url = "https://"', "public_url", "is not an http(s) address"),
@@ -945,3 +950,29 @@ def test_settings_of_webhooks_that_are_none_are_named(
     mistakes: Mistakes, text: str, key: str
 ) -> None:
     assert [key] == list(mistakes(text))
+
+
+# PostgreSQL.
+
+
+SERVER = "postgresql+asyncpg://gateway@db/gateway"
+
+
+def test_a_server_takes_its_password_from_a_secret(load: Load) -> None:
+    text = f'database_url = "{SERVER}"\ndatabase_password = {{ env = "PW" }}'
+
+    assert Server(SERVER, Secret("hidden")) == load(text, {**ENVIRON, "PW": "hidden"}).store
+
+
+def test_the_environment_may_hold_the_password_in_the_address(load: Load) -> None:
+    url = SERVER.replace("@", ":hidden@")
+
+    assert url == str(
+        getattr(load("", {**ENVIRON, "GATEWAY_DATABASE_URL": url}).server, "url", None)
+    )
+
+
+def test_without_a_server_the_file_is_the_database(load: Load) -> None:
+    settings = load("")
+
+    assert (settings.database, None) == (settings.store, settings.server)

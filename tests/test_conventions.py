@@ -136,7 +136,7 @@ def test_the_statements_that_change_a_state_are_run_by_move_alone() -> None:
     users = {
         (node.name, name.id)
         for node in tree.body
-        if isinstance(node, ast.FunctionDef)
+        if isinstance(node, ast.AsyncFunctionDef)
         for name in ast.walk(node)
         if isinstance(name, ast.Name) and name.id in updating
     }

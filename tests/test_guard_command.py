@@ -39,9 +39,9 @@ def data(tmp_path: Path, migrated: Path) -> Path:
                 until = now + timedelta(days=1)
                 counted.add(Tally(guard_key(scope, began), "", sent, 1, until))
         await engine.begin()
-        counted.write(engine)
+        await counted.write(engine)
         await engine.commit()
-        engine.close()
+        await engine.close()
 
     asyncio.run(fill())
     return tmp_path

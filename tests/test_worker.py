@@ -231,7 +231,7 @@ async def test_receipts_past_their_time_are_swept_now_and_then(
     monkeypatch.setattr(module, "SWEEP_EVERY", 0.0)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.keep_receipts(engine, [make_kept()])
+    await writes.keep_receipts(engine, [make_kept()])
     await engine.commit()
     rig.clock.advance(73 * 3600)
     worker.start()
@@ -245,7 +245,7 @@ async def test_receipts_are_not_swept_at_every_pass(rig: Rig, worker: Worker, wa
     kept = make_kept()
     engine = rig.runtime.engine
     await engine.begin()
-    writes.keep_receipts(engine, [kept])
+    await writes.keep_receipts(engine, [kept])
     await engine.commit()
     rig.clock.advance(73 * 3600)
     worker.start()

@@ -3,6 +3,7 @@
 from gateway.app.folder import (
     alone,
     check_schema,
+    folders,
     keyring_problem,
     make_folders,
     opened,
@@ -21,8 +22,9 @@ from gateway.app.process import (
     stop_signal,
 )
 from gateway.app.sandboxed import Ports, no_keyring, sandbox, sandbox_settings, with_sandbox
+from gateway.app.supervisor import supervise
 from gateway.app.test_keys import Inside, inside
-from gateway.app.wiring import GRACE, Gateway, Realm, build, clock, doings, plans
+from gateway.app.wiring import GRACE, Gateway, Realm, Role, build, clock, doings, plans
 
 __all__ = [
     "GRACE",
@@ -31,6 +33,7 @@ __all__ = [
     "Inside",
     "Ports",
     "Realm",
+    "Role",
     "alone",
     "beside",
     "bind",
@@ -38,6 +41,7 @@ __all__ = [
     "check_schema",
     "clock",
     "doings",
+    "folders",
     "inside",
     "keyring_problem",
     "look",
@@ -55,5 +59,6 @@ __all__ = [
     "served",
     "server",
     "stop_signal",
+    "supervise",
     "with_sandbox",
 ]

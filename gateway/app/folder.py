@@ -3,30 +3,33 @@
 import contextlib
 import fcntl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import IO
 
 from gateway import config
 from gateway.config import InUse, Settings, SettingsError
 from gateway.domain.keyring import Keyring, KeyringError
+from gateway.domain.verification import Verification
+from gateway.ports import Server
 from gateway.services.case import addresses_of, indexes
 from gateway.store import schema
-from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.engine import Engine, StoreError, open_engine
 from gateway.store.reads import Reads
 
 
 def prepare(settings: Settings) -> Keyring:
-    """Data folder, keyring and schema, made on the first start of the embedded default.
+    """Data folder, keyring and schema, made on the first start of the embedded default. For
+    PostgreSQL `gateway migrate` makes them, once for all nodes.
 
     Raises SettingsError when one of them is not usable, and for a schema that is not current.
     """
     make_folders(settings)
-    check_schema(settings.database, migrate_new=True)
+    check_schema(settings.store, migrate_new=settings.server is None)
     problem = keyring_problem(settings)
     if problem is not None:
         raise SettingsError({str(settings.keyring_file): problem})
-    return config.load_keyring(settings.keyring_file, create=True)
+    return config.load_keyring(settings.keyring_file, create=settings.server is None)
 
 
 def keyring_problem(settings: Settings) -> str | None:
@@ -37,12 +40,7 @@ def keyring_problem(settings: Settings) -> str | None:
     file = settings.keyring_file
     if config.proposed_keyring(file).exists():
         return "an index key was being replaced. Finish it: gateway keys reindex"
-    engine = SqliteEngine(settings.database)
-    try:
-        reads = Reads(engine)
-        newest = [record.verification for record in reads.records(reads.latest(1), log=False)]
-    finally:
-        engine.close()
+    newest = schema.settled(_newest(settings))
     if not file.exists():
         lost = "is missing, and the database holds verifications that need it. Put it back"
         return lost if newest else None
@@ -57,9 +55,25 @@ def keyring_problem(settings: Settings) -> str | None:
     return None
 
 
+async def _newest(settings: Settings) -> list[Verification]:
+    engine = open_engine(settings.store)
+    try:
+        reads = Reads(engine)
+        found = await reads.records(await reads.latest(1), log=False)
+    finally:
+        await engine.close()
+    return [record.verification for record in found]
+
+
+def folders(settings: Settings) -> list[Path]:
+    """Of the data and, where it is a file, of the database."""
+    beside = [] if settings.server is not None else [settings.database.parent]
+    return list(dict.fromkeys((settings.data_dir, *beside)))
+
+
 def make_folders(settings: Settings) -> None:
     """The folders of the data and of the database. Raises SettingsError for an unusable one."""
-    for folder in dict.fromkeys((settings.data_dir, settings.database.parent)):
+    for folder in folders(settings):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -69,7 +83,7 @@ def make_folders(settings: Settings) -> None:
             raise SettingsError({"data_dir": problem}) from None
 
 
-def check_schema(database: Path, *, migrate_new: bool = False) -> None:
+def check_schema(database: Path | Server, *, migrate_new: bool = False) -> None:
     """Raise SettingsError unless the schema is current; a new database is migrated on request."""
     try:
         found, wanted = schema.current(database), schema.head()
@@ -85,11 +99,13 @@ def check_schema(database: Path, *, migrate_new: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[IO[str]]:
-    """The lock of a data folder: one process serves, or replaces the index key.
+def alone(folder: Path, *, shared: bool = False) -> Iterator[IO[str]]:
+    """The lock of a data folder: one process serves, or replaces the index key. With `shared`
+    (PostgreSQL) several serve, and the index key stays as it is meanwhile.
 
     Raises SettingsError when another process has it.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         lock = (folder / "gateway.lock").open("w")
     except OSError as error:
@@ -97,19 +113,19 @@ def alone(folder: Path) -> Iterator[IO[str]]:
         raise SettingsError({"data_dir": problem}) from None
     with lock as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(opened, kind | fcntl.LOCK_NB)
         except OSError:
             problem = f"{folder} is in use by a running `gateway serve`. Stop it, or use another"
             raise InUse({"data_dir": problem}) from None
         yield opened
 
 
-@contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[SqliteEngine]:
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Engine]:
     """The database for a command, its schema current. Raises SettingsError when it is not."""
-    check_schema(settings.database)
-    engine = SqliteEngine(settings.database)
+    check_schema(settings.store)
+    engine = open_engine(settings.store)
     try:
         yield engine
     finally:
-        engine.close()
+        await engine.close()

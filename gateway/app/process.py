@@ -6,7 +6,7 @@ import errno
 import gc
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 import uvicorn
@@ -14,7 +14,7 @@ import uvloop
 
 from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
 from gateway.app.test_keys import inside
-from gateway.app.wiring import GRACE, Gateway, Realm, build
+from gateway.app.wiring import GRACE, Gateway, Realm, Role, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings
@@ -50,11 +50,19 @@ def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:
     )
 
 
-def bind(host: str, port: int, key: str = "--port") -> socket.socket:
-    """A listening socket. Raises SettingsError when the port is taken or not ours to take."""
+def bind(
+    host: str, port: int, key: str = "--port", *, shared: bool = False, listen: bool = True
+) -> socket.socket:
+    """A listening socket. Raises SettingsError when the port is taken or not ours to take.
+
+    `shared`: other processes of ours may have one on the same port. Without `listen` the port is
+    only kept for them.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         opened.bind((host, port))
     except OSError as error:
@@ -63,7 +71,8 @@ def bind(host: str, port: int, key: str = "--port") -> socket.socket:
         hint = "Choose another port" if about_port else "Check the host"
         problem = f"cannot listen on {host}:{port}: {error.strerror}. {hint}"
         raise SettingsError({key: problem}) from None
-    opened.listen(2048)
+    if listen:
+        opened.listen(2048)
     return opened
 
 
@@ -84,9 +93,10 @@ async def serve(
     listening: socket.socket,
     world: socket.socket | None,
     *,
-    started: Callable[[Gateway, Sandbox | None], None] | None = None,
+    started: Callable[[Gateway, Sandbox | None], Awaitable[None]] | None = None,
     timing: Mapping[str, Any] | None = None,
     dropped: Callable[[], int] = int,
+    role: Role = Role.ALL,
 ) -> None:
     """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox.
 
@@ -100,14 +110,14 @@ async def serve(
                 beside(settings, keyring, world, timing=timing or {})
             )
             realm = Realm(settings)  # the sandbox is what is configured: for both kinds of keys
-            gateway = build(settings, keyring, test=realm, dropped=dropped)
+            gateway = build(settings, keyring, test=realm, dropped=dropped, role=role)
         else:
             own = await stack.enter_async_context(inside(settings, keyring))
-            gateway = build(settings, keyring, test=own.realm, dropped=dropped)
+            gateway = build(settings, keyring, test=own.realm, dropped=dropped, role=role)
             own.attach(gateway.web)
         async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:
-                started(gateway, simulated)
+                await started(gateway, simulated)
             await stop.wait()
 
 

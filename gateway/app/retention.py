@@ -47,20 +47,22 @@ async def purge(settings: Settings) -> Purged:
 
 async def drop_plans(settings: Settings) -> int:
     """Delete the plans that no verification follows. How many."""
-    with opened(settings) as engine:
-        return sum([await upkeep.drop_plan(engine, one) for one in upkeep.unused_plans(engine)])
+    async with opened(settings) as engine:
+        return sum(
+            [await upkeep.drop_plan(engine, one) for one in await upkeep.unused_plans(engine)]
+        )
 
 
-def count_plans(settings: Settings) -> int:
+async def count_plans(settings: Settings) -> int:
     """How many plans no verification follows."""
-    with opened(settings) as engine:
-        return len(upkeep.unused_plans(engine))
+    async with opened(settings) as engine:
+        return len(await upkeep.unused_plans(engine))
 
 
-def would_purge(settings: Settings) -> Purged:
+async def would_purge(settings: Settings) -> Purged:
     """What `purge` would take away now."""
-    with opened(settings) as engine:
-        return retention.would_purge(Reads(engine), settings.retention, clock())
+    async with opened(settings) as engine:
+        return await retention.would_purge(Reads(engine), settings.retention, clock())
 
 
 async def forget(settings: Settings, address: Address) -> Forgotten:
@@ -74,7 +76,7 @@ async def forget(settings: Settings, address: Address) -> Forgotten:
 @contextlib.asynccontextmanager
 async def _beside(settings: Settings, keyring: Keyring) -> AsyncIterator[tuple[Reads, Ledger]]:
     """A ledger of this process; nothing it commits leaves anything to be sent."""
-    with opened(settings) as engine:
+    async with opened(settings) as engine:
         context = Context(
             keyring=keyring,
             leases={},

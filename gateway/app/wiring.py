@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
+from gateway.app.readiness import problems
 from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
@@ -55,7 +57,7 @@ from gateway.services.standing import Routes
 from gateway.services.subscriptions import Subscriptions
 from gateway.services.waiting import Waiting
 from gateway.store.desk import Desk
-from gateway.store.engine import SqliteEngine, StoreError
+from gateway.store.engine import Engine, open_engine
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.outbox import OutboxReads
 from gateway.store.reads import Reads
@@ -75,8 +77,16 @@ from gateway.web.subscriptions import SubscriptionCalls
 from gateway.web.waits import Streams
 from gateway.worker import Worker
 
+
+class Role(StrEnum):
+    """What a process does: all of it, only the API and what it accepts, or only what is due."""
+
+    ALL = "all"
+    API = "api"
+    WORKER = "worker"
+
+
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
-LATE_PASS = 10.0  # seconds without a pass after which this process is not ready
 
 
 def clock() -> datetime:
@@ -126,7 +136,7 @@ class Gateway:
     """One process's worth of gateway, put together and not yet started."""
 
     settings: Settings
-    engine: SqliteEngine
+    engine: Engine
     ledger: Ledger
     dispatcher: Dispatcher
     notifier: Notifier
@@ -138,6 +148,7 @@ class Gateway:
     meter: PrometheusMeter
     dropped: Callable[[], int]  # log lines that could not be written
     desk: Desk  # the console's
+    role: Role
     web: ASGIApp = field(init=False)
     sampler: Sampler = field(init=False)
 
@@ -162,12 +173,22 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin to write and to pass."""
+        await self.open()
         self.ledger.start()
         self.worker.start()
         self.sampler.start()
         for transport in self.transports:
             if isinstance(transport, Starts):
                 await transport.start()
+
+    async def open(self) -> None:
+        """Look how long nobody has passed, since patience that ran out meanwhile is extended; how
+        the routes stand; who listens."""
+        runtime = self.runtime
+        last = await runtime.reads.mark(reconcile.PASS)
+        runtime.outage.gap = reconcile.gap_between(last, runtime.now())
+        runtime.standing.learn(await runtime.reads.route_states(), runtime.now())
+        await self.notifier.refresh()
 
     def leave(self) -> None:
         """The server is about to stop: whoever waits is answered now."""
@@ -185,7 +206,7 @@ class Gateway:
                 await transport.aclose()
         await self.ledger.close()
         await asyncio.to_thread(self.desk.close)
-        self.engine.close()
+        await self.engine.close()
         self.sampler.stop()
         await asyncio.to_thread(self.runtime.tracer.close)  # it may have to wait for a collector
         tally = self.ledger.tally
@@ -209,6 +230,7 @@ def build(
     after: Callable[[object], None] | None = None,
     dropped: Callable[[], int] = int,
     tracer: Tracer | None = None,
+    role: Role = Role.ALL,
 ) -> Gateway:
     """Put a gateway together. `test` is what test keys reach; without it their sends are refused.
     `after` sees each item a committed batch left behind, before it is followed: a seam for tests
@@ -226,7 +248,7 @@ def build(
     live = _routes(settings, carry if transport is None else lambda _: transport, now)
     simulated = _simulated(test, now)
     routes = live | simulated
-    engine = SqliteEngine(settings.database, commit_delay=settings.commit_delay)
+    engine = open_engine(settings.store, commit_delay=settings.commit_delay)
     reads = Reads(engine)
     catalogue = Catalogue(settings.templates, settings.brand, settings.default_locale)
     dispatcher = Dispatcher(
@@ -241,10 +263,9 @@ def build(
         tracer=tracer,
     )
     waiting = Waiting()
-    outage = Outage(reconcile.gap_between(reads.mark(reconcile.PASS), now()))
+    outage = Outage()
     entropy = Entropy(os.urandom)
     standing = Routes(settings.silent_fallbacks)
-    standing.learn(reads.route_states(), now())
     context = _context(
         settings,
         keyring,
@@ -266,8 +287,6 @@ def build(
         entropy=entropy,
         log=log,
     )
-    with contextlib.suppress(StoreError):  # told where it is ready; the worker learns it then
-        notifier.refresh()
 
     def follow(items: Any) -> None:
         if after is not None:
@@ -316,7 +335,8 @@ def build(
         runtime = replace(runtime, test=_reached(runtime, test, simulated or live))
     keep = timedelta(days=settings.keep_events)
     poll = partial(waiting.poll, outbox.versions)
-    worker = Worker(runtime, log, notifier, partial(notify.sweep, ledger, outbox, keep), poll)
+    sweep = partial(notify.sweep, ledger, outbox, keep)
+    worker = Worker(runtime, log, notifier, sweep, poll, due=role is not Role.API)
     gateway = Gateway(
         settings=settings,
         engine=engine,
@@ -330,7 +350,8 @@ def build(
         log=log,
         meter=meter,
         dropped=dropped,
-        desk=Desk(settings.database),
+        desk=Desk(settings.store),
+        role=role,
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -387,7 +408,8 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     api = Api(runtime, callers)
     callbacks = Callbacks(runtime)
     subscriptions = SubscriptionCalls(gateway.subscriptions, callers)
-    ready = partial(_problems, gateway.settings, runtime.reads, gateway.worker, runtime.now)
+    worker = gateway.worker if gateway.role is not Role.API else None
+    ready = partial(problems, runtime.reads, worker, runtime.now)
     scrape = Scrape(
         gateway.scrape,
         token=gateway.settings.metrics_token,
@@ -399,12 +421,15 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     calls = {path: methods for one in serving for path, methods in one.calls().items()}
     below = {**callbacks.below(), **subscriptions.below()}
     served = {**calls, **below, **{one.path: one.methods or () for one in probes}}
+    pages = [*Documents(served).routes(), *console.routes()]
     rest = Starlette(
-        routes=[*probes, *Documents(served).routes(), *console.routes()],
+        routes=probes if gateway.role is Role.WORKER else [*probes, *pages],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
+    if gateway.role is Role.WORKER:
+        return Edge(rest, {}, {}, gateway.log, gateway.meter.refused)
     return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
 
 
@@ -463,19 +488,3 @@ def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
     routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport()), clock)
     return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}
-
-
-def _problems(
-    settings: Settings, reads: Reads, worker: Worker, now: Callable[[], datetime]
-) -> dict[str, str]:
-    """What keeps this process from being ready."""
-    problems = {}
-    try:
-        reads.soonest()
-    except StoreError as error:
-        problems["database"] = str(error)
-    if worker.last_pass is None:
-        problems["reconciler"] = "has not passed yet"
-    elif (now() - worker.last_pass).total_seconds() > LATE_PASS:
-        problems["reconciler"] = f"last passed at {worker.last_pass.isoformat()}"
-    return problems

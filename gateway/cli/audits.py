@@ -4,11 +4,14 @@ import asyncio
 import csv
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings
+
+if TYPE_CHECKING:
+    from gateway.domain.audit import Chain
 
 app = typer.Typer(
     help="The audit log: who looked at what, who did what, and why.",
@@ -45,10 +48,14 @@ def verify(
     from gateway import app as wiring
     from gateway.store import audits
 
-    with wiring.opened(settings(config)) as engine:
-        chain, wrong = asyncio.run(audits.verify(engine))
-        if head is not None:
-            wrong += asyncio.run(audits.missing(engine, head))
+    async def check() -> "tuple[Chain, list[str]]":
+        async with wiring.opened(settings(config)) as engine:
+            chain, wrong = await audits.verify(engine)
+            if head is not None:
+                wrong += await audits.missing(engine, head)
+            return chain, wrong
+
+    chain, wrong = asyncio.run(check())
     if as_json:
         dump({"rows": chain.rows, "head": chain.head, "wrong": wrong})
     else:
@@ -80,15 +87,15 @@ def export(
         if form is Form.CSV:
             writer = csv.writer(sys.stdout)
             writer.writerow(audits.COLUMNS)
-        async for rows in audits.onward(engine, after):
-            for row in rows:
-                if form is Form.CSV:
-                    writer.writerow(audits.cells(row))
-                else:
-                    typer.echo(audits.line(row), nl=False)
+        async with wiring.opened(settings(config)) as engine:
+            async for rows in audits.onward(engine, after):
+                for row in rows:
+                    if form is Form.CSV:
+                        writer.writerow(audits.cells(row))
+                    else:
+                        typer.echo(audits.line(row), nl=False)
 
-    with wiring.opened(settings(config)) as engine:
-        try:
-            asyncio.run(run())
-        except BrokenPipeError:  # the reader has seen enough
-            raise Failure("the output was closed before the end") from None
+    try:
+        asyncio.run(run())
+    except BrokenPipeError:  # the reader has seen enough
+        raise Failure("the output was closed before the end") from None

@@ -1,5 +1,6 @@
 """`gateway check`, which looks at everything and changes nothing, and `gateway migrate`."""
 
+import contextlib
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from gateway.cli.output import Code, Config, Failure, Json, dump, settings, tabl
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.ports import Provider
+    from gateway.ports import Provider, Server
 
 TTL = 300  # seconds; what a request that names none gets
 LONGEST_TTL = 600
@@ -91,7 +92,9 @@ def _findings(file: Path | None, *, live: bool) -> list[Finding]:
 
 
 def _folders(loaded: "Settings") -> Iterator[Finding]:
-    for folder in dict.fromkeys((loaded.data_dir, loaded.database.parent)):
+    from gateway import app as wiring
+
+    for folder in wiring.folders(loaded):
         what = f"folder {folder}"
         if not folder.exists():
             yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
@@ -106,9 +109,9 @@ def _folders(loaded: "Settings") -> Iterator[Finding]:
 def _schema(loaded: "Settings") -> Iterator[Finding]:
     from gateway import app as wiring
 
-    what = f"database {loaded.database}"
-    if loaded.database.exists():
-        wiring.check_schema(loaded.database)
+    what = f"database {loaded.store}"
+    if loaded.server is not None or loaded.database.exists():
+        wiring.check_schema(loaded.store)
         yield Finding(what, Verdict.OK, "the schema is current")
     else:
         yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
@@ -129,7 +132,7 @@ def _keyring(loaded: "Settings") -> Iterator[Finding]:
         yield Finding(what, Verdict.OK, names)
     else:
         yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
-    if loaded.database.exists():
+    if loaded.server is not None or loaded.database.exists():
         try:
             problem = wiring.keyring_problem(loaded)
         except StoreError as error:
@@ -242,31 +245,36 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date.
 
-    Stop `serve` first. A first `serve` makes a new database by itself.
+    SQLite: stop `serve` first; a first `serve` makes a new database by itself. PostgreSQL: one node
+    migrates, others that try wait for it; a new database gets its keyring too, which every node
+    needs.
     """
     from gateway import app as wiring
+    from gateway import config as configuration
     from gateway.store import schema
 
     loaded = settings(config)
-    found, wanted = schema.current(loaded.database), schema.head()
+    found, wanted = schema.current(loaded.store), schema.head()
     done = found == wanted
     if not only_check and not done:
         wiring.make_folders(loaded)
-        with wiring.alone(loaded.data_dir):
-            _upgrade(loaded.database)
-    told = {"database": str(loaded.database), "found": found, "newest": wanted}
+        with wiring.alone(loaded.data_dir) if loaded.server is None else contextlib.nullcontext():
+            _upgrade(loaded.store)
+        if found is None and loaded.server is not None:
+            configuration.load_keyring(loaded.keyring_file, create=True)
+    told = {"database": str(loaded.store), "found": found, "newest": wanted}
     if as_json:
         dump({**told, "current": done or not only_check})
     else:
         state = f"is at {found}" if found else "is new"
         coming = "nothing to do" if done else f"now at {wanted}"
         missing = f"not at {wanted}. Run: gateway migrate"
-        typer.echo(f"{loaded.database} {state}; {missing if only_check and not done else coming}")
+        typer.echo(f"{loaded.store} {state}; {missing if only_check and not done else coming}")
     if only_check and not done:
         raise typer.Exit(Code.FAILED)
 
 
-def _upgrade(database: Path) -> None:
+def _upgrade(database: "Path | Server") -> None:
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 

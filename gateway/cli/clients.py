@@ -120,12 +120,17 @@ def add_key(
     from gateway import app as wiring
     from gateway.store import upkeep
 
-    with wiring.opened(settings(config)) as engine:
-        owner, keys = _client(upkeep.clients(engine), client)
-        test = any(key.test for key in keys)
-        kept = _scopes(scopes, test=test)
-        row, key = _made(owner.id, kept, test=test, expires=expires, rate=rate)
-        asyncio.run(upkeep.add_key(engine, row))
+    async def put() -> "tuple[Client, ApiKey, str]":
+        async with wiring.opened(settings(config)) as engine:
+            owner, keys = _client(await upkeep.clients(engine), client)
+            test = any(key.test for key in keys)
+            kept = _scopes(scopes, test=test)
+            row, key = _made(owner.id, kept, test=test, expires=expires, rate=rate)
+            await upkeep.add_key(engine, row)
+            return owner, row, key
+
+    owner, row, key = asyncio.run(put())
+    kept = row.scopes
     _show(owner.id, owner.name, row.id, kept, key, as_json=as_json)
 
 
@@ -142,8 +147,11 @@ def list_keys(
     from gateway import app as wiring
     from gateway.store import upkeep
 
-    with wiring.opened(settings(config)) as engine:
-        found = upkeep.clients(engine)
+    async def look() -> "list[tuple[Client, list[ApiKey]]]":
+        async with wiring.opened(settings(config)) as engine:
+            return await upkeep.clients(engine)
+
+    found = asyncio.run(look())
     chosen = found if client is None else [_client(found, client)]
     if as_json:
         dump([{**_key(key), "client": one.name} for one, keys in chosen for key in keys])
@@ -181,8 +189,11 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
     from gateway import app as wiring
     from gateway.store import upkeep
 
-    with wiring.opened(settings(config)) as engine:
-        found = upkeep.clients(engine)
+    async def look() -> "list[tuple[Client, list[ApiKey]]]":
+        async with wiring.opened(settings(config)) as engine:
+            return await upkeep.clients(engine)
+
+    found = asyncio.run(look())
     if as_json:
         dump([_shown(client, keys) for client, keys in found])
         return
@@ -211,12 +222,18 @@ def revoke(
     from gateway.store import upkeep
 
     named = identity.parse(key_id)
-    with wiring.opened(settings(config)) as engine:
-        key = next((k for _, keys in upkeep.clients(engine) for k in keys if k.id == named), None)
-        if key is None:
-            raise Failure(f"there is no key {key_id!r}; see: gateway client list", Code.NOT_FOUND)
-        if key.revoked_at is None:
-            asyncio.run(upkeep.revoke(engine, key, wiring.clock()))
+
+    async def take_back() -> None:
+        async with wiring.opened(settings(config)) as engine:
+            found = await upkeep.clients(engine)
+            key = next((k for _, keys in found for k in keys if k.id == named), None)
+            if key is None:
+                problem = f"there is no key {key_id!r}; see: gateway client list"
+                raise Failure(problem, Code.NOT_FOUND)
+            if key.revoked_at is None:
+                await upkeep.revoke(engine, key, wiring.clock())
+
+    asyncio.run(take_back())
     say(f"revoked: {key_id}")
 
 
@@ -225,6 +242,8 @@ def make_ready(loaded: "Settings") -> None:
     from gateway import app as wiring
     from gateway.config import InUse
 
+    if loaded.server is not None:  # `gateway migrate` makes it
+        return
     wiring.make_folders(loaded)
     tries_until = time.monotonic() + _PATIENCE
     while _new(loaded):
@@ -242,7 +261,7 @@ def _new(loaded: "Settings") -> bool:
     from gateway.store.engine import StoreError
 
     try:
-        return schema.current(loaded.database) is None
+        return schema.current(loaded.store) is None
     except StoreError:  # told where it is opened
         return False
 
@@ -295,10 +314,10 @@ async def new(
     now = wiring.clock()
     client = Client(uuid7(now, secrets.token_bytes(10)), name, now)
     row, key = _made(client.id, scopes, test=test, expires=expires, rate=rate)
-    with wiring.opened(loaded) as engine:
+    async with wiring.opened(loaded) as engine:
         await engine.begin()
         try:
-            writes.insert_client(engine, client, row)
+            await writes.insert_client(engine, client, row)
         except Conflict:
             problem = f"there is a client {name!r} already; choose another name"
             raise Failure(problem) from None

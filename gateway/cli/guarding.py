@@ -36,8 +36,12 @@ def guard(context: typer.Context, *, config: Config = None, as_json: Json = Fals
     rule = loaded.policy.guard
     if rule is None:
         raise Failure("the guard is off: [guard] mode in the settings")
-    with wiring.opened(loaded) as engine:
-        sights = guarding.look(engine, rule, wiring.clock())
+
+    async def look() -> "list[Sight]":
+        async with wiring.opened(loaded) as engine:
+            return await guarding.look(engine, rule, wiring.clock())
+
+    sights = asyncio.run(look())
     if as_json:
         dump({"mode": rule.mode, "window": rule.window, "scopes": [_shown(one) for one in sights]})
         return
@@ -71,8 +75,12 @@ def allow(
         raise Failure("--reason is at most 200 printable characters", Code.USAGE)
     now = wiring.clock()
     given = Pass(scope, _moment(until, now), reason, now)
-    with wiring.opened(settings(config)) as engine:
-        asyncio.run(tallies.allow(engine, given))
+
+    async def store() -> None:
+        async with wiring.opened(settings(config)) as engine:
+            await tallies.allow(engine, given)
+
+    asyncio.run(store())
     if as_json:
         dump(given)
     else:

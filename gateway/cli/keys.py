@@ -47,7 +47,7 @@ def reindex(*, config: Config = None, as_json: Json = False) -> None:
     from gateway import app as wiring
 
     loaded = settings(config)
-    wiring.check_schema(loaded.database)
+    wiring.check_schema(loaded.store)
     with wiring.alone(loaded.data_dir):
         done = _reindex(loaded)
     if as_json:
@@ -80,13 +80,17 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
     if not interrupted:
         configuration.propose_index_key(file)
     renewed = configuration.load_keyring(configuration.proposed_keyring(file))
-    done = None
-    with wiring.opened(loaded) as engine:
-        if not interrupted or not upkeep.indexed_by(engine, renewed):
+
+    async def renew() -> "Reindexed | None":
+        async with wiring.opened(loaded) as engine:
+            if interrupted and await upkeep.indexed_by(engine, renewed):
+                return None
             try:
-                done = asyncio.run(upkeep.reindex(engine, keyring, renewed))
+                return await upkeep.reindex(engine, keyring, renewed)
             except (StoreError, KeyringError):  # surely not stored; anything else cannot be told
                 configuration.forget_index_key(file)
                 raise
+
+    done = asyncio.run(renew())
     configuration.adopt_index_key(file)
     return done

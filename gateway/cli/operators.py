@@ -13,7 +13,7 @@ from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings,
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.store.engine import SqliteEngine
+    from gateway.store.engine import Engine
     from gateway.store.records import Operator
 
 T = TypeVar("T")
@@ -67,10 +67,14 @@ def add(
     loaded = settings(config)
     make_ready(loaded)
     password = _password(from_stdin=from_stdin, generate=generate)
-    with wiring.opened(loaded) as engine:
-        made = _run(
-            accounts.add(engine, name, Role(role), password, by=actor(), now=wiring.clock())
-        )
+
+    async def work() -> "Operator":
+        async with wiring.opened(loaded) as engine:
+            return await accounts.add(
+                engine, name, Role(role), password, by=actor(), now=wiring.clock()
+            )
+
+    made = _run(work())
     shown = password if generate else None
     if as_json:
         dump({"operator_id": made.id, "name": name, "role": role, "password": shown})
@@ -89,8 +93,11 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
     from gateway import app as wiring
     from gateway.store import accounts
 
-    with wiring.opened(settings(config)) as engine:
-        found = asyncio.run(accounts.operators(engine))
+    async def work() -> "list[Operator]":
+        async with wiring.opened(settings(config)) as engine:
+            return await accounts.operators(engine)
+
+    found = asyncio.run(work())
     if as_json:
         dump([_shown(one) for one in found])
         return
@@ -122,9 +129,13 @@ def disable(
     from gateway import app as wiring
     from gateway.services import accounts
 
-    with wiring.opened(settings(config)) as engine:
-        one = _named(engine, name)
-        _run(accounts.set_disabled(engine, one, by=actor(), now=wiring.clock(), disabled=not again))
+    async def work() -> None:
+        async with wiring.opened(settings(config)) as engine:
+            one = await _named(engine, name)
+            now = wiring.clock()
+            await accounts.set_disabled(engine, one, by=actor(), now=now, disabled=not again)
+
+    _run(work())
     say(f"{'enabled' if again else 'disabled'}: {name}")
 
 
@@ -142,11 +153,17 @@ def password(
     from gateway.services import accounts
 
     loaded = settings(config)
-    with wiring.opened(loaded) as engine:
-        one = _named(engine, name)
-        keyring = configuration.load_keyring(loaded.keyring_file)
-        given = _password(from_stdin=from_stdin, generate=generate)
-        _run(accounts.set_password(engine, keyring, one, given, by=actor(), now=wiring.clock()))
+
+    async def work() -> str:
+        async with wiring.opened(loaded) as engine:
+            one = await _named(engine, name)
+            keyring = configuration.load_keyring(loaded.keyring_file)
+            given = _password(from_stdin=from_stdin, generate=generate)
+            now = wiring.clock()
+            await accounts.set_password(engine, keyring, one, given, by=actor(), now=now)
+            return given
+
+    given = _run(work())
     if generate:
         typer.echo(given)
     say(f"password changed: {name}")
@@ -170,12 +187,15 @@ def totp(
     from gateway.services import accounts
 
     loaded = settings(config)
-    with wiring.opened(loaded) as engine:
-        one = _named(engine, name)
-        keyring = configuration.load_keyring(loaded.keyring_file)
-        secret = _run(
-            accounts.set_totp(engine, keyring, one, by=actor(), now=wiring.clock(), on=not off)
-        )
+
+    async def work() -> bytes | None:
+        async with wiring.opened(loaded) as engine:
+            one = await _named(engine, name)
+            keyring = configuration.load_keyring(loaded.keyring_file)
+            now = wiring.clock()
+            return await accounts.set_totp(engine, keyring, one, by=actor(), now=now, on=not off)
+
+    secret = _run(work())
     if secret is None:
         say(f"no second factor any more: {name}")
         return
@@ -196,10 +216,10 @@ def actor() -> str:
         return "shell"
 
 
-def _named(engine: "SqliteEngine", name: str) -> "Operator":
+async def _named(engine: "Engine", name: str) -> "Operator":
     from gateway.store import accounts
 
-    one = asyncio.run(accounts.operator_named(engine, name))
+    one = await accounts.operator_named(engine, name)
     if one is None:
         raise Failure(f"there is no operator {name!r}; see: gateway operator list", Code.NOT_FOUND)
     return one
@@ -244,7 +264,7 @@ async def ready_login(loaded: "Settings", role: str = "admin") -> tuple[str, str
 
     given = secrets.token_urlsafe(18)
     keyring = configuration.load_keyring(loaded.keyring_file)
-    with wiring.opened(loaded) as engine:
+    async with wiring.opened(loaded) as engine:
         one = await accounts.operator_named(engine, logins.DEMO)
         if one is None:
             await logins.add(engine, logins.DEMO, Role(role), given, by=actor(), now=wiring.clock())
@@ -263,7 +283,7 @@ async def end_demo_login(loaded: "Settings") -> bool:
     from gateway.services import accounts as logins
     from gateway.store import accounts
 
-    with wiring.opened(loaded) as engine:
+    async with wiring.opened(loaded) as engine:
         everyone = await accounts.operators(engine)
         for one in everyone:
             if one.name == logins.DEMO and one.disabled_at is None:

@@ -33,11 +33,11 @@ def purge(
     from gateway.app import retention
 
     loaded = settings(config)
-    done = retention.would_purge(loaded) if dry_run else asyncio.run(retention.purge(loaded))
+    done = asyncio.run(retention.would_purge(loaded) if dry_run else retention.purge(loaded))
     shown = {what: count for what, count in asdict(done).items() if what != "more"}
     if plans:
-        unused = retention.count_plans(loaded) if dry_run else None
-        shown["plans"] = asyncio.run(retention.drop_plans(loaded)) if unused is None else unused
+        counting = retention.count_plans if dry_run else retention.drop_plans
+        shown["plans"] = asyncio.run(counting(loaded))
     if as_json:
         dump({**shown, "dry_run": dry_run})
         return

@@ -47,7 +47,7 @@ def routes(asked: typer.Context, *, config: Config = None, as_json: Json = False
     if asked.invoked_subcommand is not None:
         return
     loaded, simulated = _loaded(config)
-    states, heard = _known(loaded)
+    states, heard = asyncio.run(_known(loaded))
     shown = [
         _shown(loaded, one, states.get(one.name), heard.get(one.name)) for one in loaded.providers
     ]
@@ -96,9 +96,9 @@ def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
     state = make(name, reason, _who(), wiring.clock())
 
     async def write() -> None:
-        with wiring.opened(loaded) as engine:
+        async with wiring.opened(loaded) as engine:
             await engine.begin()
-            writes.order_routes(engine, [state])
+            await writes.order_routes(engine, [state])
             await engine.commit()
 
     asyncio.run(write())
@@ -124,20 +124,22 @@ def _loaded(file: Any) -> "tuple[Settings, bool]":
     return wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port)), True
 
 
-def _known(loaded: "Settings") -> "tuple[dict[str, RouteState], dict[str, Tally]]":
+async def _known(loaded: "Settings") -> "tuple[dict[str, RouteState], dict[str, Tally]]":
     """How the routes stand and what was heard of them, where there is a database yet."""
     from gateway import app as wiring
     from gateway.domain import health
     from gateway.domain.health import Tally
     from gateway.store.reads import Reads
 
-    if not loaded.database.exists():
+    if loaded.server is None and not loaded.database.exists():
         return {}, {}
-    with wiring.opened(loaded) as engine:
+    async with wiring.opened(loaded) as engine:
         reads = Reads(engine)
-        states = {state.route: state for state in reads.route_states()}
+        states = {state.route: state for state in await reads.route_states()}
         heard: dict[str, Tally] = {}
-        for route, _, tally in reads.route_sums(health.bucket(wiring.clock()) - health.BUCKET):
+        for route, _, tally in await reads.route_sums(
+            health.bucket(wiring.clock()) - health.BUCKET
+        ):
             heard[route] = heard.get(route, Tally()).plus(tally)
         return states, heard
 

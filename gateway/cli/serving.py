@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,19 @@ def serve(
             help="The sandbox's port, when no routes are set; default: 8081.",
         ),
     ] = None,
+    role: Annotated[
+        str,
+        typer.Option(
+            metavar="ROLE",
+            help="all; api: takes calls, hands over what it accepts; worker: what is due. "
+            "PostgreSQL only.",
+        ),
+    ] = "all",
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=64, metavar="N", help="Processes on one port. PostgreSQL only."),
+    ] = 1,
+    reuse_port: Annotated[bool, typer.Option("--reuse-port", hidden=True)] = False,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C.
 
@@ -61,14 +75,29 @@ def serve(
     """
     from gateway import app, log
 
+    if role not in list(app.Role):
+        raise Failure(f"--role: there are {', '.join(app.Role)}", Code.USAGE)
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(app.bind(host, port))
+        several = workers > 1
+        listening = stack.enter_context(
+            app.bind(host, port, shared=several or reuse_port, listen=not several)
+        )
         bound = app.port_of(listening)
         loaded = settings(config, public_url=f"http://{_reachable(host)}:{bound}")
+        _check_processes(loaded, role, workers)
         output = log.configure(loaded.log_level)
         app.make_folders(loaded)
-        stack.enter_context(app.alone(loaded.data_dir))
+        stack.enter_context(app.alone(loaded.data_dir, shared=loaded.server is not None))
         keyring = app.prepare(loaded)
+        if several:
+            say(f"{workers} processes serve on http://{_reachable(host)}:{bound}")
+            try:
+                fine = app.run(app.supervise(_one_of(host, bound, role, config), workers))
+            finally:
+                output.drain()
+            if not fine:
+                raise Failure("the processes do not come up; see the log above")
+            return
         world = None
         if loaded.sandbox_port is not None:
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
@@ -76,12 +105,13 @@ def serve(
 
         console = _console(loaded, f"http://{_reachable(host)}:{bound}")
 
-        def started(gateway: Any, simulated: Any) -> None:
+        async def started(gateway: Any, simulated: Any) -> None:
             say(f"The gateway listens on http://{_reachable(host)}:{bound}")
-            say(console)
+            if role != app.Role.WORKER:
+                say(console)
             if world is not None:
                 say(f"The sandbox's phones: http://127.0.0.1:{app.port_of(world)}/")
-            if not gateway.runtime.reads.clients():
+            if not await gateway.runtime.reads.clients():
                 say("A first key: gateway client add NAME")
 
         async def run() -> None:
@@ -93,6 +123,7 @@ def serve(
                     world,
                     started=started,
                     dropped=lambda: output.dropped,
+                    role=app.Role(role),
                 )
             finally:
                 output.drain()
@@ -113,6 +144,28 @@ def _console(loaded: "Settings", address: str) -> str:
     if asyncio.run(operators.end_demo_login(loaded)):
         return told
     return f"{told}   (a first operator: gateway operator add NAME --role admin)"
+
+
+def _check_processes(loaded: "Settings", role: str, workers: int) -> None:
+    """Raises SettingsError where one process is all there can be."""
+    from gateway.config import SettingsError
+
+    if role == "all" and workers == 1:
+        return
+    key = "--workers" if workers > 1 else "--role"
+    if loaded.server is None:
+        why = "needs PostgreSQL, since one process alone serves on an SQLite file"
+        raise SettingsError({key: f"{why}. Set database_url to postgresql+asyncpg://…"})
+    if loaded.sandbox_port is not None:
+        why = "needs routes of its own: the sandbox, which plays them now, is in one process"
+        raise SettingsError({key: f"{why}. Set [routes.…]"})
+
+
+def _one_of(host: str, port: int, role: str, config: Path | None) -> list[str]:
+    """The command of one of several processes."""
+    command = [sys.executable, "-m", "gateway", "serve", "--host", host, "--port", str(port)]
+    command += ["--role", role, "--reuse-port"]
+    return command if config is None else [*command, "--config", str(config)]
 
 
 def _reachable(host: str) -> str:

@@ -1,5 +1,6 @@
 """Commands that only look: `show`, `routes`; `routes check` is in recorded.py."""
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -39,11 +40,15 @@ def show(
     from gateway.store.reads import Reads
 
     loaded = settings(config)
-    with wiring.opened(loaded) as engine:
-        keyring = configuration.load_keyring(loaded.keyring_file)
-        reads = Reads(engine)
-        found = _find(reads, keyring, loaded, named, 1 + history)
-        shown = [_status(reads, keyring, one) for one in found]
+
+    async def look() -> list[dict[str, Any]]:
+        async with wiring.opened(loaded) as engine:
+            keyring = configuration.load_keyring(loaded.keyring_file)
+            reads = Reads(engine)
+            found = await _find(reads, keyring, loaded, named, 1 + history)
+            return [await _status(reads, keyring, one) for one in found]
+
+    shown = asyncio.run(look())
     if not shown:
         raise Failure("there is no such verification", Code.NOT_FOUND)
     if as_json:
@@ -56,7 +61,7 @@ def show(
         timeline.render(status, out)
 
 
-def _find(
+async def _find(
     reads: "Reads", keyring: "Keyring", loaded: "Settings", named: str, limit: int
 ) -> list[UUID]:
     from gateway.domain import addresses, identity
@@ -65,7 +70,7 @@ def _find(
     exact = identity.parse(named)
     if exact is not None:
         return [exact]
-    found = reads.by_reference(None, named, limit)
+    found = await reads.by_reference(None, named, limit)
     if found:
         return found
     try:
@@ -73,10 +78,10 @@ def _find(
         address = addresses.parse(kind, named, loaded.default_region)
     except InvalidInput:
         return []
-    return reads.by_number(None, keyring.index(*addresses.indexed(address)), limit)
+    return await reads.by_number(None, keyring.index(*addresses.indexed(address)), limit)
 
 
-def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
+async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
     """What `/otp/status` answers, and how many receipts are kept aside for its accounts."""
     import orjson
 
@@ -85,7 +90,7 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
     from gateway.services.case import addresses_of
     from gateway.web import schemas
 
-    record = reads.record(named)
+    record = await reads.record(named)
     if record is None:
         raise Failure("there is no such verification", Code.NOT_FOUND)
     try:
@@ -97,5 +102,5 @@ def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:
         schemas.dumps(schemas.status(record, found, wiring.clock()))
     )
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
-    kept = {account: reads.kept_count(account) for account in accounts}
+    kept = {account: await reads.kept_count(account) for account in accounts}
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}

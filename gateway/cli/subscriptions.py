@@ -1,10 +1,11 @@
 """`gateway subscription`: where clients want their events."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -12,8 +13,12 @@ from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings,
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.store.engine import SqliteEngine
-    from gateway.store.outbox import Subscription
+    from gateway.store.engine import Engine
+    from gateway.store.outbox import Rotated, Subscription
+
+    _Listed = tuple[dict[UUID, str], list[tuple[Subscription, int]]]
+
+T = TypeVar("T")
 
 app = typer.Typer(
     help="Where clients want their events.",
@@ -51,8 +56,9 @@ def add(
     from gateway.transports.guard import Allowed
 
     loaded = settings(config)
-    with _opened(loaded) as (engine, keyring):
-        owner = _client(engine, client)
+
+    async def work(engine: "Engine", keyring: Any) -> tuple["Subscription", str]:
+        owner = await _client(engine, client)
         allows = Allowed.parse(loaded.webhook_allow).url
         try:
             subscriptions.check_url(url, allows)
@@ -61,7 +67,10 @@ def add(
             raise Failure(error.detail, Code.USAGE) from None
         now = wiring.clock()
         made, secret = subscriptions.new(keyring, owner, url, wanted, now=now, entropy=os.urandom)
-        asyncio.run(_write(engine, made))
+        await _write(engine, made)
+        return made, secret
+
+    made, secret = _do(loaded, work)
     if as_json:
         dump({"subscription_id": made.id, "secret": secret})
         return
@@ -75,10 +84,13 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
     from gateway.store import upkeep
     from gateway.store.outbox import OutboxReads
 
-    with _opened(settings(config)) as (engine, _):
+    async def work(engine: "Engine", _: Any) -> "_Listed":
         reads = OutboxReads(engine)
-        names = {client.id: client.name for client, _ in upkeep.clients(engine)}
-        found = [(one, reads.undelivered(one.id)) for one in reads.subscriptions()]
+        names = {client.id: client.name for client, _ in await upkeep.clients(engine)}
+        found = [(one, await reads.undelivered(one.id)) for one in await reads.subscriptions()]
+        return names, found
+
+    names, found = _do(settings(config), work)
     if as_json:
         dump([_shown(one, names[one.client_id], left) for one, left in found])
         return
@@ -93,8 +105,10 @@ def remove(named: SubscriptionId, *, config: Config = None) -> None:
     """Remove a subscription and all that waits for it."""
     from gateway.store.outbox import Removed
 
-    with _opened(settings(config)) as (engine, _):
-        asyncio.run(_write(engine, Removed(_found(engine, named).id)))
+    async def work(engine: "Engine", _: Any) -> None:
+        await _write(engine, Removed((await _found(engine, named)).id))
+
+    _do(settings(config), work)
     say(f"removed: {named}. {_SOON}")
 
 
@@ -106,11 +120,15 @@ def rotate(named: SubscriptionId, *, config: Config = None, as_json: Json = Fals
     from gateway import app as wiring
     from gateway.services import subscriptions
 
-    with _opened(settings(config)) as (engine, keyring):
+    async def work(engine: "Engine", keyring: Any) -> "tuple[Rotated, str]":
+        current = await _found(engine, named)
         changed, secret = subscriptions.rotate(
-            keyring, _found(engine, named), now=wiring.clock(), entropy=os.urandom
+            keyring, current, now=wiring.clock(), entropy=os.urandom
         )
-        asyncio.run(_write(engine, changed))
+        await _write(engine, changed)
+        return changed, secret
+
+    changed, secret = _do(settings(config), work)
     if as_json:
         dump({"subscription_id": changed.id, "secret": secret})
         return
@@ -137,13 +155,16 @@ def replay(
     from gateway.store.outbox import OutboxReads, Replayed
 
     begin = _time(since) if since is not None else None
-    count = 0
-    with _opened(settings(config)) as (engine, _):
-        one = _found(engine, named)
+
+    async def work(engine: "Engine", _: Any) -> "tuple[Subscription, int]":
+        one, count = await _found(engine, named), 0
         portions = subscriptions.replay(OutboxReads(engine), one, begin, wiring.clock())
-        for portion in portions:
-            asyncio.run(_write(engine, *portion))
+        async for portion in portions:
+            await _write(engine, *portion)
             count += sum(isinstance(change, Replayed) for change in portion)
+        return one, count
+
+    one, count = _do(settings(config), work)
     if as_json:
         dump({"subscription_id": one.id, "replayed_verifications": count})
     say(f"Due again, with the events of {count} verifications once more. {_SOON}")
@@ -161,39 +182,48 @@ def _time(text: str) -> datetime:
     return found
 
 
-@contextmanager
-def _opened(loaded: "Settings") -> "Iterator[tuple[SqliteEngine, Any]]":
-    """The database, and the keyring that belongs to it."""
+def _do(loaded: "Settings", work: "Callable[[Engine, Any], Awaitable[T]]") -> T:
+    """With the database, and the keyring that belongs to it."""
+
+    async def run() -> T:
+        async with _opened(loaded) as (engine, keyring):
+            return await work(engine, keyring)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _opened(loaded: "Settings") -> "AsyncGenerator[tuple[Engine, Any]]":
     from gateway import app as wiring
     from gateway import config as configuration
 
-    with wiring.opened(loaded) as engine:
+    async with wiring.opened(loaded) as engine:
         yield engine, configuration.load_keyring(loaded.keyring_file)
 
 
-async def _write(engine: "SqliteEngine", *changes: Any) -> None:
+async def _write(engine: "Engine", *changes: Any) -> None:
     from gateway.store.outbox import Outbox
 
     outbox = Outbox()
     outbox.add(*changes)
     await engine.begin()
-    outbox.write(engine)
+    await outbox.write(engine)
     await engine.commit()
 
 
-def _client(engine: "SqliteEngine", given: str) -> Any:
+async def _client(engine: "Engine", given: str) -> Any:
     from gateway.store import upkeep
 
-    for client, _ in upkeep.clients(engine):
+    for client, _ in await upkeep.clients(engine):
         if given in {client.name, str(client.id)}:
             return client.id
     raise Failure(f"there is no client {given!r}; see: gateway client list", Code.NOT_FOUND)
 
 
-def _found(engine: "SqliteEngine", given: str) -> "Subscription":
+async def _found(engine: "Engine", given: str) -> "Subscription":
     from gateway.store.outbox import OutboxReads
 
-    for one in OutboxReads(engine).subscriptions():
+    for one in await OutboxReads(engine).subscriptions():
         if str(one.id) == given.lower():
             return one
     problem = f"there is no subscription {given!r}; see: gateway subscription list"

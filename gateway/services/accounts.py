@@ -26,7 +26,7 @@ from gateway.domain.keyring import NONCE_BYTES, Keyring
 from gateway.domain.limits import Counter
 from gateway.store import accounts, audits
 from gateway.store.desk import Desk, writing
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.records import Operator
 
 ISSUER = "OTP gateway"
@@ -83,7 +83,7 @@ class Accounts:
         secret, now = secrets.token_urlsafe(32), self._now()
         session = access.opened(_digest(secret), operator.id, now)
 
-        async def open_session(engine: SqliteEngine) -> Entry:
+        async def open_session(engine: Engine) -> Entry:
             await accounts.open_session(engine, session, now)
             return await audits.append(engine, Act(operator.name, "login"), now)
 
@@ -96,7 +96,7 @@ class Accounts:
         now = self._now()
         session = replace(login.session, seen_at=now, proven_at=now)
 
-        async def touch(engine: SqliteEngine) -> Entry:
+        async def touch(engine: Engine) -> Entry:
             await accounts.touch_session(engine, session)
             return await audits.append(engine, Act(login.name, "prove"), now)
 
@@ -124,7 +124,7 @@ class Accounts:
         """End the session."""
         now = self._now()
 
-        async def end(engine: SqliteEngine) -> Entry:
+        async def end(engine: Engine) -> Entry:
             await accounts.end_session(engine, login.session)
             return await audits.append(engine, Act(login.name, "logout"), now)
 
@@ -179,10 +179,10 @@ class Accounts:
         most = {_key(self._keyring, "name", name): access.TRIES}
         most[_key(self._keyring, "address", address)] = access.TRIES_FROM
 
-        async def count(engine: SqliteEngine) -> list[Counter]:
+        async def count(engine: Engine) -> list[Counter]:
             before = await accounts.tries(engine, list(most))
             counted = [access.tried(before.get(key), key, most[key], now) for key in most]
-            await accounts.count_tries(engine, counted)
+            await accounts.count_tries(engine, counted, before)
             return counted
 
         return await self._desk.write(count)
@@ -227,7 +227,7 @@ def name_problem(name: str) -> str | None:
 
 
 async def add(
-    engine: SqliteEngine,
+    engine: Engine,
     name: str,
     role: Role,
     password: str,
@@ -244,7 +244,7 @@ async def add(
     operator_id = uuid7(now, secrets.token_bytes(10))
     made = Operator(operator_id, name, role, hashed, None, None, None, now, None)
 
-    async def work(engine: SqliteEngine) -> None:
+    async def work(engine: Engine) -> None:
         if await accounts.operator_named(engine, name) is not None:
             raise Conflict("operator_exists", f"There is an operator {name!r} already.")
         await accounts.add_operator(engine, made)
@@ -255,7 +255,7 @@ async def add(
 
 
 async def set_password(
-    engine: SqliteEngine,
+    engine: Engine,
     keyring: Keyring,
     operator: Operator,
     password: str,
@@ -272,7 +272,7 @@ async def set_password(
     tries = Counter(_key(keyring, "name", operator.name), now, 0)
     changed = replace(operator, password=hasher.hash(password))
 
-    async def work(engine: SqliteEngine) -> None:
+    async def work(engine: Engine) -> None:
         await accounts.change_operator(engine, changed)
         await accounts.forget_tries(engine, [tries])
         await audits.append(engine, Act(by, "operator password", operator.name), now)
@@ -281,7 +281,7 @@ async def set_password(
 
 
 async def set_totp(
-    engine: SqliteEngine, keyring: Keyring, operator: Operator, *, by: str, now: datetime, on: bool
+    engine: Engine, keyring: Keyring, operator: Operator, *, by: str, now: datetime, on: bool
 ) -> bytes | None:
     """A new secret for the second factor, sealed as stored, to be shown once; or none any more."""
     secret = secrets.token_bytes(totp.SECRET_BYTES) if on else None
@@ -292,7 +292,7 @@ async def set_totp(
         sealed = keyring.seal(key_id, secret, owner=_owner(operator.id), nonce=nonce)
     changed = replace(operator, totp_sealed=sealed, totp_key_id=key_id, totp_step=None)
 
-    async def work(engine: SqliteEngine) -> None:
+    async def work(engine: Engine) -> None:
         await accounts.change_operator(engine, changed)
         done = "on" if on else "off"
         await audits.append(engine, Act(by, f"operator totp {done}", operator.name), now)
@@ -302,12 +302,12 @@ async def set_totp(
 
 
 async def set_disabled(
-    engine: SqliteEngine, operator: Operator, *, by: str, now: datetime, disabled: bool
+    engine: Engine, operator: Operator, *, by: str, now: datetime, disabled: bool
 ) -> None:
     """Disable, and end the sessions; or enable again."""
     changed = replace(operator, disabled_at=now if disabled else None)
 
-    async def work(engine: SqliteEngine) -> None:
+    async def work(engine: Engine) -> None:
         await accounts.change_operator(engine, changed)
         done = "disable" if disabled else "enable"
         await audits.append(engine, Act(by, f"operator {done}", operator.name), now)

@@ -14,7 +14,7 @@ from gateway.domain.policy import Policy, cool_key, guard_key, spend_key
 from gateway.domain.spending import Spending
 from gateway.domain.verification import COOL_DOWN, Status, Verification
 from gateway.store import tallies
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.ledger import Transaction
 from gateway.store.tallies import Pass, Tally
 
@@ -30,10 +30,10 @@ class Passes:
         self._known: tuple[Pass, ...] = ()
         self._read_at: datetime | None = None
 
-    def cover(self, engine: SqliteEngine, number: str, country: str, now: datetime) -> bool:
+    async def cover(self, engine: Engine, number: str, country: str, now: datetime) -> bool:
         """Whether an operator lets sends to that number through."""
         if self._read_at is None or not timedelta(0) <= now - self._read_at < REFRESH:
-            self._known, self._read_at = tallies.passes(engine, now), now
+            self._known, self._read_at = await tallies.passes(engine, now), now
         return any(
             one.until > now and guard.covers(one.scope, number, country) for one in self._known
         )

@@ -9,7 +9,7 @@ from gateway.domain import guard, policy
 from gateway.domain.guard import Guard, Mode, Seen, Verdict
 from gateway.services.runtime import Runtime
 from gateway.store import tallies
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.tallies import Pass
 
 
@@ -31,13 +31,13 @@ class Sight:
     passed: Pass | None
 
 
-def look(engine: SqliteEngine, rule: Guard, now: datetime) -> list[Sight]:
+async def look(engine: Engine, rule: Guard, now: datetime) -> list[Sight]:
     """Every scope that was sent to in the two windows, or is let through: what would be refused
     first, then by the sends of both windows."""
     began, settled = guard.under_way(rule, now), guard.settled(rule, now)
-    current = _window(engine, began)
-    before = _window(engine, settled)
-    passes = {one.scope: one for one in tallies.passes(engine, now)}
+    current = await _window(engine, began)
+    before = await _window(engine, settled)
+    passes = {one.scope: one for one in await tallies.passes(engine, now)}
     sights = []
     for scope in {*before, *current, *passes}:
         seen = before.get(scope, Seen()), current.get(scope, Seen())
@@ -46,8 +46,8 @@ def look(engine: SqliteEngine, rule: Guard, now: datetime) -> list[Sight]:
     return sorted(sights, key=_rank)
 
 
-def _window(engine: SqliteEngine, began: datetime) -> dict[str, Seen]:
-    found = tallies.between(engine, *policy.guard_window(began))
+async def _window(engine: Engine, began: datetime) -> dict[str, Seen]:
+    found = await tallies.between(engine, *policy.guard_window(began))
     return {policy.scope_of(key): Seen(*sums) for key, sums in found.items()}
 
 
@@ -68,7 +68,7 @@ class Watch:
         self._began: datetime | None = None
         self._told: set[str] = set()
 
-    def tell(self, runtime: Runtime, log: Log, now: datetime) -> Sequence[Sight]:
+    async def tell(self, runtime: Runtime, log: Log, now: datetime) -> Sequence[Sight]:
         """Log what has come up since the last time. What was logged."""
         rule = runtime.policy.guard
         if rule is None or rule.mode is not Mode.SHADOW:
@@ -78,7 +78,7 @@ class Watch:
             self._began, self._told = began, set()
         new = [
             one
-            for one in look(runtime.engine, rule, now)
+            for one in await look(runtime.engine, rule, now)
             if one.verdict is not None and one.passed is None and one.scope not in self._told
         ]
         for one in new:

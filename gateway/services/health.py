@@ -54,12 +54,10 @@ class Looking:
 
 async def run_once(runtime: Runtime, looking: Looking, now: datetime) -> None:
     """One look, when it is time. Raises Unavailable or StoreError; the next look sees the same."""
-    if looking.looked_at is not None and now - looking.looked_at < LOOK_EVERY:
+    if not await learn(runtime, looking, now):
         return
-    looking.looked_at = now
     standing = runtime.standing
-    standing.learn(runtime.reads.route_states(), now)
-    found = recent(runtime, now)
+    found = await recent(runtime, now)
     paused = []
     for name in runtime.routes:
         reason = health.judge(found.get(name, Tally()))
@@ -74,11 +72,20 @@ async def run_once(runtime: Runtime, looking: Looking, now: datetime) -> None:
         looking.forgot_at = now
 
 
-def recent(runtime: Runtime, now: datetime) -> dict[str, Tally]:
+async def learn(runtime: Runtime, looking: Looking, now: datetime) -> bool:
+    """Look how the routes stand, when it is time. Whether it was."""
+    if looking.looked_at is not None and now - looking.looked_at < LOOK_EVERY:
+        return False
+    looking.looked_at = now
+    runtime.standing.learn(await runtime.reads.route_states(), now)
+    return True
+
+
+async def recent(runtime: Runtime, now: datetime) -> dict[str, Tally]:
     """What the last five to ten minutes brought, by route: since it was resumed, where it was."""
     since = health.bucket(now) - health.BUCKET
     found: dict[str, Tally] = {}
-    for route, at, tally in runtime.reads.route_sums(since):
+    for route, at, tally in await runtime.reads.route_sums(since):
         state = runtime.standing.states.get(route)
         if state is None or at >= state.since:
             found[route] = found.get(route, Tally()).plus(tally)

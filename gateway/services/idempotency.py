@@ -105,12 +105,12 @@ def named(
     )
 
 
-def stored(runtime: Runtime, key: Key, now: datetime) -> Answered | None:
+async def stored(runtime: Runtime, key: Key, now: datetime) -> Answered | None:
     """The answer that is committed already: most repetitions need no transaction.
 
     Raises Unprocessable `idempotency_mismatch`.
     """
-    found = runtime.reads.answer(key.named)
+    found = await runtime.reads.answer(key.named)
     if found is None or over(found, now):
         return None
     return _replayed(runtime.keyring, key, found)
@@ -169,7 +169,7 @@ async def sweep(runtime: Runtime, now: datetime) -> int:
     """Forget answers older than 24 h, so many at a time that nobody waits. How many it were."""
     forgotten = 0
     for _ in range(_CHUNKS):
-        keys = runtime.reads.answers_before(now - KEPT_FOR, _CHUNK)
+        keys = await runtime.reads.answers_before(now - KEPT_FOR, _CHUNK)
         if not keys:
             break
         forgotten += await runtime.ledger.submit(Forget(tuple(keys)))

@@ -84,8 +84,13 @@ class Bill(NamedTuple):
         watched = [key for one in judged for key in (one.key, one.settled)]
         return (*(charge.key for charge in self.wide), *watched, *self.spend)
 
+    @property
+    def limited(self) -> tuple[bytes, ...]:
+        """Those of the sums that may refuse it at a maximum: nodes decide on them in turn."""
+        return (*(charge.key for charge in self.wide if not charge.rule.shadow), *self.spend)
 
-def bill(
+
+async def bill(
     runtime: Runtime,
     prepared: Verification,
     to: Recipient,
@@ -114,7 +119,7 @@ def bill(
         wide = tuple(one for one in charges if one.rule.wide)
         made = made._replace(numbers=numbers, wide=wide)
     if policy.guard is not None:
-        made = _watch(runtime, policy.guard, made, to, now)
+        made = await _watch(runtime, policy.guard, made, to, now)
     if policy.spending is not None:
         key = policies.spend_key(policy.spending, prepared.client_id, now)
         made = made._replace(spend=(key,))
@@ -153,7 +158,7 @@ def _charge(
     return Charge(rule, policies.wide_key(rule, subject, began), reset)
 
 
-def _watch(runtime: Runtime, rule: Guard, made: Bill, to: Recipient, now: datetime) -> Bill:
+async def _watch(runtime: Runtime, rule: Guard, made: Bill, to: Recipient, now: datetime) -> Bill:
     if to.number is None:
         return made
     number, country = to.number, to.countries[0]
@@ -163,7 +168,8 @@ def _watch(runtime: Runtime, rule: Guard, made: Bill, to: Recipient, now: dateti
         for scope in guard.scopes(rule, number, country)
     )
     made = made._replace(watched=watched, began=began)
-    if rule.mode is not Mode.ENFORCE or runtime.passes.cover(runtime.engine, number, country, now):
+    enforced = rule.mode is Mode.ENFORCE
+    if not enforced or await runtime.passes.cover(runtime.engine, number, country, now):
         return made
     before = guard.settled(rule, now)
     judged = (one._replace(settled=policies.guard_key(one.scope, before)) for one in watched)
@@ -318,8 +324,8 @@ async def sweep(runtime: Runtime, now: datetime) -> int:
     """
     swept = 0
     for _ in range(_ROUNDS):
-        over = tallies.past(runtime.engine, now, CHUNK)
-        idle = tallies.idle(runtime.engine, now - runtime.policy.longest, CHUNK)
+        over = await tallies.past(runtime.engine, now, CHUNK)
+        idle = await tallies.idle(runtime.engine, now - runtime.policy.longest, CHUNK)
         if not over and not idle:
             break
         await runtime.ledger.submit(Forget(over, idle))

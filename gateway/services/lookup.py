@@ -12,7 +12,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.verification import Status, Verification
 from gateway.store import support
 from gateway.store.desk import Desk
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.reads import Reads
 from gateway.store.support import Minute, Queue
 
@@ -47,26 +47,26 @@ async def search(desk: Desk, keyring: Keyring, region: str | None, text: str) ->
     text = text.strip()
     named = identity.parse(text)
 
-    async def work(engine: SqliteEngine) -> Found:
+    async def work(engine: Engine) -> Found:
         reads = Reads(engine)
 
-        def found(kind: str, what: str, ids: list[UUID]) -> Found:
-            records = reads.records(ids, log=False)
+        async def found(kind: str, what: str, ids: list[UUID]) -> Found:
+            records = await reads.records(ids, log=False)
             return Found(kind, what, tuple(one.verification for one in records))
 
         if named is not None:
-            return found("id", str(named), [named])
-        ids = reads.by_reference(None, text, _FOUND) if 0 < len(text) <= 128 else []
+            return await found("id", str(named), [named])
+        ids = await reads.by_reference(None, text, _FOUND) if 0 < len(text) <= 128 else []
         if ids:
-            return found("reference", recipient.redact(text), ids)
+            return await found("reference", recipient.redact(text), ids)
         kind = addresses.EMAIL if "@" in text else addresses.PHONE
         try:
             address = addresses.parse(kind, text, region)
         except InvalidInput:
-            return found("nothing", addresses.mask(recipient.redact(text))[:60], [])
+            return await found("nothing", addresses.mask(recipient.redact(text))[:60], [])
         index = keyring.index(*addresses.indexed(address))
         what = addresses.mask(address.text)
-        return found("address", what, reads.by_number(None, index, _FOUND))
+        return await found("address", what, await reads.by_number(None, index, _FOUND))
 
     return await desk.read(work)
 
@@ -96,7 +96,7 @@ class Overview:
             self._view = await self.desk.read(lambda engine: self._count(engine, now))
         return self._view
 
-    async def _count(self, engine: SqliteEngine, now: datetime) -> View:
+    async def _count(self, engine: Engine, now: datetime) -> View:
         newest = now.replace(second=0, microsecond=0)
         minutes = [newest - timedelta(minutes=back) for back in range(MINUTES)][::-1]
         kept = {}

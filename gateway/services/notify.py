@@ -125,6 +125,7 @@ class Notifier:
         self._tasks: set[asyncio.Task[None]] = set()
         self._looked_at: datetime | None = None
         self._closing = False
+        self._refreshing = asyncio.Lock()
 
     def attach(self, ledger: Ledger) -> None:
         """Where results go; the ledger is made after us."""
@@ -144,9 +145,12 @@ class Notifier:
                 for named in item.subscriptions:
                     self._kick(named)
 
-    def refresh(self) -> None:
+    async def refresh(self) -> None:
         """Learn who listens. Raises StoreError."""
-        found = self._reads.subscriptions()
+        async with self._refreshing:  # the newest answer is learnt last
+            self._learn(await self._reads.subscriptions())
+
+    def _learn(self, found: Sequence[Subscription]) -> None:
         self._audience.learn(found)
         active = {one.id: one for one in found if one.disabled_at is None}
         for named in [one for one in self._lanes if one not in active]:
@@ -156,15 +160,20 @@ class Notifier:
             lane.subscription = one
             lane.failing = one.failures > 0
 
-    def run_once(self, now: datetime) -> None:
+    async def run_once(self, now: datetime) -> None:
         """Wake what is due; now and then, look at all that the database says. Raises StoreError."""
+        late = await self.look(now)
+        for named, lane in list(self._lanes.items()):
+            if late or (lane.look_at is not None and lane.look_at <= now):
+                self._kick(named)
+
+    async def look(self, now: datetime) -> bool:
+        """Now and then, learn who listens. Whether it was time. Raises StoreError."""
         late = self._looked_at is None or now - self._looked_at >= LOOK_EVERY
         if late:
             self._looked_at = now
-            self.refresh()
-        for named, lane in self._lanes.items():
-            if late or (lane.look_at is not None and lane.look_at <= now):
-                self._kick(named)
+            await self.refresh()
+        return late
 
     async def drain(self, seconds: float) -> None:
         """Start nothing more; wait for what is on the wire. The rest stays due."""
@@ -209,7 +218,8 @@ class Notifier:
                     await asyncio.wait({woken, *lane.under_way}, return_when="FIRST_COMPLETED")
                     woken.cancel()
                     lane.kicked.set()
-            lane.look_at = self._reads.soonest(lane.subscription.id)
+                else:  # a kick that comes meanwhile is another turn
+                    lane.look_at = await self._reads.soonest(lane.subscription.id)
         except (StoreError, Unavailable) as error:  # the worker wakes it again
             self._log.warning("notify_put_off", problem=type(error).__name__)
         finally:
@@ -218,7 +228,7 @@ class Notifier:
     async def _take(self, lane: _Lane) -> int:
         """Claim what is due, as much as there are places, and begin to deliver it. How many."""
         now = self._now()
-        due = self._reads.due(lane.subscription.id, now, lane.free)
+        due = await self._reads.due(lane.subscription.id, now, lane.free)
         if not due:
             return 0
         claim = uuid7(now, self._entropy(10))
@@ -230,8 +240,8 @@ class Notifier:
         if self._closing:  # the claims lapse
             return 0
         named = [one.verification_id for one in due]
-        mine = [one for one in self._reads.deliveries(named) if one.claim == claim]
-        events = self._reads.events([one.verification_id for one in mine])
+        mine = [one for one in await self._reads.deliveries(named) if one.claim == claim]
+        events = await self._reads.events([one.verification_id for one in mine])
         for delivery in mine:
             event = _wanted(lane.subscription, delivery, events)
             task = self._spawn(self._deliver(lane, delivery, event))
@@ -252,7 +262,7 @@ class Notifier:
             changes = self._conclusions(lane, delivery, event, tried)
             await self._change(changes)
             if any(isinstance(one, Disabled) for one in changes):
-                self.refresh()
+                await self.refresh()
         except (StoreError, Unavailable) as error:
             self._log.warning("notify_put_off", problem=type(error).__name__)
         except Exception as error:  # noqa: BLE001  the lane goes on
@@ -361,7 +371,7 @@ async def sweep(ledger: Ledger, reads: OutboxReads, keep: timedelta, now: dateti
     they were."""
     swept, until = 0, now - keep
     before = uuid7(until, bytes(10))
-    while rows := reads.past(before, until, _CHUNK):
+    while rows := await reads.past(before, until, _CHUNK):
         await ledger.submit(Change(tuple(Swept(*row) for row in rows)))
         swept += len(rows)
         if len(rows) < _CHUNK:

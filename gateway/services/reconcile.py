@@ -109,7 +109,7 @@ async def run_once(runtime: Runtime, passing: Passing, now: datetime) -> int:
         runtime.outage.gap = gap_between(passing.marked_at, now) or runtime.outage.gap
     passing.failed = True
     mark = passing.marked_at is None or now - passing.marked_at >= MARK_EVERY
-    soonest = runtime.reads.soonest()
+    soonest = await runtime.reads.soonest()
     due = soonest is not None and soonest <= now
     passing.lag = (now - soonest).total_seconds() if due and soonest is not None else 0.0
     if not due:
@@ -127,21 +127,21 @@ async def sweep(runtime: Runtime, now: datetime) -> int:
     """The second net under parked receipts, and the end of what was believed of numbers. How many
     rows it took away.
     """
-    kept = runtime.reads.kept(1000)
+    kept = await runtime.reads.kept(1000)
     pairs = [(one.account, one.reference) for one in kept if one.reference is not None]
-    known = runtime.reads.referenced(pairs) if pairs else set()
+    known = await runtime.reads.referenced(pairs) if pairs else set()
     linked = tuple(
         one for one in kept
         if one.why == receive.PARKED and (one.account, one.reference) in known
     )  # fmt: skip
     over = receive.expired(kept, now - PARKED_FOR)
     for account in {one.account for one in kept}:
-        excess = runtime.reads.kept_count(account) - PARKED_MOST
+        excess = await runtime.reads.kept_count(account) - PARKED_MOST
         if excess > 0:
             oldest = [one for one in kept if one.account == account and one not in over]
             over += tuple(oldest[:excess])
     gone = tuple(one for one in over if one not in linked)
-    past = runtime.reads.past_suppressions(now, 500)
+    past = await runtime.reads.past_suppressions(now, 500)
     if not linked and not gone and not past:
         return 0
     return await runtime.ledger.submit(Sweep(linked, gone, past))

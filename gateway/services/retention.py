@@ -142,22 +142,22 @@ def _erase(tx: Transaction, current: Verification) -> None:
     tx.forget_further(current.id)
 
 
-def find(reads: Reads, kept: Retention, place: Place, now: datetime) -> Purge:
+async def find(reads: Reads, kept: Retention, place: Place, now: datetime) -> Purge:
     """What the next chunk would look at."""
     before = retention.over_before(kept, now)
-    over = reads.oldest(lowest(before), LOOKED)
+    over = await reads.oldest(lowest(before), LOOKED)
     nameless = retention.nameless_before(kept, now)
-    marked = reads.mark(ERASED)
+    marked = await reads.mark(ERASED)
     named: tuple[UUID, ...] = ()
     until = None
     more = len(over) == LOOKED
     if not more and (marked is None or marked < nameless):
         # What is about to be deleted need not be erased first.
         since = before if marked is None else max(marked, before)
-        named = reads.named(lowest(since), lowest(nameless), LOOKED)
+        named = await reads.named(lowest(since), lowest(nameless), LOOKED)
         more = len(named) == LOOKED
         until = made_at(named[-1]) if more else nameless
-    counters = reads.counters_after(place.counter, LOOKED)
+    counters = await reads.counters_after(place.counter, LOOKED)
     place.counter = counters[-1].key if len(counters) == LOOKED else b""
     stale = tuple(one for one in counters if limits.surely_over(one, now))
     return Purge(over, named, until, stale, more=more or bool(place.counter))
@@ -167,7 +167,7 @@ async def purge(
     reads: Reads, ledger: Ledger, kept: Retention, place: Place, now: datetime
 ) -> Purged:
     """One chunk. Raises Unavailable when the ledger takes nothing now; nothing is lost by that."""
-    operation = find(reads, kept, place, now)
+    operation = await find(reads, kept, place, now)
     if not (operation.over or operation.named or operation.until or operation.counters):
         return Purged(more=operation.more)
     return await ledger.submit(operation)
@@ -186,29 +186,29 @@ async def in_passing(
 async def sweep_aside(reads: Reads, ledger: Ledger, now: datetime) -> Purged:
     """Receipts kept aside and suppressions that are past their time: one chunk. `serve` does so by
     itself (`reconcile.sweep`), which also links receipts; this one only takes away."""
-    gone = receive.expired(reads.kept(ROWS), now - PARKED_FOR)
-    past = reads.past_suppressions(now, ROWS - len(gone))
+    gone = receive.expired(await reads.kept(ROWS), now - PARKED_FOR)
+    past = await reads.past_suppressions(now, ROWS - len(gone))
     if gone or past:
         await ledger.submit(Sweep((), gone, past))
     return Purged(receipts=len(gone), suppressions=len(past), more=len(gone) + len(past) == ROWS)
 
 
-def would_purge(reads: Reads, kept: Retention, now: datetime) -> Purged:
+async def would_purge(reads: Reads, kept: Retention, now: datetime) -> Purged:
     """What is past its time now, counted; nothing is changed."""
     over, nameless = retention.over_before(kept, now), retention.nameless_before(kept, now)
-    verifications, attempts, transitions = reads.count_over(lowest(over))
+    verifications, attempts, transitions = await reads.count_over(lowest(over))
     counters, after = 0, b""
-    while found := reads.counters_after(after, ROWS):
+    while found := await reads.counters_after(after, ROWS):
         counters += sum(limits.surely_over(one, now) for one in found)
         after = found[-1].key
     return Purged(
         verifications=verifications,
         attempts=attempts,
         transitions=transitions,
-        erased=reads.count_named(lowest(over), lowest(nameless)) if over < nameless else 0,
+        erased=await reads.count_named(lowest(over), lowest(nameless)) if over < nameless else 0,
         counters=counters,
-        receipts=reads.count_kept(now - PARKED_FOR),
-        suppressions=reads.count_past_suppressions(now),
+        receipts=await reads.count_kept(now - PARKED_FOR),
+        suppressions=await reads.count_past_suppressions(now),
     )
 
 
@@ -267,15 +267,15 @@ async def forget(
 ) -> Forgotten:
     """Erase everything of the person with that address, in chunks; running verifications are
     counted and left alone. Raises Unavailable."""
-    wrong = [failures_key(client.id, index) for client in reads.clients()]
+    wrong = [failures_key(client.id, index) for client in await reads.clients()]
     counted = [number_key(rule, index) for rule in rules if not rule.wide]
-    for client in reads.clients():  # cool-downs: one a purpose
+    for client in await reads.clients():  # cool-downs: one a purpose
         own = cool_key(client.id, index, "")
-        counted += [c.key for c in reads.counters_after(own, 100) if c.key.startswith(own)]
+        counted += [c.key for c in await reads.counters_after(own, 100) if c.key.startswith(own)]
     counters = (*wrong, *counted)
     total = Forgotten()
     while True:
-        found = reads.by_number(None, index, FORGOTTEN + len(total.running))
+        found = await reads.by_number(None, index, FORGOTTEN + len(total.running))
         todo = tuple(named for named in found if named not in total.running)
         done = await ledger.submit(Forget(index, todo, counters))
         total = Forgotten(

@@ -47,7 +47,7 @@ from gateway.services.counting import Passes
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.standing import Routes
 from gateway.services.waiting import Waiting
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.ledger import Ledger
 from gateway.store.reads import Reads, encode_plan
 
@@ -112,7 +112,7 @@ class Chosen:
 class Runtime:
     """Everything a service may use."""
 
-    engine: SqliteEngine
+    engine: Engine
     ledger: Ledger
     reads: Reads
     keyring: Keyring

@@ -100,7 +100,7 @@ class Accept(Operation[Sent]):
     further: tuple[Further, ...] = ()  # addresses besides the principal one
 
 
-def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
+async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     """The operation that accepts a request: all of it that only the batch can know is left out. The
     provider is called once the answer may leave.
 
@@ -137,7 +137,7 @@ def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         on_repeat=request.on_repeat,
         way=request.way,
         named=request.named,
-        bill=limiting.bill(runtime, prepared, request.counted, request.client_ip, now),
+        bill=await limiting.bill(runtime, prepared, request.counted, request.client_ip, now),
         further=further,
     )
 
@@ -257,7 +257,13 @@ def wants(operation: Accept) -> Wants:
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
     counters = (operation.failures, *bill.counters)
-    return Wants(running=index, counters=counters, suppressed=every, tallies=bill.tallies)
+    return Wants(
+        running=index,
+        counters=counters,
+        suppressed=every,
+        tallies=bill.tallies,
+        limited=bill.limited,
+    )
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:

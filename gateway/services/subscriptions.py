@@ -4,7 +4,7 @@ Each deed is a value for the outbox first, so that the API (through the ledger) 
 (in a transaction of its own, beside a running gateway) do the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -105,9 +105,9 @@ def _sealed(keyring: Keyring, named: UUID, secrets: bytes, entropy: Entropy) -> 
     return keyring.seal(keyring.current, secrets, owner=owner, nonce=entropy(NONCE_BYTES))
 
 
-def replay(
+async def replay(
     reads: OutboxReads, current: Subscription, since: datetime | None, now: datetime
-) -> Iterator[list[Any]]:
+) -> AsyncGenerator[list[Any]]:
     """What has to be done for it, in portions: what was given up is due again, a disabled
     subscription starts anew, and with `since` everything from then on is sent once more."""
     yield [Enabled(current.id, now)]
@@ -115,12 +115,12 @@ def replay(
         return
     since = max(since, now - _OLDEST)
     after = uuid7(since - _OLDER, bytes(10))
-    while named := reads.since(current.client_id, since, after, _PAGE):
-        yield _replayed(reads, current, named, since, now)
+    while named := await reads.since(current.client_id, since, after, _PAGE):
+        yield await _replayed(reads, current, named, since, now)
         after = named[-1]
 
 
-def _replayed(
+async def _replayed(
     reads: OutboxReads,
     current: Subscription,
     verifications: Sequence[UUID],
@@ -129,7 +129,7 @@ def _replayed(
 ) -> list[Replayed]:
     kinds = current.kinds.split()
     found: dict[UUID, list[int]] = {}
-    for event in reads.events(verifications):
+    for event in await reads.events(verifications):
         if event.kind in kinds and event.created_at >= since:
             found.setdefault(event.verification_id, []).append(event.sequence)
     return [
@@ -156,7 +156,7 @@ class Subscriptions:
         """A new one with its secret. Raises InvalidInput, Conflict `too_many_subscriptions`."""
         check_url(url, self.allows)
         wanted = check_kinds(kinds)
-        if len(self.mine(client_id)) >= MOST:
+        if len(await self.mine(client_id)) >= MOST:
             problem = f"A client may have {MOST} subscriptions. Remove one first."
             raise Conflict("too_many_subscriptions", problem)
         now, entropy = self.now(), self.entropy
@@ -164,13 +164,13 @@ class Subscriptions:
         await self._change(made)
         return made, secret
 
-    def mine(self, client_id: UUID) -> list[Subscription]:
+    async def mine(self, client_id: UUID) -> list[Subscription]:
         """A client's own, oldest first."""
-        return [one for one in self.reads.subscriptions() if one.client_id == client_id]
+        return [one for one in await self.reads.subscriptions() if one.client_id == client_id]
 
-    def one(self, client_id: UUID, named: UUID | None) -> Subscription:
+    async def one(self, client_id: UUID, named: UUID | None) -> Subscription:
         """One of them. Raises NotFound `subscription_not_found`."""
-        for one in self.mine(client_id):
+        for one in await self.mine(client_id):
             if one.id == named:
                 return one
         problem = "This client has no such subscription. GET /otp/subscriptions lists them."
@@ -189,10 +189,10 @@ class Subscriptions:
     async def replay(self, current: Subscription, since: datetime | None) -> int:
         """Start it anew; how many verifications' events are sent once more because of `since`."""
         count = 0
-        for portion in replay(self.reads, current, since, self.now()):
+        async for portion in replay(self.reads, current, since, self.now()):
             await self._change(*portion)
             count += sum(isinstance(one, Replayed) for one in portion)
-        self.notifier.run_once(self.now())
+        await self.notifier.run_once(self.now())
         return count
 
     async def test(self, current: Subscription) -> Tried:
@@ -201,4 +201,4 @@ class Subscriptions:
 
     async def _change(self, *changes: Any) -> None:
         await self.ledger.submit(Change(changes))
-        self.notifier.refresh()
+        await self.notifier.refresh()

@@ -54,7 +54,7 @@ class Next(Operation[Changed]):
     verification_id: UUID
 
 
-def checking(
+async def checking(
     runtime: Runtime,
     client_id: UUID,
     named: UUID,
@@ -67,7 +67,7 @@ def checking(
 
     Raises InvalidInput `amount_mismatch` (not counted) or NotFound `verification_not_found`.
     """
-    found = runtime.reads.record(named, log=False)
+    found = await runtime.reads.record(named, log=False)
     if found is None or found.verification.client_id != client_id:
         raise _not_found()
     linking.demand(runtime.keyring, found.verification, amount, payee)

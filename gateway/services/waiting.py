@@ -23,13 +23,13 @@ MOST = 5000  # waiters of one process
 class Versions(Protocol):
     """How often each of these verifications has been written; see `store.outbox`."""
 
-    def __call__(self, verifications: Sequence[UUID]) -> Mapping[UUID, int]: ...
+    async def __call__(self, verifications: Sequence[UUID]) -> Mapping[UUID, int]: ...
 
 
 class Records(Protocol):
     """The part of `store.reads.Reads` that is used."""
 
-    def record(self, verification_id: UUID, *, log: bool = True) -> Record | None: ...
+    async def record(self, verification_id: UUID, *, log: bool = True) -> Record | None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -100,11 +100,11 @@ class Waiting:
             if isinstance(item, Touched):
                 self._wake(item.verification_id)
 
-    def poll(self, versions: Versions, size: int = 500) -> None:
+    async def poll(self, versions: Versions, size: int = 500) -> None:
         """Wake those whose verification another process has changed."""
         named = list(self.watched)
         for at in range(0, len(named), size):
-            for one, version in versions(named[at : at + size]).items():
+            for one, version in (await versions(named[at : at + size])).items():
                 if any(w.version not in {None, version} for w in self.watched.get(one, ())):
                     self._wake(one)
 
@@ -123,7 +123,7 @@ class Waiting:
         ends = loop.time() + seconds
         with self.enter(named) as waiter:
             while True:
-                record = reads.record(named, log=False)
+                record = await reads.record(named, log=False)
                 if record is None or self.closing or reached(record):
                     return record
                 waiter.version = record.verification.version

@@ -3,6 +3,7 @@
 Every function takes an engine; those that write stand in the caller's transaction.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert, or_, select, update
 from gateway.domain.access import Session
 from gateway.domain.limits import Counter
 from gateway.store import tables
-from gateway.store.engine import Read, SqliteEngine, Write, columns_of, names_of, value
+from gateway.store.engine import Engine, Read, Write, columns_of, names_of, value
 from gateway.store.reads import COUNTERS
 from gateway.store.records import Operator
 from gateway.store.writes import put_counters, table
@@ -64,68 +65,72 @@ _END_PAST = Write(delete(_SESSION).where(_SESSION.c.ends_at <= value("ends_at"))
 _FORGET_TRIES = Write(delete(_COUNTER).where(_COUNTER.c.key == value("key")))
 
 
-async def operators(engine: SqliteEngine) -> list[Operator]:
+async def operators(engine: Engine) -> list[Operator]:
     """All of them, by name."""
-    return engine.fetch(_OPERATORS)
+    return await engine.fetch(_OPERATORS)
 
 
-async def operator_named(engine: SqliteEngine, name: str) -> Operator | None:
+async def operator_named(engine: Engine, name: str) -> Operator | None:
     """The operator of that name, disabled or not."""
-    found = engine.fetch(_OPERATOR_NAMED, name)
+    found = await engine.fetch(_OPERATOR_NAMED, name)
     return found[0] if found else None
 
 
-async def session(engine: SqliteEngine, digest: bytes) -> tuple[Session, Operator] | None:
+async def session(engine: Engine, digest: bytes) -> tuple[Session, Operator] | None:
     """A session and whose it is, over or not."""
-    found = engine.fetch(_SESSION_OF, digest)
+    found = await engine.fetch(_SESSION_OF, digest)
     if not found:
         return None
-    return found[0], engine.fetch(_OPERATOR_OF, found[0].operator_id)[0]
+    return found[0], (await engine.fetch(_OPERATOR_OF, found[0].operator_id))[0]
 
 
-async def add_operator(engine: SqliteEngine, operator: Operator) -> None:
+async def add_operator(engine: Engine, operator: Operator) -> None:
     """A new one. A name that is taken is a Conflict."""
-    engine.run(_INSERT_OPERATOR, [operator])
+    await engine.run(_INSERT_OPERATOR, [operator])
 
 
-async def change_operator(engine: SqliteEngine, operator: Operator) -> None:
+async def change_operator(engine: Engine, operator: Operator) -> None:
     """Password, second factor, disabled: as given. Whoever is logged in has to do it anew."""
-    engine.run(_UPDATE_OPERATOR, [operator])
-    engine.run(_END_SESSIONS_OF, [operator], expect=False)
+    await engine.run(_UPDATE_OPERATOR, [operator])
+    await engine.run(_END_SESSIONS_OF, [operator], expect=False)
 
 
-async def use_step(engine: SqliteEngine, operator: Operator, step: int) -> bool:
+async def use_step(engine: Engine, operator: Operator, step: int) -> bool:
     """Take a step of the second factor; False when somebody has used it meanwhile."""
-    taken = engine.run(_USE_STEP, [replace(operator, totp_step=step)], expect=False)
+    taken = await engine.run(_USE_STEP, [replace(operator, totp_step=step)], expect=False)
     return taken == 1
 
 
-async def open_session(engine: SqliteEngine, opened: Session, now: datetime) -> None:
+async def open_session(engine: Engine, opened: Session, now: datetime) -> None:
     """A new session; those past their end go."""
-    engine.run(_END_PAST, [replace(opened, ends_at=now)], expect=False)
-    engine.run(_INSERT_SESSION, [opened])
+    await engine.run(_END_PAST, [replace(opened, ends_at=now)], expect=False)
+    await engine.run(_INSERT_SESSION, [opened])
 
 
-async def touch_session(engine: SqliteEngine, seen: Session) -> None:
+async def touch_session(engine: Engine, seen: Session) -> None:
     """When it was last seen and proven. One that has ended stays ended."""
-    engine.run(_UPDATE_SESSION, [seen], expect=False)
+    await engine.run(_UPDATE_SESSION, [seen], expect=False)
 
 
-async def end_session(engine: SqliteEngine, ended: Session) -> None:
+async def end_session(engine: Engine, ended: Session) -> None:
     """Log out."""
-    engine.run(_END_SESSION, [ended], expect=False)
+    await engine.run(_END_SESSION, [ended], expect=False)
 
 
-async def tries(engine: SqliteEngine, keys: list[bytes]) -> dict[bytes, Counter]:
+async def tries(engine: Engine, keys: list[bytes]) -> dict[bytes, Counter]:
     """How often was tried, inside the transaction."""
-    return {counter.key: counter for counter in engine.load(COUNTERS, keys)}
+    return {counter.key: counter for counter in await engine.load(COUNTERS, keys)}
 
 
-async def count_tries(engine: SqliteEngine, counters: list[Counter]) -> None:
-    """As they are now."""
-    put_counters(engine, counters)
+async def count_tries(
+    engine: Engine, counters: list[Counter], before: Mapping[bytes, Counter]
+) -> None:
+    """As they are now; `before` as `tries` told. A Conflict when somebody else has just begun to
+    count the same."""
+    opened = {one.key: before[one.key].since if one.key in before else None for one in counters}
+    await put_counters(engine, counters, opened)
 
 
-async def forget_tries(engine: SqliteEngine, counters: list[Counter]) -> None:
+async def forget_tries(engine: Engine, counters: list[Counter]) -> None:
     """The login succeeded, or a password was set."""
-    engine.run(_FORGET_TRIES, counters, expect=False)
+    await engine.run(_FORGET_TRIES, counters, expect=False)

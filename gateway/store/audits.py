@@ -9,12 +9,13 @@ from sqlalchemy import asc, desc, insert, select
 
 from gateway.domain.audit import Act, Chain, Entry, entry
 from gateway.store import tables
-from gateway.store.engine import Read, SqliteEngine, Write, columns_of, names_of, value
+from gateway.store.engine import Engine, Read, Write, columns_of, names_of, value
 from gateway.store.writes import table
 
 CHUNK = 500  # rows in hand at once
 COLUMNS = ("sequence", "at", "actor", "action", "subject", "what", "why", "before", "digest")
 
+_CHAIN = ("audit", "chain")  # the lock of those who append
 _FORMULA = frozenset("=+-@\t\r")
 _AUDIT = table(tables.Audit)
 _ROWS = select(*columns_of(_AUDIT, Entry))
@@ -53,33 +54,42 @@ _BACK = {
 }
 
 
-async def append(engine: SqliteEngine, act: Act, now: datetime) -> Entry:
-    """Write it down, inside the caller's transaction. Two at once on different connections are a
-    Conflict for one of them."""
-    last = engine.load_one(_LAST)
-    made = entry(act, last[0] if last else None, now)
-    engine.run(_INSERT, [made])
+async def append(engine: Engine, act: Act, now: datetime) -> Entry:
+    """Write it down, inside the caller's transaction and last in it: nobody else, on any node, adds
+    to the chain until that has ended."""
+    await engine.lock([_CHAIN])
+    last = await engine.load_one(_LAST)
+    made = entry(_storable(act), last[0] if last else None, now)
+    await engine.run(_INSERT, [made])
     return made
 
 
+def _storable(act: Act) -> Act:
+    """Without U+0000, which PostgreSQL's text does not take: the digest is of what is stored."""
+    given = {name: text for name, text in act._asdict().items() if text}
+    return act._replace(
+        **{name: text.replace("\0", "\N{REPLACEMENT CHARACTER}") for name, text in given.items()}
+    )
+
+
 async def newest(
-    engine: SqliteEngine, wanted: Filter, limit: int, before: int | None = None
+    engine: Engine, wanted: Filter, limit: int, before: int | None = None
 ) -> list[Entry]:
     """The newest rows, or those before a sequence number, newest first."""
     given = tuple(name for name in _FILTERS if getattr(wanted, name))
     values = [getattr(wanted, name) for name in given]
     upto = before if before is not None else 1 << 62
-    return engine.fetch(_BACK[given], upto, *values, limit)
+    return await engine.fetch(_BACK[given], upto, *values, limit)
 
 
-async def onward(engine: SqliteEngine, after: int = 0) -> AsyncIterator[list[Entry]]:
+async def onward(engine: Engine, after: int = 0) -> AsyncIterator[list[Entry]]:
     """Every row after a sequence number in its order, a chunk at a time."""
-    while rows := engine.fetch(_ONWARD, after, CHUNK):
+    while rows := await engine.fetch(_ONWARD, after, CHUNK):
         after = rows[-1].sequence
         yield rows
 
 
-async def verify(engine: SqliteEngine) -> tuple[Chain, list[str]]:
+async def verify(engine: Engine) -> tuple[Chain, list[str]]:
     """The whole chain, and what is wrong with it."""
     chain, wrong = Chain(), list[str]()
     async for rows in onward(engine):
@@ -87,12 +97,12 @@ async def verify(engine: SqliteEngine) -> tuple[Chain, list[str]]:
     return chain, wrong
 
 
-async def missing(engine: SqliteEngine, head: str) -> list[str]:
+async def missing(engine: Engine, head: str) -> list[str]:
     """What is wrong with a head that was kept: its row is gone, or is another one now."""
     number, _, digest = head.partition(":")
     if not number.isdecimal():
         return [f"{head!r} is not a head: NUMBER:DIGEST"]
-    found = engine.fetch(_ONWARD, int(number) - 1, 1)
+    found = await engine.fetch(_ONWARD, int(number) - 1, 1)
     if int(number) and (not found or f"{found[0].sequence}:{found[0].digest.hex()}" != head):
         return [f"row {number} is gone or is not the one that was kept: {digest[:16]}…"]
     return []

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import update
 
 from gateway.store import tables, upkeep, writes
-from gateway.store.engine import SqliteEngine, Write, value
+from gateway.store.engine import Engine, Write, value
 from gateway.store.records import ApiKey, Client
 from gateway.store.writes import table
 
@@ -19,29 +19,29 @@ _REVOKE = Write(
 )
 
 
-async def everyone(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:
+async def everyone(engine: Engine) -> list[tuple[Client, list[ApiKey]]]:
     """Every client with its keys."""
-    return upkeep.clients(engine)
+    return await upkeep.clients(engine)
 
 
-async def add(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
+async def add(engine: Engine, client: Client, key: ApiKey) -> None:
     """A client and its first key. A name that is taken is a Conflict."""
-    writes.insert_client(engine, client, key)
+    await writes.insert_client(engine, client, key)
 
 
-async def add_key(engine: SqliteEngine, key: ApiKey) -> None:
+async def add_key(engine: Engine, key: ApiKey) -> None:
     """One more key of a client."""
-    writes.insert_key(engine, key)
+    await writes.insert_key(engine, key)
 
 
-async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> bool:
+async def revoke(engine: Engine, key: ApiKey, now: datetime) -> bool:
     """Take a key back; False when somebody had done so before."""
-    return engine.run(_REVOKE, [replace(key, revoked_at=now)], expect=False) == 1
+    return await engine.run(_REVOKE, [replace(key, revoked_at=now)], expect=False) == 1
 
 
-async def key(engine: SqliteEngine, named: UUID) -> tuple[Client, ApiKey] | None:
+async def key(engine: Engine, named: UUID) -> tuple[Client, ApiKey] | None:
     """A key by its id, and whose it is."""
-    for client, keys in upkeep.clients(engine):
+    for client, keys in await upkeep.clients(engine):
         for one in keys:
             if one.id == named:
                 return client, one

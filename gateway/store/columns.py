@@ -51,6 +51,11 @@ def _uuid_of(value: bytes) -> UUID:
     return UUID(bytes=value)
 
 
+def _plain_uuid(value: UUID) -> UUID:
+    """asyncpg's own kind of UUID is one no JSON writer knows."""
+    return UUID(int=value.int)
+
+
 class Id(Stored):
     """A UUID in 16 bytes: `uuid` on PostgreSQL, a blob on SQLite."""
 
@@ -63,7 +68,7 @@ class Id(Stored):
         return None if dialect == "postgresql" else _bytes_of
 
     def decoder(self, dialect: str) -> Convert | None:
-        return None if dialect == "postgresql" else _uuid_of
+        return _plain_uuid if dialect == "postgresql" else _uuid_of
 
 
 def _milliseconds(value: datetime) -> int:

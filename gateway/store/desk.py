@@ -10,28 +10,30 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.store.engine import Conflict, SqliteEngine
+from gateway.ports import Server
+from gateway.store.engine import Engine, Refused, StoreError, open_engine
 
 T = TypeVar("T")
 
-_AGAIN = 5  # times a write is done anew when somebody else was faster
+_AGAIN = 5  # times a write is done anew when somebody else was faster, or the connection was lost
 
-Work = Callable[[SqliteEngine], Awaitable[T]]
+Work = Callable[[Engine], Awaitable[T]]
 
 
-async def writing(engine: SqliteEngine, work: Work[T]) -> T:
-    """Do it in one transaction; done anew when a guard held. Raises Conflict, StoreError."""
+async def writing(engine: Engine, work: Work[T]) -> T:
+    """Do it in one transaction; done anew when a guard held, or the server has surely rolled it
+    back. Raises StoreError: then nothing was done, or (Refused) nobody can tell."""
     for left in reversed(range(_AGAIN)):
         await engine.begin()
         try:
             done = await work(engine)
             await engine.commit()
-        except Conflict:
-            engine.rollback()
-            if not left:
+        except StoreError as error:
+            await engine.rollback()
+            if not left or isinstance(error, Refused):
                 raise
         except BaseException:
-            engine.rollback()
+            await engine.rollback()
             raise
         else:
             return done
@@ -41,11 +43,11 @@ async def writing(engine: SqliteEngine, work: Work[T]) -> T:
 class Desk:
     """Opened when it is first used: a process nobody looks at pays nothing for it."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path | Server) -> None:
         self._database = database
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._engine: SqliteEngine | None = None
+        self._engine: Engine | None = None
         self._turn = asyncio.Lock()  # one transaction at a time on the one writing connection
 
     async def read(self, work: Work[T]) -> T:
@@ -84,9 +86,9 @@ class Desk:
     async def _leave(self) -> None:
         async with self._turn:
             if self._engine is not None:
-                self._engine.close()
+                await self._engine.close()
 
-    def _opened(self) -> SqliteEngine:
+    def _opened(self) -> Engine:
         if self._engine is None:
-            self._engine = SqliteEngine(self._database)
+            self._engine = open_engine(self._database)
         return self._engine

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from gateway.domain.errors import Unavailable
 from gateway.domain.workflow import Plan
-from gateway.store.engine import BATCH, Conflict, Refused, SqliteEngine, StoreError
+from gateway.store.engine import BATCH, Conflict, Engine, Refused, StoreError
 from gateway.store.transaction import Charged, Recent, Transaction, Wants
 
 __all__ = ["Doing", "Ledger", "Operation", "Recent", "Tally", "Transaction", "Wants"]
@@ -77,7 +77,7 @@ class Ledger:
 
     def __init__(
         self,
-        engine: SqliteEngine,
+        engine: Engine,
         doings: Mapping[type[Operation[Any]], Doing],
         *,
         now: Callable[[], datetime],
@@ -179,11 +179,11 @@ class Ledger:
             try:
                 after = await self._attempt(batch)
             except Refused as error:
-                self._forget()
+                await self._forget()
                 _refuse(batch, error)
                 return
             except Exception as error:  # noqa: BLE001  no defect in one operation stops the ledger
-                self._forget()
+                await self._forget()
                 self.tally.reruns += 1
                 failure = error
             else:
@@ -196,9 +196,9 @@ class Ledger:
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         """What failed may have rested on what somebody else has changed, or deleted, since."""
-        self._engine.rollback()
+        await self._engine.rollback()
         self._recent.clear()
         self._plans.clear()
 
@@ -208,7 +208,7 @@ class Ledger:
         now = self._tick()
         tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
         wanted = [entry.doing.wants(entry.operation) for entry in batch]
-        tx.load(self._engine, wanted, now, self._charged)
+        await tx.load(self._engine, wanted, now, self._charged)
         for entry in batch:
             entry.result = entry.failure = None
             try:
@@ -217,7 +217,7 @@ class Ledger:
                 raise  # the batch is decided again
             except Exception as error:  # noqa: BLE001  its own sender gets it, nobody else
                 entry.failure = error
-        tx.write(self._engine)
+        await tx.write(self._engine)
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self._engine.commit()

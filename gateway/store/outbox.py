@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Column, asc, bindparam, delete, func, insert, null, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from gateway.store import tables
-from gateway.store.engine import ByKeys, Read, SqliteEngine, Write, columns_of, names_of, value
+from gateway.store.engine import ByKeys, Engine, Read, Write, columns_of, names_of, value
 from gateway.store.writes import VERIFICATION, table
 
 _EVENT = table(tables.Event)
@@ -306,6 +306,12 @@ _STATEMENTS: dict[type, tuple[Write, ...]] = {
 }
 
 
+_OF_CURSORS = {Raised, Taken, Done, Postponed, Replayed}  # by two columns; others have an id
+
+
+_OF_CURSORS = {Raised, Taken, Done, Postponed, Replayed}  # by two columns; others by their first
+
+
 class Outbox:
     """What one batch does to the outbox."""
 
@@ -317,14 +323,35 @@ class Outbox:
         for change in changes:
             self._changes[type(change)].append(change)
 
-    def write(self, engine: SqliteEngine) -> None:
+    async def write(self, engine: Engine) -> None:
         """All of it, in the open transaction. Only inserts must touch what they name: guards are
         in the statements, and what a guard keeps out has been done by somebody else."""
         if not self._changes:
             return
         for kind, statements in _STATEMENTS.items():
-            for statement in statements if kind in self._changes else ():
-                engine.run(statement, self._changes[kind], expect=kind in {Event, Subscription})
+            if kind not in self._changes:
+                continue
+            rounds = _rounds(kind, self._changes[kind])
+            for statement in statements:
+                for changes in rounds:
+                    await engine.run(statement, changes, expect=kind in {Event, Subscription})
+
+
+def _rounds(kind: type, changes: list[Any]) -> list[list[Any]]:
+    """The changes in their order, no two of one row in the same statement: PostgreSQL refuses to
+    touch a row twice in one, or does so once."""
+    if len(changes) == 1 or kind in {Event, Subscription}:
+        return [changes]
+    width = 2 if kind in _OF_CURSORS else 1
+    seen: dict[Any, int] = defaultdict(int)
+    rounds: list[list[Any]] = []
+    for change in changes:
+        row = change[:width]
+        if seen[row] == len(rounds):
+            rounds.append([])
+        rounds[seen[row]].append(change)
+        seen[row] += 1
+    return rounds
 
 
 _SUBSCRIPTIONS: Read[Subscription] = Read(
@@ -387,43 +414,43 @@ _VERSIONS: ByKeys[tuple[UUID, int]] = ByKeys(
 class OutboxReads:
     """Point reads of what is committed."""
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def subscriptions(self) -> list[Subscription]:
+    async def subscriptions(self) -> list[Subscription]:
         """All of them, oldest first."""
-        return self._engine.fetch(_SUBSCRIPTIONS)
+        return await self._engine.fetch(_SUBSCRIPTIONS)
 
-    def due(self, subscription_id: UUID, now: datetime, limit: int) -> list[Delivery]:
+    async def due(self, subscription_id: UUID, now: datetime, limit: int) -> list[Delivery]:
         """Its cursors that are due, those that have waited longest first."""
-        return self._engine.fetch(_DUE, subscription_id, now, limit)
+        return await self._engine.fetch(_DUE, subscription_id, now, limit)
 
-    def soonest(self, subscription_id: UUID) -> datetime | None:
+    async def soonest(self, subscription_id: UUID) -> datetime | None:
         """When its next cursor is due."""
-        found: datetime | None = self._engine.fetch(_SOONEST, subscription_id)[0]
+        found: datetime | None = (await self._engine.fetch(_SOONEST, subscription_id))[0]
         return found
 
-    def undelivered(self, subscription_id: UUID) -> int:
+    async def undelivered(self, subscription_id: UUID) -> int:
         """How many verifications have events that it has not got."""
-        return self._engine.fetch(_UNDELIVERED, subscription_id)[0]
+        return (await self._engine.fetch(_UNDELIVERED, subscription_id))[0]
 
-    def deliveries(self, verifications: Sequence[UUID]) -> list[Delivery]:
+    async def deliveries(self, verifications: Sequence[UUID]) -> list[Delivery]:
         """Everybody's cursors in these verifications."""
-        return self._engine.fetch_by(_DELIVERIES, verifications)
+        return await self._engine.fetch_by(_DELIVERIES, verifications)
 
-    def events(self, verifications: Sequence[UUID]) -> list[Event]:
+    async def events(self, verifications: Sequence[UUID]) -> list[Event]:
         """All events of these verifications, in their order."""
-        found = self._engine.fetch_by(_EVENTS, verifications)
+        found = await self._engine.fetch_by(_EVENTS, verifications)
         return sorted(found, key=lambda event: (event.verification_id, event.sequence))
 
-    def since(self, client_id: UUID, since: datetime, after: UUID, limit: int) -> list[UUID]:
+    async def since(self, client_id: UUID, since: datetime, after: UUID, limit: int) -> list[UUID]:
         """A client's verifications above `after` that had an event since then, by id."""
-        return self._engine.fetch(_SINCE, client_id, after, since, limit)
+        return await self._engine.fetch(_SINCE, client_id, after, since, limit)
 
-    def past(self, before: UUID, until: datetime, limit: int) -> list[Swept]:
+    async def past(self, before: UUID, until: datetime, limit: int) -> list[Swept]:
         """Events whose time is over, of verifications whose id is below `before`."""
-        return self._engine.fetch(_PAST, before, until, limit)
+        return await self._engine.fetch(_PAST, before, until, limit)
 
-    def versions(self, verifications: Sequence[UUID]) -> dict[UUID, int]:
+    async def versions(self, verifications: Sequence[UUID]) -> dict[UUID, int]:
         """How often each of these verifications has been written."""
-        return dict(self._engine.fetch_by(_VERSIONS, verifications))
+        return dict(await self._engine.fetch_by(_VERSIONS, verifications))

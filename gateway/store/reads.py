@@ -24,7 +24,7 @@ from gateway.domain.workflow import (
     Until,
 )
 from gateway.store import tables
-from gateway.store.engine import ByKeys, Read, SqliteEngine, columns_of, value
+from gateway.store.engine import ByKeys, Engine, Read, columns_of, value
 from gateway.store.records import (
     ApiKey,
     Client,
@@ -98,11 +98,16 @@ def _stored_plan(digest: bytes, body: str) -> tuple[bytes, Plan]:
 
 # Inside the ledger's transaction, for a whole batch.
 
-VERIFICATIONS = ByKeys(columns_of(VERIFICATION, Verification), VERIFICATION.c.id, Verification)
-RUNNING = ByKeys(
-    columns_of(VERIFICATION, Verification),
+VERIFICATIONS = ByKeys(
+    columns_of(VERIFICATION, Verification), VERIFICATION.c.id, Verification, lock=True
+)
+VERSIONS: ByKeys[tuple[UUID, int]] = ByKeys(
+    [VERIFICATION.c.id, VERIFICATION.c.version], VERIFICATION.c.id, _itself, lock=True
+)
+RUNNING: ByKeys[UUID] = ByKeys(
+    [VERIFICATION.c.id],
     VERIFICATION.c.recipient_index,
-    Verification,
+    _itself,
     VERIFICATION.c.status == Status.PENDING,
 )
 ATTEMPTS = ByKeys(columns_of(ATTEMPT, Attempt), ATTEMPT.c.verification_id, Attempt)
@@ -113,7 +118,7 @@ OWNERS_BY_REFERENCE: ByKeys[tuple[str, str, UUID]] = ByKeys(
     _itself,
 )
 KEPT_BY_REFERENCE = ByKeys(columns_of(_RECEIPT, Kept), _RECEIPT.c.reference, Kept)
-COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter)
+COUNTERS = ByKeys(columns_of(_COUNTER, Counter), _COUNTER.c.key, Counter, lock=True)
 SUPPRESSIONS = ByKeys(
     columns_of(_SUPPRESSION, Suppression), _SUPPRESSION.c.recipient_index, Suppression
 )
@@ -123,7 +128,8 @@ DUE: Read[UUID] = Read(
     select(VERIFICATION.c.id)
     .where(VERIFICATION.c.wake_at <= _typed("now", VERIFICATION.c.wake_at))
     .order_by(asc(VERIFICATION.c.wake_at))
-    .limit(value("limit")),
+    .limit(value("limit"))
+    .with_for_update(skip_locked=True),  # what another node looks at is no longer due
     _itself,
 )
 
@@ -278,26 +284,26 @@ class Record:
 class Reads:
     """Point reads of what is committed, in the event loop on the reading connection."""
 
-    def __init__(self, engine: SqliteEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._plans: dict[bytes, Plan] = {}
 
-    def past_suppressions(self, now: datetime, limit: int) -> tuple[Way, ...]:
+    async def past_suppressions(self, now: datetime, limit: int) -> tuple[Way, ...]:
         """Ways to numbers that are not believed closed any more."""
-        return tuple(self._engine.fetch(_PAST_SUPPRESSIONS, now, limit))
+        return tuple(await self._engine.fetch(_PAST_SUPPRESSIONS, now, limit))
 
-    def record(self, verification_id: UUID, *, log: bool = True) -> Record | None:
+    async def record(self, verification_id: UUID, *, log: bool = True) -> Record | None:
         """One verification with its attempts and, on demand, its log."""
-        found = self.records([verification_id], log=log)
+        found = await self.records([verification_id], log=log)
         return found[0] if found else None
 
-    def records(self, ids: Sequence[UUID], *, log: bool = True) -> list[Record]:
+    async def records(self, ids: Sequence[UUID], *, log: bool = True) -> list[Record]:
         """Several, in the order of `ids`; those not found are left out."""
         engine = self._engine
-        found = {v.id: v for v in engine.fetch_by(VERIFICATIONS, list(ids))}
-        attempts = engine.fetch_by(ATTEMPTS, list(found))
-        logged = engine.fetch_by(LOG, list(found)) if log else []
-        self._learn({verification.plan for verification in found.values()})
+        found = {v.id: v for v in await engine.fetch_by(VERIFICATIONS, list(ids))}
+        attempts = await engine.fetch_by(ATTEMPTS, list(found))
+        logged = await engine.fetch_by(LOG, list(found)) if log else []
+        await self._learn({verification.plan for verification in found.values()})
         return [
             Record(
                 verification,
@@ -309,111 +315,113 @@ class Reads:
             if (verification := found.get(named)) is not None
         ]
 
-    def _learn(self, digests: set[bytes]) -> None:
-        self._plans.update(self._engine.fetch_by(PLANS, list(digests - self._plans.keys())))
+    async def _learn(self, digests: set[bytes]) -> None:
+        self._plans.update(await self._engine.fetch_by(PLANS, list(digests - self._plans.keys())))
 
-    def by_reference(self, client_id: UUID | None, reference: str, limit: int = 1) -> list[UUID]:
+    async def by_reference(
+        self, client_id: UUID | None, reference: str, limit: int = 1
+    ) -> list[UUID]:
         """The newest verifications a client gave that reference; None: of every client."""
         if client_id is None:
-            return self._engine.fetch(_BY_REFERENCE_ALL, reference, limit)
-        return self._engine.fetch(_BY_REFERENCE, reference, client_id, limit)
+            return await self._engine.fetch(_BY_REFERENCE_ALL, reference, limit)
+        return await self._engine.fetch(_BY_REFERENCE, reference, client_id, limit)
 
-    def by_number(self, client_id: UUID | None, index: bytes, limit: int = 1) -> list[UUID]:
+    async def by_number(self, client_id: UUID | None, index: bytes, limit: int = 1) -> list[UUID]:
         """The newest verifications of a number or other address, by its blind index, whether it is
         their principal one or not; None: of every client."""
         fetch = self._engine.fetch
         if client_id is None:
-            found = fetch(_BY_NUMBER_ALL, index, limit)
-            more = fetch(_BY_FURTHER_ALL, index, limit)
+            found = await fetch(_BY_NUMBER_ALL, index, limit)
+            more = await fetch(_BY_FURTHER_ALL, index, limit)
         else:
-            found = fetch(_BY_NUMBER, index, client_id, limit)
-            more = fetch(_BY_FURTHER, index, client_id, limit)
+            found = await fetch(_BY_NUMBER, index, client_id, limit)
+            more = await fetch(_BY_FURTHER, index, client_id, limit)
         return sorted({*found, *more}, reverse=True)[:limit] if more else found
 
-    def latest(self, limit: int) -> list[UUID]:
+    async def latest(self, limit: int) -> list[UUID]:
         """The newest verifications of all."""
-        return self._engine.fetch(_LATEST, limit)
+        return await self._engine.fetch(_LATEST, limit)
 
-    def oldest(self, before: UUID, limit: int) -> tuple[UUID, ...]:
+    async def oldest(self, before: UUID, limit: int) -> tuple[UUID, ...]:
         """The oldest verifications, of those below an id."""
-        return tuple(self._engine.fetch(_OLDEST, before, limit))
+        return tuple(await self._engine.fetch(_OLDEST, before, limit))
 
-    def named(self, since: UUID, before: UUID, limit: int) -> tuple[UUID, ...]:
+    async def named(self, since: UUID, before: UUID, limit: int) -> tuple[UUID, ...]:
         """The oldest verifications between two ids that still hold addresses."""
-        return tuple(self._engine.fetch(_NAMED, since, before, limit))
+        return tuple(await self._engine.fetch(_NAMED, since, before, limit))
 
-    def count_over(self, before: UUID) -> tuple[int, int, int]:
+    async def count_over(self, before: UUID) -> tuple[int, int, int]:
         """Verifications below an id, their attempts and the rows of their logs."""
-        (verifications,) = self._engine.fetch(_COUNT_OVER, before)
-        (attempts,) = self._engine.fetch(_COUNT_ATTEMPTS, before)
-        (transitions,) = self._engine.fetch(_COUNT_LOGGED, before)
+        (verifications,) = await self._engine.fetch(_COUNT_OVER, before)
+        (attempts,) = await self._engine.fetch(_COUNT_ATTEMPTS, before)
+        (transitions,) = await self._engine.fetch(_COUNT_LOGGED, before)
         return verifications, attempts, transitions
 
-    def count_named(self, since: UUID, before: UUID) -> int:
+    async def count_named(self, since: UUID, before: UUID) -> int:
         """Verifications between two ids that still hold addresses."""
-        return self._engine.fetch(_COUNT_NAMED, since, before)[0]
+        return (await self._engine.fetch(_COUNT_NAMED, since, before))[0]
 
-    def count_kept(self, before: datetime) -> int:
+    async def count_kept(self, before: datetime) -> int:
         """Receipts kept aside since before a moment."""
-        return self._engine.fetch(_COUNT_KEPT, before)[0]
+        return (await self._engine.fetch(_COUNT_KEPT, before))[0]
 
-    def count_past_suppressions(self, now: datetime) -> int:
+    async def count_past_suppressions(self, now: datetime) -> int:
         """Ways to numbers that are not believed closed any more."""
-        return self._engine.fetch(_COUNT_PAST, now)[0]
+        return (await self._engine.fetch(_COUNT_PAST, now))[0]
 
-    def counters_after(self, key: bytes, limit: int) -> list[Counter]:
+    async def counters_after(self, key: bytes, limit: int) -> list[Counter]:
         """The counters that follow a key, in the order of keys."""
-        return self._engine.fetch(_COUNTERS_AFTER, key, limit)
+        return await self._engine.fetch(_COUNTERS_AFTER, key, limit)
 
-    def soonest(self) -> datetime | None:
+    async def soonest(self) -> datetime | None:
         """When the next verification is due."""
-        return self._engine.fetch(_SOONEST)[0]
+        return (await self._engine.fetch(_SOONEST))[0]
 
-    def kept(self, limit: int) -> list[Kept]:
+    async def kept(self, limit: int) -> list[Kept]:
         """The oldest receipts kept aside."""
-        return self._engine.fetch(_KEPT, limit)
+        return await self._engine.fetch(_KEPT, limit)
 
-    def kept_count(self, account: str) -> int:
+    async def kept_count(self, account: str) -> int:
         """How many receipts of an account are kept aside."""
-        return self._engine.fetch(_KEPT_COUNT, account)[0]
+        return (await self._engine.fetch(_KEPT_COUNT, account))[0]
 
-    def referenced(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def referenced(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Which of these (account, reference) some attempt carries."""
         texts = list(dict.fromkeys(reference for _, reference in pairs))
-        found = self._engine.fetch_by(OWNERS_BY_REFERENCE, texts)
+        found = await self._engine.fetch_by(OWNERS_BY_REFERENCE, texts)
         return {(account, reference) for account, reference, _ in found} & set(pairs)
 
-    def mark(self, name: str) -> datetime | None:
+    async def mark(self, name: str) -> datetime | None:
         """When something was last done."""
-        found = self._engine.fetch(_MARK_AT, name)
+        found = await self._engine.fetch(_MARK_AT, name)
         return found[0].at if found else None
 
-    def route_states(self) -> list[RouteState]:
+    async def route_states(self) -> list[RouteState]:
         """How the routes stand of which anything was ever said."""
-        return self._engine.fetch(_ROUTE_STATES)
+        return await self._engine.fetch(_ROUTE_STATES)
 
-    def route_sums(self, since: datetime) -> list[tuple[str, datetime, Tally]]:
+    async def route_sums(self, since: datetime) -> list[tuple[str, datetime, Tally]]:
         """What was heard of each route, over all countries and nodes, by when its counting began:
         not before `since`."""
-        return self._engine.fetch(_ROUTE_SUMS, since)
+        return await self._engine.fetch(_ROUTE_SUMS, since)
 
-    def answer(self, key: bytes) -> StoredAnswer | None:
+    async def answer(self, key: bytes) -> StoredAnswer | None:
         """What was answered under an Idempotency-Key."""
-        found = self._engine.fetch_by(ANSWERS, [key])
+        found = await self._engine.fetch_by(ANSWERS, [key])
         return found[0] if found else None
 
-    def answers_before(self, before: datetime, limit: int) -> list[bytes]:
+    async def answers_before(self, before: datetime, limit: int) -> list[bytes]:
         """The keys of answers stored until then."""
-        return self._engine.fetch(_ANSWERS_BEFORE, before, limit)
+        return await self._engine.fetch(_ANSWERS_BEFORE, before, limit)
 
-    def api_key(self, digest: bytes) -> ApiKey | None:
+    async def api_key(self, digest: bytes) -> ApiKey | None:
         """The key with that SHA-256."""
-        found = self._engine.fetch(_API_KEY_BY_DIGEST, digest)
+        found = await self._engine.fetch(_API_KEY_BY_DIGEST, digest)
         return found[0] if found else None
 
-    def clients(self) -> list[Client]:
+    async def clients(self) -> list[Client]:
         """Every client, by name."""
-        return self._engine.fetch(_CLIENTS)
+        return await self._engine.fetch(_CLIENTS)
 
 
 def _ordinal(attempt: Attempt) -> int:

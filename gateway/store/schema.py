@@ -2,20 +2,30 @@
 there.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy.pool import NullPool
 
-from gateway.store.engine import StoreError
+from gateway.ports import Server
+from gateway.store.engine import StoreError, needs
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
+_TURN = 0x07B_5C4E_3A  # the advisory lock of those who migrate: one at a time
+_TURN_SECONDS = 60  # how long one waits for another's migration
+# A migration that waits for a busy table makes everybody behind it wait too: give up soon.
+_LOCK_SECONDS = 5
 
 
 def head() -> str:
@@ -26,8 +36,68 @@ def head() -> str:
     return found
 
 
-def current(database: Path) -> str | None:
+def current(database: Path | Server) -> str | None:
     """The migration a database is at; None when it is new. Raises StoreError."""
+    if isinstance(database, Path):
+        return _current_of_file(database)
+    try:
+        return settled(on_server(database, _version))
+    except StoreError as error:
+        raise StoreError(f"{database}: {error}") from error
+
+
+def upgrade(database: Path | Server, revision: str = "head") -> None:
+    """Bring a database to a migration, by default the newest."""
+    _run(database, command.upgrade, revision)
+
+
+def downgrade(database: Path | Server, revision: str) -> None:
+    """Take a database back to an older migration."""
+    _run(database, command.downgrade, revision)
+
+
+def settled(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, whether or not this thread has a loop running: in a thread of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+async def on_server(server: Server, act: Callable[[Connection], T]) -> T:
+    """Run something that wants SQLAlchemy's own connection. Raises StoreError when there is none
+    to be had.
+    """
+    try:
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        from gateway.store.engine import postgres
+    except ModuleNotFoundError as error:
+        raise StoreError(needs(error)) from error
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: postgres.connect(
+            server.url,
+            server.password,
+            command_timeout=None,  # a migration may take its time
+        ),
+        poolclass=NullPool,
+    )
+    try:
+        async with engine.connect() as connection:
+            found = await connection.run_sync(act)
+            await connection.commit()
+            return found
+    finally:
+        await engine.dispose()
+
+
+def _version(connection: Connection) -> str | None:
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _current_of_file(database: Path) -> str | None:
     if not database.exists():
         return None
     try:
@@ -44,21 +114,34 @@ def current(database: Path) -> str | None:
     return str(row[0]) if row else None
 
 
-def upgrade(database: Path, revision: str = "head") -> None:
-    """Bring a database to a migration, by default the newest."""
-    _run(database, command.upgrade, revision)
-
-
-def downgrade(database: Path, revision: str) -> None:
-    """Take a database back to an older migration."""
-    _run(database, command.downgrade, revision)
-
-
 def _config() -> Config:
     return Config(ROOT / "alembic.ini")
 
 
-def _run(database: Path, act: Callable[[Config, str], None], revision: str) -> None:
+def _run(database: Path | Server, act: Callable[[Config, str], None], revision: str) -> None:
+    def migrate(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        act(config, revision)
+        connection.commit()
+
+    if isinstance(database, Path):
+        _on_file(database, migrate)
+    else:
+        settled(on_server(database, lambda connection: _in_turn(connection, migrate)))
+
+
+def _in_turn(connection: Connection, migrate: Callable[[Connection], None]) -> None:
+    """One migrates at a time; who waited finds it done."""
+    connection.execute(text(f"SET lock_timeout = '{_TURN_SECONDS}s'"))
+    connection.execute(text("SELECT pg_advisory_lock(:turn)"), {"turn": _TURN})
+    connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.commit()
+    migrate(connection)
+
+
+def _on_file(database: Path, migrate: Callable[[Connection], None]) -> None:
     engine = create_engine(URL.create("sqlite", database=str(database)), poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
@@ -69,11 +152,8 @@ def _run(database: Path, act: Callable[[Config, str], None], revision: str) -> N
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    config = _config()
     try:
         with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            act(config, revision)
-            connection.commit()
+            migrate(connection)
     finally:
         engine.dispose()

@@ -17,7 +17,7 @@ from gateway.domain.delivery import Cause, State
 from gateway.domain.verification import Status, Verification
 from gateway.store import audits, tables
 from gateway.store.audits import Filter
-from gateway.store.engine import Read, SqliteEngine, value
+from gateway.store.engine import Engine, Read, value
 from gateway.store.reads import KEPT_BY_REFERENCE, Reads, Record
 from gateway.store.records import Kept
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
@@ -119,20 +119,20 @@ _PARKED: Read[Parked] = Read(
 _FALLBACKS = {Cause.SILENCE, Cause.FAILED, Cause.REFUSED, Cause.UNKNOWN}
 
 
-async def file(engine: SqliteEngine, named: UUID) -> File | None:
+async def file(engine: Engine, named: UUID) -> File | None:
     """All about one verification; None when there is none of that id."""
     reads = Reads(engine)
-    record = reads.record(named)
+    record = await reads.record(named)
     if record is None:
         return None
     current = record.verification
     texts = [one.reference for one in record.attempts if one.reference is not None]
     mine = {(one.account, one.reference) for one in record.attempts}
-    kept = engine.fetch_by(KEPT_BY_REFERENCE, texts)
+    kept = await engine.fetch_by(KEPT_BY_REFERENCE, texts)
     acts = await audits.newest(engine, Filter(subject=str(named)), ACTS)
-    ids = reads.by_number(None, current.recipient_index, OTHERS + 1)
-    others = [one.verification for one in reads.records(ids, log=False)]
-    clients = {client.id: client.name for client in reads.clients()}
+    ids = await reads.by_number(None, current.recipient_index, OTHERS + 1)
+    others = [one.verification for one in await reads.records(ids, log=False)]
+    clients = {client.id: client.name for client in await reads.clients()}
     return File(
         record=record,
         client=clients.get(current.client_id, "unknown"),
@@ -142,11 +142,11 @@ async def file(engine: SqliteEngine, named: UUID) -> File | None:
     )
 
 
-async def minute(engine: SqliteEngine, at: datetime) -> Minute:
+async def minute(engine: Engine, at: datetime) -> Minute:
     """What began in the minute from `at` on."""
     since, until = _first(at), _first(at + timedelta(minutes=1))
-    statuses = dict(engine.fetch(_STATUSES, since, until))
-    states = engine.fetch(_STATES, since, until)
+    statuses = dict(await engine.fetch(_STATUSES, since, until))
+    states = await engine.fetch(_STATES, since, until)
 
     def attempts(*wanted: State) -> int:
         return sum(count for state, _, count in states if state in wanted)
@@ -162,13 +162,13 @@ async def minute(engine: SqliteEngine, at: datetime) -> Minute:
     )
 
 
-async def queue(engine: SqliteEngine, now: datetime, late: Mapping[str, timedelta]) -> Queue:
+async def queue(engine: Engine, now: datetime, late: Mapping[str, timedelta]) -> Queue:
     """What waits now. `late`: from when on it counts as `overdue`, and is listed as `stuck`."""
     return Queue(
-        due=engine.fetch(_WAITING, now, COUNTED)[0],
-        overdue=engine.fetch(_WAITING, now - late["overdue"], COUNTED)[0],
-        stuck=tuple(engine.fetch(_STUCK, now - late["stuck"], 20)),
-        parked=tuple(engine.fetch(_PARKED, PARKED)),
+        due=(await engine.fetch(_WAITING, now, COUNTED))[0],
+        overdue=(await engine.fetch(_WAITING, now - late["overdue"], COUNTED))[0],
+        stuck=tuple(await engine.fetch(_STUCK, now - late["stuck"], 20)),
+        parked=tuple(await engine.fetch(_PARKED, PARKED)),
     )
 
 

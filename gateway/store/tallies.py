@@ -7,8 +7,9 @@ batch adds once a key however many sends it holds. Where one process serves (SQL
 and there is one row a key. A key belongs to one window and is never begun anew: it is added to, and
 swept once `until` has passed.
 
-Two nodes that decide at the same moment do not see each other's batch: together they may exceed a
-maximum by what one batch of each holds.
+A key that has a maximum is locked, by its name, before it is read: nodes that decide on the same
+one do so in turn, since each must see what the other has added. The guard's ratios are read as they
+are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, asc, bindparam, cast, delete, func, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from gateway.domain.limits import Counter
 from gateway.store import tables
-from gateway.store.engine import ByKeys, Read, SqliteEngine, Write, columns_of, names_of, value
+from gateway.store.engine import ByKeys, Engine, Read, Write, columns_of, names_of, value
 from gateway.store.writes import table
 
 
@@ -82,14 +83,17 @@ class Tallies:
             tally = Tally(tally.key, tally.node, amount, verified, tally.until)
         self._added[tally.key] = tally
 
-    def load(self, engine: SqliteEngine, keys: Iterable[bytes]) -> None:
-        """Read the sums, inside the open transaction. No row is held by it."""
-        self._sums = summed(engine.load(_AMOUNTS, list(dict.fromkeys(keys))))
+    async def load(self, engine: Engine, keys: Iterable[bytes], held: Sequence[bytes]) -> None:
+        """Read the sums, inside the open transaction; nobody else adds to those `held` until it has
+        ended."""
+        if held:
+            await engine.lock([("tally", key.hex()) for key in held])
+        self._sums = summed(await engine.load(_AMOUNTS, list(dict.fromkeys((*keys, *held)))))
 
-    def write(self, engine: SqliteEngine) -> None:
+    async def write(self, engine: Engine) -> None:
         """Add what the batch counted, one statement."""
         if self._added:
-            engine.run(_ADD, [self._added[key] for key in sorted(self._added)])
+            await engine.run(_ADD, [self._added[key] for key in sorted(self._added)])
 
 
 _NOTHING = Sum()
@@ -164,36 +168,39 @@ def summed(rows: Iterable[_Amount]) -> dict[bytes, Sum]:
     return sums
 
 
-def between(engine: SqliteEngine, first: bytes, last: bytes) -> dict[bytes, Sum]:
+async def between(engine: Engine, first: bytes, last: bytes) -> dict[bytes, Sum]:
     """The committed sums of the keys from `first` to before `last`, in their order."""
-    return summed(engine.fetch(_BETWEEN, first, last))
+    return summed(await engine.fetch(_BETWEEN, first, last))
 
 
-def past(engine: SqliteEngine, now: datetime, limit: int) -> tuple[Tally, ...]:
+async def past(engine: Engine, now: datetime, limit: int) -> tuple[Tally, ...]:
     """Tallies whose time is over."""
-    return tuple(engine.fetch(_PAST_TALLIES, now, limit))
+    return tuple(await engine.fetch(_PAST_TALLIES, now, limit))
 
 
-def idle(engine: SqliteEngine, before: datetime, limit: int) -> tuple[Counter, ...]:
+async def idle(engine: Engine, before: datetime, limit: int) -> tuple[Counter, ...]:
     """Counters whose window was opened that long ago."""
-    return tuple(engine.fetch(_IDLE_COUNTERS, before, limit))
+    return tuple(await engine.fetch(_IDLE_COUNTERS, before, limit))
 
 
-def forget(engine: SqliteEngine, tallies: Sequence[Tally], counters: Sequence[Counter]) -> None:
-    """Rows that nobody asks for any more; another node may have been faster."""
+async def forget(engine: Engine, tallies: Sequence[Tally], counters: Sequence[Counter]) -> None:
+    """Rows that nobody asks for any more; another node may have been faster, or does the same: in
+    the order of their keys."""
     if tallies:
-        engine.run(_FORGET_TALLY, tallies, expect=False)
+        ordered = sorted(tallies, key=lambda one: (one.key, one.node))
+        await engine.run(_FORGET_TALLY, ordered, expect=False)
     if counters:
-        engine.run(_FORGET_COUNTER, counters, expect=False)
+        by_key = sorted(counters, key=lambda one: one.key)
+        await engine.run(_FORGET_COUNTER, by_key, expect=False)
 
 
-def passes(engine: SqliteEngine, now: datetime) -> tuple[Pass, ...]:
+async def passes(engine: Engine, now: datetime) -> tuple[Pass, ...]:
     """What the guard lets through now, by scope."""
-    return tuple(engine.fetch(_PASSES, now))
+    return tuple(await engine.fetch(_PASSES, now))
 
 
-async def allow(engine: SqliteEngine, given: Pass) -> None:
+async def allow(engine: Engine, given: Pass) -> None:
     """Let a scope through; what was said of it before is replaced. A transaction of its own."""
     await engine.begin()
-    engine.run(_PUT_PASS, [given])
+    await engine.run(_PUT_PASS, [given])
     await engine.commit()

@@ -6,9 +6,10 @@ loads it and writes it.
 Over 500 lines, since what a batch reads, writes and leaves behind is read as one thing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
-from gateway.store.engine import Conflict, SqliteEngine
+from gateway.store.engine import Conflict, Engine
 from gateway.store.outbox import Outbox
 from gateway.store.records import (
     Counted,
@@ -47,6 +48,7 @@ class Wants(NamedTuple):
     running: tuple[bytes, ...] = ()  # recipient indexes
     counters: tuple[bytes, ...] = ()
     tallies: tuple[bytes, ...] = ()
+    limited: tuple[bytes, ...] = ()  # tallies that have a maximum
     suppressed: tuple[bytes, ...] = ()  # recipient indexes
     answers: tuple[bytes, ...] = ()  # by Idempotency-Key
     due: int = 0
@@ -68,8 +70,11 @@ class Row:
 
 class Recent:
     """What this process wrote last: the next step of a verification, mostly moments later, need not
-    read it again. `version` guards it: where somebody else has written since, the batch conflicts,
-    all of this is forgotten, and it is decided again on what is really there.
+    read it again. `version` guards it: where other nodes write too it is compared under the lock,
+    and where it is not the same the row is read. Everywhere it stands in the update: where somebody
+    has written since, the batch conflicts, all of this is forgotten, and it is decided again on
+    what is really there. A verification that was found by looking for an attempt not known here is
+    read, whatever is remembered of it: another process has inserted that attempt.
     """
 
     def __init__(self, most: int = 4096) -> None:
@@ -162,7 +167,7 @@ class Transaction:
         self._dropped: list[Kept] = []
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
-        self._opened: dict[bytes, datetime] = {}  # of the counters as loaded
+        self._opened: dict[bytes, datetime | None] = {}  # of the counters as loaded; None: no row
         self._over: tuple[list[Tally], list[Counter]] = ([], [])
         self.tallies = Tallies()
         self._marks: dict[str, Mark] = {}
@@ -239,8 +244,12 @@ class Transaction:
             self._place(row, attempt)
 
     def put_attempt(self, attempt: Attempt) -> None:
-        """An attempt as it is now, new or changed; its verification is held already."""
-        self._place(self._rows[attempt.verification_id], attempt)
+        """An attempt as it is now, new or changed; its verification is held already, and written
+        too: by its version other nodes learn that something changed.
+        """
+        row = self._rows[attempt.verification_id]
+        row.changed = True
+        self._place(row, attempt)
 
     def _place(self, row: Row, attempt: Attempt) -> None:
         at = attempt.ordinal - 1
@@ -372,9 +381,9 @@ class Transaction:
 
     # What the ledger does with it.
 
-    def load(
+    async def load(
         self,
-        engine: SqliteEngine,
+        engine: Engine,
         wanted: Sequence[Wants],
         now: datetime,
         charged: "Charged | None" = None,
@@ -387,69 +396,91 @@ class Transaction:
         references = {pair: None for want in wanted for pair in want.references}
         running = {index: None for want in wanted for index in want.running}
         due = sum(want.due for want in wanted)
+        if references:  # first of all: an outcome and a receipt must see one another
+            await engine.lock(list(references))
+        found: dict[UUID, None] = {}  # by looking: what is remembered of them may be old
         if attempts:
-            ids |= self._owners_of(engine, list(attempts))
+            ids |= await self._owners_of(engine, list(attempts), found)
         if references:
-            ids |= self._owners_by(engine, list(references))
-        if due:
-            self.due = engine.load_one(reads.DUE, now, due)
-            ids |= dict.fromkeys(self.due)
-        unread = []
-        for named in ids:
-            row = self._recent.row(named)
-            if row is None:
-                unread.append(named)
-            else:
-                self._hold(row)
-        found = engine.load(reads.VERIFICATIONS, unread)
+            ids |= await self._owners_by(engine, list(references), found)
         if running:
-            found += engine.load(reads.RUNNING, list(running))
-        self._take(engine, found)
+            ids |= dict.fromkeys(await engine.load(reads.RUNNING, list(running)))
+        await self._take(engine, [*ids, *found], found)
+        if due:  # last: it waits for nobody, so it may come out of the order of the ids
+            self.due = await engine.load_one(reads.DUE, now, due)
+            await self._take(engine, [one for one in self.due if one not in self._rows])
         keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
-        self._counters = {counter.key: counter for counter in engine.load(reads.COUNTERS, keys)}
-        self._opened = {counter.key: counter.since for counter in self._counters.values()}
-        sums = [key for want in wanted for key in want.tallies]
+        self._counters = {
+            counter.key: counter for counter in await engine.load(reads.COUNTERS, keys)
+        }
+        self._opened = dict.fromkeys(keys)
+        self._opened |= {counter.key: counter.since for counter in self._counters.values()}
+        held = [key for want in wanted for key in want.limited]
         if charged is not None:
-            sums += charged((row.verification for row in self._rows.values()), now)
-        self.tallies.load(engine, sums)
+            held += charged((row.verification for row in self._rows.values()), now)
+        sums = [key for want in wanted for key in want.tallies]
+        await self.tallies.load(engine, sums, held)
         indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
-        believed = engine.load(reads.SUPPRESSIONS, indexes)
+        believed = await engine.load(reads.SUPPRESSIONS, indexes)
         self._suppressed = {one.way: one for one in believed if one.until > now}
         answered = list(dict.fromkeys(key for want in wanted for key in want.answers))
-        self._answers = {one.key: one for one in engine.load(reads.ANSWERS, answered)}
+        self._answers = {one.key: one for one in await engine.load(reads.ANSWERS, answered)}
 
-    def _owners_of(self, engine: SqliteEngine, attempts: Sequence[UUID]) -> dict[UUID, None]:
+    async def _owners_of(
+        self, engine: Engine, attempts: Sequence[UUID], found: dict[UUID, None]
+    ) -> dict[UUID, None]:
         known = {named: self._recent.owner(named) for named in attempts}
         unread = [named for named, owner in known.items() if owner is None]
-        owners = [owner for owner in known.values() if owner is not None]
-        return dict.fromkeys([*owners, *engine.load(reads.OWNERS, unread)])
+        found |= dict.fromkeys(await engine.load(reads.OWNERS, unread))
+        return dict.fromkeys(owner for owner in known.values() if owner is not None)
 
-    def _owners_by(
-        self, engine: SqliteEngine, references: Sequence[tuple[str, str]]
+    async def _owners_by(
+        self, engine: Engine, references: Sequence[tuple[str, str]], found: dict[UUID, None]
     ) -> dict[UUID, None]:
         """The verifications that these name, and what is kept aside under them."""
         texts = list(dict.fromkeys(reference for _, reference in references))
-        for kept in engine.load(reads.KEPT_BY_REFERENCE, texts):
+        for kept in await engine.load(reads.KEPT_BY_REFERENCE, texts):
             if kept.reference is not None:
                 self._kept.setdefault((kept.account, kept.reference), []).append(kept)
         known = {pair: self._recent.referenced(pair) for pair in references}
         unread = [reference for (_, reference), owner in known.items() if owner is None]
-        owners = [owner for owner in known.values() if owner is not None]
-        for account, text, owner in engine.load(reads.OWNERS_BY_REFERENCE, unread):
+        for account, text, owner in await engine.load(reads.OWNERS_BY_REFERENCE, unread):
             if (account, text) in known:
-                owners.append(owner)
-        return dict.fromkeys(owners)
+                found[owner] = None
+        return dict.fromkeys(owner for owner in known.values() if owner is not None)
 
-    def _take(self, engine: SqliteEngine, found: Iterable[Verification]) -> None:
-        fresh = {one.id: one for one in found if one.id not in self._rows}
+    async def _take(
+        self, engine: Engine, ids: Sequence[UUID], old: Mapping[UUID, None] = MappingProxyType({})
+    ) -> None:
+        """Hold these, from memory where that is what is stored, else read.
+
+        Where others write too, the version is looked at under the lock; all rows are locked in one
+        statement, by id, so that two nodes wait for each other in a line.
+        """
+        remembered = {}
+        for named in ids:
+            row = self._recent.row(named) if named not in old else None
+            if row is not None:
+                remembered[named] = row
+        if engine.shared and remembered:
+            versions = dict(await engine.load(reads.VERSIONS, list(dict.fromkeys(ids))))
+            for named, row in list(remembered.items()):
+                if versions.get(named) != row.verification.version:
+                    del remembered[named]
+        for row in remembered.values():
+            self._hold(row)
+        await self._read(engine, [one for one in dict.fromkeys(ids) if one not in remembered])
+
+    async def _read(self, engine: Engine, ids: Sequence[UUID]) -> None:
+        fresh = {one.id: one for one in await engine.load(reads.VERIFICATIONS, ids)}
         attempts: dict[UUID, list[Attempt]] = {named: [] for named in fresh}
-        for attempt in sorted(engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
+        for attempt in sorted(await engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
             attempts[attempt.verification_id].append(attempt)
         for named, verification in fresh.items():
             loaded = verification, tuple(attempts[named])
             self._hold(Row(verification, attempts[named], loaded))
         missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
-        for digest, plan in engine.load(reads.PLANS, list(missing)):
+        for digest, plan in await engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
 
     def _hold(self, row: Row) -> None:
@@ -461,51 +492,53 @@ class Transaction:
         if row.verification.status is Status.PENDING:
             self._running.setdefault(row.verification.recipient_index, []).append(row)
 
-    def write(self, engine: SqliteEngine) -> None:
+    async def write(self, engine: Engine) -> None:
         """Each changed row once, one statement a table."""
         if self._new_plans:
-            writes.insert_plans(engine, list(self._new_plans.values()))
+            await writes.insert_plans(engine, list(self._new_plans.values()))
         changed = [row for row in self._rows.values() if row.changed]
         if old := [(row.loaded[0], row.verification) for row in changed if row.loaded]:
-            writes.update_verifications(engine, old)
+            await writes.update_verifications(engine, old)
         if new := [row.verification for row in changed if not row.loaded]:
-            writes.insert_verifications(engine, new)
-        self._write_attempts(engine)
+            await writes.insert_verifications(engine, new)
+        await self._write_attempts(engine)
         if self._further:
-            writes.insert_further(engine, self._further)
-        self._write_kept(engine)
-        self._write_counts(engine)
-        self._write_beliefs(engine)
-        self._write_purged(engine)
+            await writes.insert_further(engine, self._further)
+        await self._write_kept(engine)
+        await self._write_counts(engine)
+        await self._write_beliefs(engine)
+        await self._write_purged(engine)
         if self._marks:
-            writes.put_marks(engine, list(self._marks.values()))
-        self._write_answers(engine)
+            await writes.put_marks(engine, list(self._marks.values()))
+        await self._write_answers(engine)
         if self._uses:
-            writes.note_uses(engine, self._uses)
-        self._write_health(engine)
-        self.outbox.write(engine)
+            await writes.note_uses(engine, self._uses)
+        await self._write_health(engine)
+        await self.outbox.write(engine)
 
-    def _write_answers(self, engine: SqliteEngine) -> None:
+    async def _write_answers(self, engine: Engine) -> None:
         if self._old_answers:
-            writes.drop_answers(engine, self._old_answers)
+            await writes.drop_answers(engine, self._old_answers)
         if self._new_answers:
-            writes.insert_answers(engine, list(self._new_answers.values()))
+            await writes.insert_answers(engine, list(self._new_answers.values()))
 
-    def _write_beliefs(self, engine: SqliteEngine) -> None:
+    async def _write_beliefs(self, engine: Engine) -> None:
         if lifted := [way for way, one in self._ways.items() if one is None]:
-            writes.lift_suppressions(engine, lifted)
+            await writes.lift_suppressions(engine, lifted)
         if believed := [one for one in self._ways.values() if one is not None]:
-            writes.put_suppressions(engine, believed)
+            await writes.put_suppressions(engine, believed)
 
-    def _write_health(self, engine: SqliteEngine) -> None:
+    async def _write_health(self, engine: Engine) -> None:
         if self._heard:
-            writes.count(engine, [self._counted(*key, heard) for key, heard in self._heard.items()])
+            await writes.count(
+                engine, [self._counted(*key, heard) for key, heard in self._heard.items()]
+            )
         if self._probes:
-            writes.probe_routes(engine, list(self._probes.values()))
+            await writes.probe_routes(engine, list(self._probes.values()))
         if self._stated:
-            writes.state_routes(engine, list(self._stated.values()))
+            await writes.state_routes(engine, list(self._stated.values()))
         if self._forget_before is not None:
-            writes.forget_counts(engine, self._forget_before)
+            await writes.forget_counts(engine, self._forget_before)
 
     def _counted(self, at: datetime, route: str, country: str, heard: dict[Heard, int]) -> Counted:
         return Counted(at, route, country, self._node, *health.tally(heard))
@@ -520,30 +553,31 @@ class Transaction:
         for gone in self._purged.verifications:
             self._recent.drop(gone.id)
 
-    def _write_purged(self, engine: SqliteEngine) -> None:
+    async def _write_purged(self, engine: Engine) -> None:
         """After the addresses of this batch's own sends."""
         if self._purged.verifications:
-            writes.delete_verifications(engine, self._purged.verifications)
+            await writes.delete_verifications(engine, self._purged.verifications)
         if self._purged.nameless:
-            writes.delete_further(engine, [Named(named) for named in self._purged.nameless])
+            await writes.delete_further(engine, [Named(named) for named in self._purged.nameless])
         if self._purged.unfound:
-            writes.forget_indexes(engine, [Named(named) for named in self._purged.unfound])
+            unfound = [Named(named) for named in dict.fromkeys(self._purged.unfound)]
+            await writes.forget_indexes(engine, unfound)
         if self._purged.counters:
-            writes.delete_counters(engine, self._purged.counters)
+            await writes.delete_counters(engine, self._purged.counters)
 
-    def _write_kept(self, engine: SqliteEngine) -> None:
+    async def _write_kept(self, engine: Engine) -> None:
         if self._new_kept:
-            writes.keep_receipts(engine, self._new_kept)
+            await writes.keep_receipts(engine, self._new_kept)
         if self._dropped:
-            writes.drop_receipts(engine, self._dropped)
+            await writes.drop_receipts(engine, self._dropped)
 
-    def _write_counts(self, engine: SqliteEngine) -> None:
+    async def _write_counts(self, engine: Engine) -> None:
         if self._new_counters:
-            writes.put_counters(engine, list(self._new_counters.values()), self._opened)
-        self.tallies.write(engine)
-        forget(engine, *self._over)
+            await writes.put_counters(engine, list(self._new_counters.values()), self._opened)
+        await self.tallies.write(engine)
+        await forget(engine, *self._over)
 
-    def _write_attempts(self, engine: SqliteEngine) -> None:
+    async def _write_attempts(self, engine: Engine) -> None:
         new: list[Attempt] = []
         moved: list[tuple[Attempt, Attempt]] = []
         for row in self._rows.values():
@@ -554,9 +588,9 @@ class Transaction:
                 else:
                     new.append(row.attempts[at])
         if new:
-            writes.insert_attempts(engine, new)
+            await writes.insert_attempts(engine, new)
         if moved or self._logged:
-            writes.move(engine, moved, self._logged)
+            await writes.move(engine, moved, self._logged)
 
 
 def _ordinal(attempt: Attempt) -> int:

@@ -12,7 +12,7 @@ from gateway.domain import addresses
 from gateway.domain.addresses import Address
 from gateway.domain.keyring import Keyring
 from gateway.store import tables, writes
-from gateway.store.engine import Read, SqliteEngine, StoreError, Write, columns_of, value
+from gateway.store.engine import Conflict, Engine, Read, StoreError, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client, Further
 from gateway.store.writes import VERIFICATION, table
@@ -112,71 +112,74 @@ _DROP_PLAN = Write(
 )
 
 
-def unused_plans(engine: SqliteEngine) -> list[Unused]:
+async def unused_plans(engine: Engine) -> list[Unused]:
     """The plans that no verification follows. Reads all verifications."""
-    return engine.fetch(_UNUSED_PLANS)
+    return await engine.fetch(_UNUSED_PLANS)
 
 
-async def drop_plan(engine: SqliteEngine, plan: Unused) -> int:
+async def drop_plan(engine: Engine, plan: Unused) -> int:
     """Delete a plan unless it is used again: the rows deleted. The database reads all verifications
     for it, while other writers wait."""
     await engine.begin()
     try:
-        dropped = engine.run(_DROP_PLAN, [plan], expect=False)
+        dropped = await engine.run(_DROP_PLAN, [plan], expect=False)
+        await engine.commit()
+    except Conflict:  # PostgreSQL: somebody has just begun to use it
+        await engine.rollback()
+        return 0
     except StoreError:
-        engine.rollback()
+        await engine.rollback()
         raise
-    await engine.commit()
     return dropped
 
 
-def clients(engine: SqliteEngine) -> list[tuple[Client, list[ApiKey]]]:
+async def clients(engine: Engine) -> list[tuple[Client, list[ApiKey]]]:
     """Every client with its keys."""
-    keys = engine.fetch(_KEYS)
-    found = Reads(engine).clients()
+    keys = await engine.fetch(_KEYS)
+    found = await Reads(engine).clients()
     return [(client, [key for key in keys if key.client_id == client.id]) for client in found]
 
 
-async def add_key(engine: SqliteEngine, key: ApiKey) -> None:
+async def add_key(engine: Engine, key: ApiKey) -> None:
     """A further key of a client."""
     await engine.begin()
-    writes.insert_key(engine, key)
+    await writes.insert_key(engine, key)
     await engine.commit()
 
 
-async def revoke(engine: SqliteEngine, key: ApiKey, now: datetime) -> None:
+async def revoke(engine: Engine, key: ApiKey, now: datetime) -> None:
     """Take a key back."""
     await engine.begin()
-    engine.run(_REVOKE, [replace(key, revoked_at=now)])
+    await engine.run(_REVOKE, [replace(key, revoked_at=now)])
     await engine.commit()
 
 
-async def reindex(engine: SqliteEngine, keyring: Keyring, renewed: Keyring) -> Reindexed:
+async def reindex(engine: Engine, keyring: Keyring, renewed: Keyring) -> Reindexed:
     """Make every blind index anew, in one transaction. Counters know numbers by the old one and
     are dropped: limits begin again. Raises KeyringError when a recipient does not open."""
     await engine.begin()
     after, made_anew = UUID(int=0), 0
-    while rows := engine.load_one(_SEALED, after, CHUNK):
-        engine.run(_PUT_INDEX, [_again(row, keyring, renewed) for row in rows])
+    while rows := await engine.load_one(_SEALED, after, CHUNK):
+        await engine.run(_PUT_INDEX, [_again(row, keyring, renewed) for row in rows])
         if further := [one for row in rows for one in _further(row, keyring, renewed)]:
-            engine.run(_PUT_FURTHER, further, expect=False)
+            await engine.run(_PUT_FURTHER, further, expect=False)
         made_anew += len(rows)
         after = rows[-1].id
-    counters = engine.load_one(_COUNTERS)
+    counters = await engine.load_one(_COUNTERS)
     if counters:
-        engine.run(_DROP_COUNTER, counters)
-    engine.run(_FORGET_SUPPRESSIONS, [_Named(b"")], expect=False)
-    erased = engine.load_one(_ERASED)[0]
+        await engine.run(_DROP_COUNTER, counters)
+    await engine.run(_FORGET_SUPPRESSIONS, [_Named(b"")], expect=False)
+    erased = (await engine.load_one(_ERASED))[0]
     await engine.commit()
     return Reindexed(made_anew, erased, len(counters))
 
 
-def indexed_by(engine: SqliteEngine, keyring: Keyring) -> bool | None:
+async def indexed_by(engine: Engine, keyring: Keyring) -> bool | None:
     """Whether the indexes are this keyring's: one transaction made them all, so one row tells.
 
     None when no row is left that could tell.
     """
-    for row in engine.fetch(_SEALED, UUID(int=0), 1):
+    for row in await engine.fetch(_SEALED, UUID(int=0), 1):
         return _again(row, keyring, keyring).recipient_index == row.recipient_index
     return None
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlmodel import SQLModel
 
 from gateway.domain.delivery import Attempt
@@ -19,7 +19,7 @@ from gateway.domain.health import RouteState, Standing
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import tables
-from gateway.store.engine import SqliteEngine, Write, names_of, value
+from gateway.store.engine import Engine, Write, names_of, value
 from gateway.store.records import (
     ApiKey,
     Client,
@@ -51,8 +51,8 @@ VERIFICATION = table(tables.Verification)
 ATTEMPT = table(tables.Attempt)
 
 
-def _insert(into: Table, kind: type) -> Write:
-    return Write(insert(into).values({name: value(name) for name in names_of(kind)}))
+def _insert(into: Table, kind: type, order: Sequence[str] = ()) -> Write:
+    return Write(insert(into).values({name: value(name) for name in names_of(kind)}), order)
 
 
 _TALLY = [name for name in names_of(Counted) if name not in {"at", "route", "country", "node"}]
@@ -62,7 +62,8 @@ def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
     return {name: value(name) for name in names_of(kind) if name not in set(fixed)}
 
 
-_INSERT_VERIFICATION = _insert(VERIFICATION, Verification)
+_RUNNING = ("recipient_index", "client_id", "purpose")  # of which one may be PENDING
+_INSERT_VERIFICATION = _insert(VERIFICATION, Verification, _RUNNING)
 
 
 def _update_verification(names: Iterable[str]) -> Write:
@@ -145,6 +146,7 @@ _COUNTER = table(tables.Counter)
 _DELETE_COUNTER = Write(
     delete(_COUNTER).where(_COUNTER.c.key == value("key"), _COUNTER.c.since == value("since"))
 )
+_INSERT_COUNTER = _insert(_COUNTER, Counter, ("key",))
 _PUT_COUNTER = Write(
     upsert(_COUNTER)
     .values({name: value(name) for name in names_of(Counter)})
@@ -240,13 +242,13 @@ _NOTE_USE = Write(
 )
 
 
-def insert_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+async def insert_verifications(engine: Engine, values: Sequence[Verification]) -> None:
     """New ones. A second running one for the same client, number and purpose is a Conflict."""
-    engine.run(_INSERT_VERIFICATION, values)
+    await engine.run(_INSERT_VERIFICATION, values)
 
 
-def update_verifications(
-    engine: SqliteEngine, changed: Sequence[tuple[Verification, Verification]]
+async def update_verifications(
+    engine: Engine, changed: Sequence[tuple[Verification, Verification]]
 ) -> None:
     """Pairs of a verification as loaded and as it is to be, still carrying the loaded version.
     Ended ones go first: an expired verification makes room for its successor's unique key.
@@ -256,18 +258,18 @@ def update_verifications(
     for before, after in changed:
         (touched if before[:_STANDING] == after[:_STANDING] else others).append(after)
     if others:
-        engine.run(_UPDATE_VERIFICATION, others)
+        await engine.run(_UPDATE_VERIFICATION, others)
     if touched:
-        engine.run(_TOUCH_VERIFICATION, touched)
+        await engine.run(_TOUCH_VERIFICATION, touched)
 
 
-def insert_attempts(engine: SqliteEngine, values: Sequence[Attempt]) -> None:
+async def insert_attempts(engine: Engine, values: Sequence[Attempt]) -> None:
     """New ones. An ordinal that somebody else has taken is a Conflict."""
-    engine.run(_INSERT_ATTEMPT, values)
+    await engine.run(_INSERT_ATTEMPT, values)
 
 
-def move(
-    engine: SqliteEngine, moved: Sequence[tuple[Attempt, Attempt]], logged: Sequence[Logged]
+async def move(
+    engine: Engine, moved: Sequence[tuple[Attempt, Attempt]], logged: Sequence[Logged]
 ) -> None:
     """The only place where a state changes: for a whole batch, upwards only, and into the log.
 
@@ -279,127 +281,135 @@ def move(
         kind = after.state is not before.state, after.reference != before.reference
         kinds.setdefault(kind, []).append(after)
     for kind, attempts in kinds.items():
-        engine.run(_UPDATE_ATTEMPT[kind], attempts)
+        await engine.run(_UPDATE_ATTEMPT[kind], attempts)
     if logged:
-        engine.run(_INSERT_LOGGED, logged)
+        await engine.run(_INSERT_LOGGED, logged)
 
 
-def keep_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
+async def keep_receipts(engine: Engine, values: Sequence[Kept]) -> None:
     """Receipts nobody can be given yet, or ever."""
-    engine.run(_INSERT_KEPT, values)
+    await engine.run(_INSERT_KEPT, values)
 
 
-def drop_receipts(engine: SqliteEngine, values: Sequence[Kept]) -> None:
+async def drop_receipts(engine: Engine, values: Sequence[Kept]) -> None:
     """Receipts that found their attempt, or are past their time."""
-    engine.run(_DELETE_KEPT, values, expect=False)
+    await engine.run(_DELETE_KEPT, values, expect=False)
 
 
-def insert_plans(engine: SqliteEngine, values: Sequence[StoredPlan]) -> None:
+async def insert_plans(engine: Engine, values: Sequence[StoredPlan]) -> None:
     """Plans that this process has not stored before; others may have."""
-    engine.run(_INSERT_PLAN, values, expect=False)
+    await engine.run(_INSERT_PLAN, values, expect=False)
 
 
-def insert_further(engine: SqliteEngine, values: Sequence[Further]) -> None:
+async def insert_further(engine: Engine, values: Sequence[Further]) -> None:
     """The addresses of new verifications besides their principal ones."""
-    engine.run(_INSERT_FURTHER, values)
+    await engine.run(_INSERT_FURTHER, values)
 
 
-def delete_verifications(engine: SqliteEngine, values: Sequence[Verification]) -> None:
+async def delete_verifications(engine: Engine, values: Sequence[Verification]) -> None:
     """With attempts, log and further addresses. One that is not as loaded is a Conflict."""
     for statement in (_DELETE_FURTHER, _DELETE_LOGGED, _DELETE_ATTEMPTS):
-        engine.run(statement, values, expect=False)
-    engine.run(_DELETE_VERIFICATION, values)
+        await engine.run(statement, values, expect=False)
+    await engine.run(_DELETE_VERIFICATION, values)
 
 
-def delete_further(engine: SqliteEngine, values: Sequence[Named]) -> None:
+async def delete_further(engine: Engine, values: Sequence[Named]) -> None:
     """The further addresses of verifications; most have none."""
-    engine.run(_DELETE_FURTHER, values, expect=False)
+    await engine.run(_DELETE_FURTHER, values, expect=False)
 
 
-def forget_indexes(engine: SqliteEngine, values: Sequence[Named]) -> None:
+async def forget_indexes(engine: Engine, values: Sequence[Named]) -> None:
     """Nobody finds these verifications by an address any more."""
-    engine.run(_FORGET_INDEX, values)
+    await engine.run(_FORGET_INDEX, values)
 
 
-def delete_counters(engine: SqliteEngine, values: Sequence[Counter]) -> None:
+async def delete_counters(engine: Engine, values: Sequence[Counter]) -> None:
     """Counts whose window is over; one that has begun anew stays."""
-    engine.run(_DELETE_COUNTER, values, expect=False)
+    await engine.run(_DELETE_COUNTER, values, expect=False)
 
 
-def put_counters(
-    engine: SqliteEngine,
+async def put_counters(
+    engine: Engine,
     values: Sequence[Counter],
-    opened: Mapping[bytes, datetime] = MappingProxyType({}),
+    opened: Mapping[bytes, datetime | None] = MappingProxyType({}),
 ) -> None:
-    """Counters as they are now; `opened` says since when, of those that were there before."""
-    fresh = [one for one in values if opened.get(one.key) != one.since]
-    if fresh:
-        engine.run(_PUT_COUNTER, fresh)
-    if len(fresh) < len(values):
-        engine.run(_RAISE_COUNTER, [one for one in values if opened.get(one.key) == one.since])
+    """Counters as they are now. `opened`: of those that were looked at under the lock, since when
+    they were counted; None where there was no row to hold, so that one inserted by another node
+    meanwhile is a Conflict."""
+    new = [one for one in values if one.key in opened and opened[one.key] is None]
+    raised = [one for one in values if opened.get(one.key) == one.since]
+    known = {one.key for one in (*new, *raised)}
+    begun = [one for one in values if one.key not in known]
+    for statement, some in (
+        (_INSERT_COUNTER, new),
+        (_RAISE_COUNTER, raised),
+        (_PUT_COUNTER, begun),
+    ):
+        if some:
+            await engine.run(statement, some)
 
 
-def put_suppressions(engine: SqliteEngine, values: Sequence[Suppression]) -> None:
+async def put_suppressions(engine: Engine, values: Sequence[Suppression]) -> None:
     """What providers said last of numbers that do not take a channel."""
-    engine.run(_PUT_SUPPRESSION, values)
+    await engine.run(_PUT_SUPPRESSION, values)
 
 
-def lift_suppressions(engine: SqliteEngine, values: Sequence[Way]) -> None:
+async def lift_suppressions(engine: Engine, values: Sequence[Way]) -> None:
     """Forget them; most were never there."""
-    engine.run(_LIFT_SUPPRESSION, values, expect=False)
+    await engine.run(_LIFT_SUPPRESSION, values, expect=False)
 
 
-def insert_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+async def insert_answers(engine: Engine, values: Sequence[StoredAnswer]) -> None:
     """Answers by Idempotency-Key. A key that somebody else has used is a Conflict."""
-    engine.run(_INSERT_ANSWER, values)
+    await engine.run(_INSERT_ANSWER, values)
 
 
-def drop_answers(engine: SqliteEngine, values: Sequence[StoredAnswer]) -> None:
+async def drop_answers(engine: Engine, values: Sequence[StoredAnswer]) -> None:
     """Answers whose time is over, as they were loaded."""
-    engine.run(_DELETE_ANSWER, values)
+    await engine.run(_DELETE_ANSWER, values)
 
 
-def put_marks(engine: SqliteEngine, values: Sequence[Mark]) -> None:
+async def put_marks(engine: Engine, values: Sequence[Mark]) -> None:
     """Marks as they are now."""
-    engine.run(_PUT_MARK, values)
+    await engine.run(_PUT_MARK, values)
 
 
-def count(engine: SqliteEngine, values: Sequence[Counted]) -> None:
+async def count(engine: Engine, values: Sequence[Counted]) -> None:
     """Add what a batch has heard of the routes: a row a route and country."""
-    engine.run(_COUNT, values)
+    await engine.run(_COUNT, values)
 
 
-def forget_counts(engine: SqliteEngine, before: datetime) -> None:
+async def forget_counts(engine: Engine, before: datetime) -> None:
     """Drop what was counted before that moment."""
-    engine.run(_FORGET_COUNTS, [_At(before)], expect=False)
+    await engine.run(_FORGET_COUNTS, [_At(before)], expect=False)
 
 
-def state_routes(engine: SqliteEngine, values: Sequence[RouteState]) -> None:
+async def state_routes(engine: Engine, values: Sequence[RouteState]) -> None:
     """How breakers see routes now. What an operator has disabled stays so."""
-    engine.run(_STATE_ROUTE, values, expect=False)
+    await engine.run(_STATE_ROUTE, values, expect=False)
 
 
-def order_routes(engine: SqliteEngine, values: Sequence[RouteState]) -> None:
+async def order_routes(engine: Engine, values: Sequence[RouteState]) -> None:
     """How an operator wants routes to stand."""
-    engine.run(_ORDER_ROUTE, values)
+    await engine.run(_ORDER_ROUTE, values)
 
 
-def probe_routes(engine: SqliteEngine, values: Sequence[Probe]) -> None:
+async def probe_routes(engine: Engine, values: Sequence[Probe]) -> None:
     """Let one message through on each. A Conflict when somebody else just has."""
-    engine.run(_PROBE_ROUTE, values)
+    await engine.run(_PROBE_ROUTE, values)
 
 
-def insert_client(engine: SqliteEngine, client: Client, key: ApiKey) -> None:
+async def insert_client(engine: Engine, client: Client, key: ApiKey) -> None:
     """A client and its first key. A name that is taken is a Conflict."""
-    engine.run(_INSERT_CLIENT, [client])
-    insert_key(engine, key)
+    await engine.run(_INSERT_CLIENT, [client])
+    await insert_key(engine, key)
 
 
-def insert_key(engine: SqliteEngine, key: ApiKey) -> None:
+async def insert_key(engine: Engine, key: ApiKey) -> None:
     """A further key of a client."""
-    engine.run(_INSERT_API_KEY, [key])
+    await engine.run(_INSERT_API_KEY, [key])
 
 
-def note_uses(engine: SqliteEngine, values: Sequence[KeyUse]) -> None:
+async def note_uses(engine: Engine, values: Sequence[KeyUse]) -> None:
     """When keys were last used; one that is gone meanwhile is passed over."""
-    engine.run(_NOTE_USE, values, expect=False)
+    await engine.run(_NOTE_USE, values, expect=False)

@@ -45,12 +45,12 @@ class Api:
         }
 
     async def send_code(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "send")
+        key = await self._keys.caller(call, "send")
         raw = await call.json(MAX_BODY)
         body = schemas.parse(schemas.SendBody, raw)
         sending.check(body, key)
         if body.workflow is not None and body.workflow.startswith(ROUTE):
-            key = self._keys.caller(call, "operate")
+            key = await self._keys.caller(call, "operate")
         span = self._span(call) if self._runtime.tracer.on else None
         answering = self._accept(call, key, body, raw, span)
         return await (tracing.until(span, answering) if span is not None else answering)
@@ -68,8 +68,8 @@ class Api:
                 )
             return _json(await sending.send_all(runtime, key, body, self._runtime.now(), own), 202)
 
-        def prepare(now: datetime) -> send.Accept:
-            return send.prepare(runtime, sending.request(runtime, key, body, own), now)
+        async def prepare(now: datetime) -> send.Accept:
+            return await send.prepare(runtime, sending.request(runtime, key, body, own), now)
 
         answer = await once.answer(
             self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
@@ -88,7 +88,7 @@ class Api:
         return sending.summed(self._runtime, sent, now)
 
     async def show_status(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "status")
+        key = await self._keys.caller(call, "status")
         if call.method == "POST":
             body = schemas.parse(schemas.StatusBody, await call.json(MAX_BODY))
         else:
@@ -96,12 +96,12 @@ class Api:
             body = schemas.parse_query(schemas.StatusBody, call.query())
         every = "operate" in key.scopes.split() and not key.test
         client = None if every else key.client_id
-        found = self._find(client, body, max(1, body.history))
-        mine = self._mine(found, client)
+        found = await self._find(client, body, max(1, body.history))
+        mine = await self._mine(found, client)
         if body.wait:
             named = mine[0].verification.id
             await waits.hold(self._runtime, named, Awaited(body.until), body.wait)
-            mine = self._mine(found, client)
+            mine = await self._mine(found, client)
         now = self._runtime.now()
         shown = [
             schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
@@ -112,40 +112,44 @@ class Api:
             answer["history"] = shown[1:]
         return _json(answer, 200)
 
-    def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
+    async def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
         """Those of a client, None: of every client. Raises NotFound when there are none."""
-        records = self._runtime.reads.records(found)
+        records = await self._runtime.reads.records(found)
         mine = [one for one in records if client in {None, one.verification.client_id}]
         if not mine:
             raise _not_found()
         return mine
 
     async def check_code(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "verify")
+        key = await self._keys.caller(call, "verify")
         raw = await call.json(MAX_BODY)
         prepare = partial(self._checking, key.client_id, raw)
         return await once.answer(
             self._runtime, call, key.client_id, raw, prepare=prepare, render=_DONE
         )
 
-    def _checking(self, client_id: UUID, raw: bytes, now: datetime) -> verify.Check:
+    async def _checking(self, client_id: UUID, raw: bytes, now: datetime) -> verify.Check:
         body = schemas.parse(schemas.VerifyBody, raw)
-        named = self._one(client_id, body)
-        return verify.checking(self._runtime, client_id, named, body.code, **sending.linked(body))
+        named = await self._one(client_id, body)
+        return await verify.checking(
+            self._runtime, client_id, named, body.code, **sending.linked(body)
+        )
 
     async def cancel(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "send")
+        key = await self._keys.caller(call, "send")
         return await self._change(call, key.client_id, verify.Cancel, _DONE)
 
     async def send_next(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "send")
+        key = await self._keys.caller(call, "send")
         return await self._change(call, key.client_id, verify.Next, _UNDER_WAY)
 
     async def _change(self, call: Call, client_id: UUID, kind: Change, render: Render) -> Answer:
         raw = await call.json(MAX_BODY)
 
-        def prepare(now: datetime) -> verify.Cancel | verify.Next:
-            return kind(client_id, self._one(client_id, schemas.parse(schemas.WhichBody, raw)))
+        async def prepare(now: datetime) -> verify.Cancel | verify.Next:
+            return kind(
+                client_id, await self._one(client_id, schemas.parse(schemas.WhichBody, raw))
+            )
 
         return await once.answer(
             self._runtime, call, client_id, raw, prepare=prepare, render=render
@@ -156,21 +160,23 @@ class Api:
         given = trace.parse(call.header(b"traceparent"))
         return self._runtime.tracer.begin("otp.send", given, {}) if given is not None else None
 
-    def _one(self, client_id: UUID, body: schemas.WhichBody) -> UUID:
+    async def _one(self, client_id: UUID, body: schemas.WhichBody) -> UUID:
         """The verification meant: of a number the running one, else the latest; of a reference
         that repeats the newest.
         """
         if body.verification_key is not None:
-            return self._running(self._ticket(body))
-        found = self._find(client_id, body, 1 if body.address is None else 10)
+            return await self._running(self._ticket(body))
+        found = await self._find(client_id, body, 1 if body.address is None else 10)
         if len(found) > 1:
-            records = self._runtime.reads.records(found, log=False)
+            records = await self._runtime.reads.records(found, log=False)
             return sending.meant([one.verification for one in records], body, self._runtime.now())
         if not found:
             raise _not_found()
         return found[0]
 
-    def _find(self, client_id: UUID | None, body: schemas.WhichBody, limit: int) -> list[UUID]:
+    async def _find(
+        self, client_id: UUID | None, body: schemas.WhichBody, limit: int
+    ) -> list[UUID]:
         if body.verification_key is not None:
             return [self._ticket(body).verification_id]
         names = (body.verification_id, body.reference, body.number, body.email, body.messenger)
@@ -181,18 +187,18 @@ class Api:
             named = identity.parse(body.verification_id)
             return [named] if named is not None else []
         if body.reference is not None:
-            return reads.by_reference(client_id, body.reference, limit)
-        return reads.by_number(client_id, self._index(body), limit)
+            return await reads.by_reference(client_id, body.reference, limit)
+        return await reads.by_number(client_id, self._index(body), limit)
 
     def _index(self, body: schemas.WhichBody) -> bytes:
         kind, text = body.address or ("phone", "")
         found = addresses.parse(kind, text, self._runtime.default_region)
         return self._runtime.keyring.index(*addresses.indexed(found))
 
-    def _running(self, ticket: Ticket) -> UUID:
+    async def _running(self, ticket: Ticket) -> UUID:
         """The row says how it stands; a key past its time whose row is gone is simply over."""
         gone = ticket.expires_at <= self._runtime.now()
-        if gone and self._runtime.reads.record(ticket.verification_id, log=False) is None:
+        if gone and await self._runtime.reads.record(ticket.verification_id, log=False) is None:
             raise Ended("expired", "The code has expired. Send a new one.")
         return ticket.verification_id
 

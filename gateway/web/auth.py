@@ -39,13 +39,13 @@ class Keys:
         self._held: dict[str, tuple[float, ApiKey]] = {}
         self._buckets: dict[UUID, Bucket] = {}
 
-    def caller(self, call: Call, scope: str) -> ApiKey:
+    async def caller(self, call: Call, scope: str) -> ApiKey:
         """The key of a call, if it allows `scope`. Raises Unauthenticated, Forbidden, or Limited
         `key_rate`."""
         header = call.header(b"authorization") or ""
         held = self._held.get(header)
         fresh = held is not None and self._monotonic() < held[0]
-        key = held[1] if held is not None and fresh else self._look_up(header)
+        key = held[1] if held is not None and fresh else await self._look_up(header)
         if scope not in key.scopes.split():
             raise Forbidden(
                 "scope_missing",
@@ -67,13 +67,13 @@ class Keys:
                 facts={"rule": "key_rate", "limit": rate, "window": 1},
             )
 
-    def _look_up(self, header: str) -> ApiKey:
+    async def _look_up(self, header: str) -> ApiKey:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated(
                 "key_missing", "Send the API key as `Authorization: Bearer <key>`."
             )
-        key = self._reads.api_key(digest(token.strip()))
+        key = await self._reads.api_key(digest(token.strip()))
         now = self._now()
         expired = key is not None and key.expires_at is not None and key.expires_at <= now
         if key is None or key.revoked_at is not None or expired:

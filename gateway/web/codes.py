@@ -104,7 +104,7 @@ CODES: Mapping[str, Meaning] = {
     **_at(
         503,
         overloaded="Too much is waiting; nothing was stored.",
-        storage="The database did not take it; nothing was stored.",
+        storage="The database did not take it, or does not answer; nothing was stored.",
         no_route="Every route of the workflow has been disabled.",
         too_many_waiting="Too many callers wait here; ask without waiting.",
         closing="This process is shutting down; nothing was stored.",

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import GatewayError, Unavailable
+from gateway.store.engine import StoreError
 from gateway.web import errors
 from gateway.web.errors import Answer, TooLarge, WrongType
 from gateway.web.wire import DIRECT, Direct
@@ -162,6 +163,13 @@ class Edge:
         except (GatewayError, TooLarge, WrongType) as error:
             self._refused(_matched(call.path, call.tail), errors.code_of(error))
             return errors.refusal(error)
+        except StoreError as error:
+            self._log.error("storage", path=_shown(call.path), problem=str(error))
+            away = Unavailable(
+                "storage", "The database does not answer. Send it again.", retry_after=1
+            )
+            self._refused(_matched(call.path, call.tail), away.code)
+            return errors.refusal(away)
 
 
 async def _respond(answer: Answer, scope: Scope, send: Send) -> None:

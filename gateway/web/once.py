@@ -1,6 +1,6 @@
 """One operation of a caller, answered: once, where the request came with an `Idempotency-Key`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from gateway.web import errors, schemas
 from gateway.web.edge import Call
 from gateway.web.errors import Answer
 
-Prepare = Callable[[datetime], Operation[Any]]
+Prepare = Callable[[datetime], Awaitable[Operation[Any]]]
 _REPLAYED = ((b"idempotency-replayed", b"true"),)
 
 
@@ -28,16 +28,16 @@ async def answer(
     now = runtime.now()
     given = call.header(b"idempotency-key")
     if given is None:
-        result = await runtime.ledger.submit(prepare(now))
+        result = await runtime.ledger.submit(await prepare(now))
         if isinstance(result, GatewayError):
             raise result
         return Answer(*render(result, now), b"application/json")
     key = idempotency.named(
         runtime.keyring, client_id, given, method=call.method, path=call.path, body=raw
     )
-    found = idempotency.stored(runtime, key, now)
+    found = await idempotency.stored(runtime, key, now)
     if found is None:
-        found = await idempotency.submit(runtime, key, prepare(now), _refusals_too(render))
+        found = await idempotency.submit(runtime, key, await prepare(now), _refusals_too(render))
     kind = b"application/json" if found.status < 400 else b"application/problem+json"
     return Answer(found.status, found.body, kind, _REPLAYED if found.replayed else ())
 

@@ -96,6 +96,7 @@ _STATUS = Operation(
         *_KEY,
         "too_many_waiting",
         *("invalid_request", "unknown_field", "verification_not_found", "internal_error"),
+        "storage",
     ),
 )
 
@@ -118,7 +119,7 @@ _SUBSCRIPTIONS: Mapping[tuple[str, str], Operation] = {
         query=waits.EventsQuery,
         problems=(
             *(*_KEY, "invalid_request", "unknown_field", "verification_not_found"),
-            *("too_many_waiting", "internal_error"),
+            *("too_many_waiting", "storage", "internal_error"),
         ),
     ),
     (_PATH, "GET"): _subscription(
@@ -127,7 +128,7 @@ _SUBSCRIPTIONS: Mapping[tuple[str, str], Operation] = {
         "All of this client's.",
         ok={200: answers.SubscriptionList},
         scope="status",
-        problems=(*_KEY, "internal_error"),
+        problems=(*_KEY, "storage", "internal_error"),
     ),
     (_PATH, "POST"): _subscription(
         "subscribe",
@@ -148,7 +149,7 @@ _SUBSCRIPTIONS: Mapping[tuple[str, str], Operation] = {
         "Where it goes and how it fares.",
         ok={200: answers.Subscription},
         scope="status",
-        problems=(*_KEY, *_OWN),
+        problems=(*_KEY, "storage", *_OWN),
     ),
     (_PATH + "/{id}", "DELETE"): _subscription(
         "unsubscribe",
@@ -221,7 +222,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         scope=_STATUS.scope,
         body=schemas.StatusBody,
         examples={"number": {"number": "+33600000042", "history": 5}},
-        problems=(*_KEY, *_JSON, *_NAMED, "recipient_invalid", "expired", "too_many_waiting"),
+        problems=(
+            *(*_KEY, *_JSON, *_NAMED, "recipient_invalid", "expired", "too_many_waiting"),
+            "storage",
+        ),
     ),
     ("/otp/verify", "POST"): Operation(
         name="verify",

@@ -1,6 +1,6 @@
 """What this is, whether it lives, whether it is ready."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from gateway.web.schemas import dumps
 class Probes:
     """`ready` names what is wrong, nothing when all is well."""
 
-    def __init__(self, ready: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, ready: Callable[[], Awaitable[dict[str, str]]]) -> None:
         self._ready = ready
 
     def routes(self) -> list[Route]:
@@ -33,6 +33,6 @@ class Probes:
         return Response(dumps({"status": "ok"}), media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
-        wrong = self._ready()
+        wrong = await self._ready()
         body = {"status": "not ready" if wrong else "ready", "problems": wrong}
         return Response(dumps(body), 503 if wrong else 200, media_type="application/json")

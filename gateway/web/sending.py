@@ -134,7 +134,7 @@ async def send_all(
     for raw in body.recipients or ():
         try:
             one = request(runtime, key, _alone(body, raw), trace)
-            operations.append(send.prepare(runtime, one, now))
+            operations.append(await send.prepare(runtime, one, now))
             results.append(None)
         except GatewayError as error:
             results.append(_problem(error))

@@ -57,21 +57,21 @@ class SubscriptionCalls:
         return {f"{_PATH}/": {"GET": self.show, "DELETE": self.remove, "POST": self.act}}
 
     async def list_all(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "status")
-        found = self._subscriptions.mine(key.client_id)
-        return _json({"subscriptions": [self._shown(one) for one in found]}, 200)
+        key = await self._keys.caller(call, "status")
+        found = await self._subscriptions.mine(key.client_id)
+        return _json({"subscriptions": [await self._shown(one) for one in found]}, 200)
 
     async def add(self, call: Call) -> Answer:
-        key = self._keys.caller(call, "send")
+        key = await self._keys.caller(call, "send")
         body = schemas.parse(AddBody, await call.json(MAX_BODY))
         made, secret = await self._subscriptions.add(key.client_id, body.url, body.kinds)
-        return _json({**self._shown(made), "secret": secret}, 201)
+        return _json({**await self._shown(made), "secret": secret}, 201)
 
     async def show(self, call: Call) -> Answer:
-        return _json(self._shown(self._one(call, "status", call.tail)), 200)
+        return _json(await self._shown(await self._one(call, "status", call.tail)), 200)
 
     async def remove(self, call: Call) -> Answer:
-        await self._subscriptions.remove(self._one(call, "send", call.tail))
+        await self._subscriptions.remove(await self._one(call, "send", call.tail))
         return Answer(204)
 
     async def act(self, call: Call) -> Answer:
@@ -80,12 +80,12 @@ class SubscriptionCalls:
         if deed not in deeds:
             known = ", ".join(deeds)
             raise NotFound("no_such_path", f"A subscription takes POST at /{{id}}/: {known}.")
-        return await deeds[deed](call, self._one(call, "send", named))
+        return await deeds[deed](call, await self._one(call, "send", named))
 
     async def _rotate(self, call: Call, one: Subscription) -> Answer:
         secret = await self._subscriptions.rotate(one)
-        now = self._subscriptions.one(one.client_id, one.id)
-        return _json({**self._shown(now), "secret": secret}, 200)
+        now = await self._subscriptions.one(one.client_id, one.id)
+        return _json({**await self._shown(now), "secret": secret}, 200)
 
     async def _replay(self, call: Call, one: Subscription) -> Answer:
         raw = await call.body(MAX_BODY)
@@ -93,8 +93,8 @@ class SubscriptionCalls:
         if body.since is not None and body.since > self._subscriptions.now():
             raise InvalidInput("invalid_request", "since: it lies in the future.")
         count = await self._subscriptions.replay(one, body.since)
-        now = self._subscriptions.one(one.client_id, one.id)
-        return _json({**self._shown(now), "replayed_verifications": count}, 202)
+        now = await self._subscriptions.one(one.client_id, one.id)
+        return _json({**await self._shown(now), "replayed_verifications": count}, 202)
 
     async def _test(self, call: Call, one: Subscription) -> Answer:
         tried = await self._subscriptions.test(one)
@@ -102,18 +102,18 @@ class SubscriptionCalls:
         answer = {"delivered": taken, "http_status": tried.status, "problem": tried.problem}
         return _json({"subscription_id": one.id, **answer}, 200)
 
-    def _one(self, call: Call, scope: str, named: str) -> Subscription:
-        key = self._keys.caller(call, scope)
-        return self._subscriptions.one(key.client_id, identity.parse(named))
+    async def _one(self, call: Call, scope: str, named: str) -> Subscription:
+        key = await self._keys.caller(call, scope)
+        return await self._subscriptions.one(key.client_id, identity.parse(named))
 
-    def _shown(self, one: Subscription) -> dict[str, Any]:
+    async def _shown(self, one: Subscription) -> dict[str, Any]:
         return {
             "subscription_id": one.id,
             "url": one.url,
             "kinds": one.kinds.split(),
             "created_at": one.created_at,
             "rotated_at": one.rotated_at,
-            "undelivered": self._subscriptions.reads.undelivered(one.id),
+            "undelivered": await self._subscriptions.reads.undelivered(one.id),
             "failures": one.failures,
             "failing_since": one.failing_since,
             "problem": one.problem,

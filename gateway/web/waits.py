@@ -91,10 +91,10 @@ class Streams:
         """The log of a verification as it grows, from after `Last-Event-ID` on; it ends with the
         verification. 204, which tells a browser not to come again, when there is nothing left.
         """
-        key = self._keys.caller(call, "status")
+        key = await self._keys.caller(call, "status")
         query = schemas.parse_query(EventsQuery, call.query())
         named = identity.parse(query.verification_id)
-        record = self._runtime.reads.record(named) if named is not None else None
+        record = await self._runtime.reads.record(named) if named is not None else None
         every = "operate" in key.scopes.split() and not key.test
         mine = record is not None and (every or record.verification.client_id == key.client_id)
         if record is None or not mine:
@@ -116,7 +116,7 @@ class Streams:
         waiting = self._runtime.waiting
         try:
             with waiting.enter(named) as waiter:
-                while (record := self._runtime.reads.record(named)) is not None:
+                while (record := await self._runtime.reads.record(named)) is not None:
                     waiter.version = record.verification.version
                     for number, row in enumerate(schemas.transitions(record)):
                         if number > after:

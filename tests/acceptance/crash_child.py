@@ -26,7 +26,7 @@ from gateway.domain.workflow import Until
 from gateway.ports import Auth, Provider, Request, Response, Secret
 from gateway.providers import PROVIDERS
 from gateway.services.case import Ended, Handover, Note
-from gateway.store.engine import SqliteEngine, Write
+from gateway.store.engine import Engine, Write
 from gateway.store.records import Logged, Source
 from gateway.transports.http import AiohttpTransport, HttpTransport
 
@@ -142,14 +142,14 @@ class DeadlyTransport(HttpTransport):
         die()
 
 
-def watch(engine: SqliteEngine, fatal: Callable[[str, Any], bool]) -> None:
+def watch(engine: Engine, fatal: Callable[[str, Any], bool]) -> None:
     """Die at the COMMIT of a batch that writes such a row."""
     run, commit = engine.run, engine.commit
     written: list[bool] = []
 
-    def watched_run(write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
-        written.extend(True for row in values if fatal(write.sql, row))
-        return run(write, values, expect=expect)
+    async def watched_run(write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
+        written.extend(True for row in values if fatal(str(write.statement), row))
+        return await run(write, values, expect=expect)
 
     async def watched_commit() -> None:
         if written:

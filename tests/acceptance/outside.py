@@ -238,9 +238,9 @@ class Process:
             None,
         )
         await engine.begin()
-        writes.insert_client(engine, Client(named, "backend", now), key)
+        await writes.insert_client(engine, Client(named, "backend", now), key)
         await engine.commit()
-        engine.close()
+        await engine.close()
 
     async def start(self, point: str = "none") -> None:
         """Until it is ready."""

@@ -715,9 +715,13 @@ def _die_after_the_commit(home: Home) -> None:
     loaded = _loaded(home)
     config.propose_index_key(loaded.keyring_file)
     renewed = config.load_keyring(config.proposed_keyring(loaded.keyring_file))
-    with app.opened(loaded) as engine:
-        keyring = config.load_keyring(loaded.keyring_file)
-        asyncio.run(upkeep.reindex(engine, keyring, renewed))
+
+    async def renew() -> None:
+        async with app.opened(loaded) as engine:
+            keyring = config.load_keyring(loaded.keyring_file)
+            await upkeep.reindex(engine, keyring, renewed)
+
+    asyncio.run(renew())
 
 
 def _die_before_the_commit(home: Home) -> None:

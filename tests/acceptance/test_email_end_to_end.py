@@ -226,7 +226,7 @@ async def add_client(gateway: app.Gateway) -> str:
         None,
     )
     await engine.begin()
-    writes.insert_client(engine, client, row)
+    await writes.insert_client(engine, client, row)
     await engine.commit()
     return key
 

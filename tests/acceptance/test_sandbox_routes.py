@@ -126,7 +126,8 @@ async def test_a_try_can_be_repeated_soon(world: World) -> None:
         own = () if vendor not in {"whatsapp", "telegram"} else ("octopush:FAILED",)
         await world.heard(named["verification_id"], f"{vendor}:FAILED", *own)
     soon = world.runtime.now() + timedelta(seconds=AVOID)
-    avoided = [way.account for way in world.runtime.reads.past_suppressions(soon, 100)]
+    past = await world.runtime.reads.past_suppressions(soon, 100)
+    avoided = [way.account for way in past]
 
     assert ["telegram", "twilio", "vonage", "whatsapp"] == sorted(avoided)
 

@@ -126,7 +126,7 @@ async def new_key(gateway: Gateway) -> str:
     digest = auth.digest(key)
     row = ApiKey(uuid7(now, digest[:10]), client.id, digest, "send verify status", now, None, None)
     await engine.begin()
-    writes.insert_client(engine, client, row)
+    await writes.insert_client(engine, client, row)
     await engine.commit()
     return key
 

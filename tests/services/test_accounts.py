@@ -2,9 +2,7 @@
 
 import asyncio
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,13 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from fakes import Clock
-from rig import keyring
+from rig import Rig, changed, dumped, keyring
 
 from gateway.domain import access, totp
 from gateway.domain.access import Role
 from gateway.domain.audit import Act
 from gateway.domain.errors import Conflict, GatewayError, InvalidInput
+from gateway.ports import Server
 from gateway.services import accounts as logins
 from gateway.services.accounts import Accounts
 from gateway.store import accounts, audits
@@ -44,7 +43,7 @@ class Lines:
 class House:
     """Operators' logins over a database of their own."""
 
-    database: Path
+    store: Path | Server
     desk: Desk
     clock: Clock
     log: Lines = field(default_factory=Lines)
@@ -89,9 +88,9 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[House]:
-    database = Path(shutil.copy(migrated, tmp_path / "gateway.db"))
-    desk = Desk(database)
-    yield House(database, desk, clock)
+    store = Rig.server or Path(shutil.copy(migrated, tmp_path / "gateway.db"))
+    desk = Desk(store)
+    yield House(store, desk, clock)
     desk.close()
 
 
@@ -109,8 +108,7 @@ async def test_the_database_holds_neither_password_nor_secret(house: House) -> N
     await house.add()
     totp_secret = await house.second()
     secret, login = await house.accounts.login("alice", PASSWORD, house.code(totp_secret), HERE)
-    with closing(sqlite3.connect(house.database)) as opened:
-        held = "\n".join(opened.iterdump())
+    held = "\n".join(str(row) for rows in dumped(house.store).values() for row in rows)
 
     for word in (PASSWORD, secret, login.form_token, totp_secret.hex(), totp.spelled(totp_secret)):
         assert word not in held
@@ -282,7 +280,7 @@ async def test_every_login_and_change_is_in_the_audit_log_and_the_chain_holds(
 
 async def test_acts_at_once_stand_in_one_chain(house: House) -> None:
     """The desk's own turn and the database's lock keep two from naming the same row."""
-    beside = Desk(house.database)
+    beside = Desk(house.store)
     other = Accounts(beside, keyring(), house.clock.now, Lines(), hasher=CHEAP)
     try:
         await asyncio.gather(
@@ -299,9 +297,7 @@ async def test_acts_at_once_stand_in_one_chain(house: House) -> None:
 async def test_a_row_removed_from_the_database_shows(house: House) -> None:
     for at in range(3):
         await house.accounts.record(Act("alice", "look", str(at)))
-    with closing(sqlite3.connect(house.database)) as opened:
-        opened.execute("DELETE FROM audit WHERE sequence = 2")
-        opened.commit()
+    changed(house.store, "DELETE FROM audit WHERE sequence = 2")
     _, wrong = await house.desk.read(audits.verify)
 
     assert ["rows 2 to 2 are missing"] == wrong
@@ -311,9 +307,7 @@ async def test_rows_cut_off_at_the_end_show_against_a_head(house: House) -> None
     for at in range(3):
         await house.accounts.record(Act("alice", "look", str(at)))
     chain, _ = await house.desk.read(audits.verify)
-    with closing(sqlite3.connect(house.database)) as opened:
-        opened.execute("DELETE FROM audit WHERE sequence = 3")
-        opened.commit()
+    changed(house.store, "DELETE FROM audit WHERE sequence = 3")
     _, wrong = await house.desk.read(audits.verify)
     missing = await house.desk.read(lambda engine: audits.missing(engine, chain.head))
 

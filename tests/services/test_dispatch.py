@@ -579,6 +579,7 @@ async def test_a_freed_slot_wakes_the_one_that_waits_longest(rig: Rig) -> None:
     assert {("sms:SENT",)} == {tuple(rig.states(one)) for one in named}
 
 
+@pytest.mark.sqlite
 async def test_a_route_never_has_more_calls_under_way_than_its_concurrency(rig: Rig) -> None:
     """(Guard: `Transaction.take_slot`. Not yet run without it.)"""
     await tuned(rig, "octopush", concurrency=7)
@@ -588,8 +589,7 @@ async def test_a_route_never_has_more_calls_under_way_than_its_concurrency(rig: 
         nonlocal flying, most
         flying += 1
         most = max(most, flying)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await rig.turns(3)
         flying -= 1
         return rig.transport.accept(submission)
 

@@ -59,8 +59,10 @@ async def typed(rig: Rig, *answers: httpx.Response) -> None:
         assert 200 == right.status_code
 
 
-def sights(rig: Rig, rule: Guard = RULE) -> dict[str, Sight]:
-    return {one.scope: one for one in guarding.look(rig.runtime.engine, rule, rig.clock.now())}
+async def sights(rig: Rig, rule: Guard = RULE) -> dict[str, Sight]:
+    return {
+        one.scope: one for one in await guarding.look(rig.runtime.engine, rule, rig.clock.now())
+    }
 
 
 async def test_the_budget_of_a_window_holds(guarded: Guarded) -> None:
@@ -125,7 +127,7 @@ async def test_a_code_counts_for_the_window_it_was_sent_in_and_for_all_its_sends
         await ask(rig, 1)
         await typed(rig, answer)
         rig.clock.advance(200)
-        seen = sights(rig)[PUMPED]
+        seen = (await sights(rig))[PUMPED]
 
         assert (Seen(1, 2), Seen(1, 0)) == (seen.settled, seen.current)
 
@@ -138,8 +140,8 @@ async def test_in_shadow_it_counts_and_tells_once_a_window(guarded: Guarded) -> 
     async with guarded(SHADOW) as rig:
         answers = [await ask(rig, at) for at in range(8)]
         log, watch = Told(), Watch()
-        watch.tell(rig.runtime, log, rig.clock.now())
-        watch.tell(rig.runtime, log, rig.clock.now())
+        await watch.tell(rig.runtime, log, rig.clock.now())
+        await watch.tell(rig.runtime, log, rig.clock.now())
 
         assert [202] * 8 == [one.status_code for one in answers]
         assert [
@@ -152,14 +154,14 @@ async def test_off_it_counts_nothing(guarded: Guarded) -> None:
         await ask(rig, 1)
 
         assert [] == rig.dump()["tally"]
-        assert () == Watch().tell(rig.runtime, None, rig.clock.now())  # type: ignore[arg-type]
+        assert () == await Watch().tell(rig.runtime, None, rig.clock.now())  # type: ignore[arg-type]
 
 
 async def test_it_shows_prefix_and_country_and_what_it_would_refuse(guarded: Guarded) -> None:
     async with guarded(SHADOW) as rig:
         for at in range(6):
             await ask(rig, at)
-        found = sights(rig, SHADOW)
+        found = await sights(rig, SHADOW)
 
         assert [PUMPED, "FR"] == list(found)
         assert Seen(6, 0) == found["FR"].current
@@ -193,8 +195,8 @@ async def test_a_pass_for_elsewhere_changes_nothing(guarded: Guarded) -> None:
         answers = [await ask(rig, at) for at in range(7)]
 
         assert 429 == answers[-1].status_code
-        assert sights(rig)["+3399"].passed is not None
-        assert sights(rig)[PUMPED].passed is None
+        assert (await sights(rig))["+3399"].passed is not None
+        assert (await sights(rig))[PUMPED].passed is None
 
 
 async def test_counts_outlive_a_restart(guarded: Guarded) -> None:

@@ -86,7 +86,7 @@ class HealthRig(Rig):
         """What `gateway routes disable` and `enable` do, beside the process."""
         engine = self.runtime.engine
         await engine.begin()
-        writes.order_routes(engine, [state])
+        await writes.order_routes(engine, [state])
         await engine.commit()
 
 
@@ -154,9 +154,9 @@ async def test_a_batch_writes_one_row_a_route_and_country(
     rows: list[int] = []
     real = writes.count
 
-    def watched(engine: Any, values: Any) -> None:
+    async def watched(engine: Any, values: Any) -> None:
         rows.append(len(values))
-        real(engine, values)
+        await real(engine, values)
 
     await asyncio.gather(*(rig.fresh(workflow="sms_only") for _ in range(20)))
     answers = list(hosts.submissions)

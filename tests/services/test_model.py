@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import postgres
 import uvloop
 from fakes import Clock, Submission, json_response
 from hypothesis import HealthCheck, note, settings
@@ -63,6 +64,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.folder = tempfile.TemporaryDirectory()
+        if Rig.server is not None:
+            postgres.emptied(Rig.server.url)
         self.rig = Rig(Path(self.folder.name), self.template, Clock())
         self.do(self.rig.start())
         self.key = self.rig.key
@@ -394,7 +397,8 @@ class Machine(RuleBasedStateMachine):
     # Small parts.
 
     def records(self) -> list[Record]:
-        return self.rig.reads.records(self.rig.reads.latest(1000))
+        found: list[Record] = self.rig.reads.records(self.rig.reads.latest(1000))
+        return found
 
     def submissions(self, record: Record) -> list[Submission]:
         mine = {str(attempt.id) for attempt in record.attempts}
@@ -429,7 +433,7 @@ def test_whatever_happens_the_rules_hold(migrated: Path) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=40 if Rig.server is None else 8,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

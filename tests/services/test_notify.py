@@ -12,14 +12,14 @@ from uuid import UUID
 import pytest
 from endpoints import URL, FakeEndpoints, Hanging, breaking, failing, later, notified, subscribe
 from fakes import Clock, answering
-from rig import NUMBER, Rig
+from rig import NUMBER, Now, Rig
 
 from gateway.domain import signing
 from gateway.domain.events import Kind
 from gateway.ports import NotSent
 from gateway.services import notify
 from gateway.services.notify import PLACES
-from gateway.store.outbox import Delivery
+from gateway.store.outbox import Delivery, OutboxReads
 
 DAY = 86_400.0
 OTHER = "https://other.example/otp"
@@ -52,9 +52,12 @@ async def verified(rig: Rig, to: str = NUMBER) -> str:
 
 def waiting(rig: Rig) -> list[Delivery]:
     """The cursors that are left."""
-    rows = rig.gateway.notifier._reads
-    found = rig.reads.latest(1000)
-    return rows.deliveries(found)
+    rows = Now(rig.store, OutboxReads)
+    try:
+        found: list[Delivery] = rows.deliveries(rig.reads.latest(1000))
+        return found
+    finally:
+        rows.close()
 
 
 def stored(rig: Rig) -> int:
@@ -62,7 +65,11 @@ def stored(rig: Rig) -> int:
 
 
 def shown(rig: Rig) -> Any:
-    return rig.gateway.subscriptions.reads.subscriptions()[0]
+    rows = Now(rig.store, OutboxReads)
+    try:
+        return rows.subscriptions()[0]
+    finally:
+        rows.close()
 
 
 # --- What is told -------------------------------------------------------------------------------
@@ -312,7 +319,7 @@ async def test_one_success_in_between_and_the_day_begins_anew(
     await later(rig, 30)
     rig.clock.advance(DAY)
     del endpoints.at[URL]
-    rig.gateway.notifier.run_once(rig.clock.now())
+    await rig.gateway.notifier.run_once(rig.clock.now())
     await notified(rig)
     endpoints.at[URL] = failing(500)
     await rig.send("+33612345670", workflow="sms")
@@ -398,9 +405,8 @@ async def test_events_of_one_verification_never_overtake_each_other(
 
 async def later_without_waiting(rig: Rig, seconds: float) -> None:
     rig.clock.advance(seconds)
-    rig.gateway.notifier.run_once(rig.clock.now())
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await rig.gateway.notifier.run_once(rig.clock.now())
+    await rig.turns(50)
 
 
 async def test_what_is_due_survives_a_crash(rig: Rig, endpoints: FakeEndpoints) -> None:
@@ -448,7 +454,7 @@ async def test_two_processes_deliver_every_event_once(rig: Rig, endpoints: FakeE
     hanging = endpoints.at[URL] = Hanging()
     both = [rig.gateway.notifier, twin.gateway.notifier]
     for one in both:
-        one.run_once(rig.clock.now())
+        await one.run_once(rig.clock.now())
     await rig.until(lambda: hanging.reached > 0)
     await rig.until(lambda: hanging.reached == 2 or not all(one.busy for one in both))
     hanging.opened.set()
@@ -465,9 +471,9 @@ async def test_what_another_process_subscribes_to_is_learned(
 ) -> None:
     twin = await rig.beside()
     await subscribe(rig)
-    twin.gateway.notifier.run_once(rig.clock.now())
+    await twin.gateway.notifier.run_once(rig.clock.now())
     rig.clock.advance(notify.LOOK_EVERY.total_seconds())
-    twin.gateway.notifier.run_once(rig.clock.now())
+    await twin.gateway.notifier.run_once(rig.clock.now())
     await twin.send(workflow="sms")
     await notified(twin)
     await twin.stop()

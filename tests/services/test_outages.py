@@ -20,7 +20,7 @@ from gateway.domain.delivery import Outcome, State
 from gateway.domain.errors import Unavailable
 from gateway.ports import Lost
 from gateway.services import reconcile
-from gateway.services.reconcile import LIMIT, Wake
+from gateway.services.reconcile import LIMIT
 
 TIMEOUT = raising(Lost("read_timeout"))
 ACCEPTED = answering(201, {"sms_ticket": "sms_1"})
@@ -47,7 +47,7 @@ def without_marks(rig: Rig) -> dict[str, Any]:
 
 def impatient(rig: Rig, tries: int = 3) -> None:
     """Give up on the write lock sooner than after five seconds."""
-    rig.runtime.engine._tries = tries
+    rig.sqlite._tries = tries
 
 
 async def turns(count: int = 100) -> None:
@@ -59,7 +59,7 @@ async def turns(count: int = 100) -> None:
 @contextlib.contextmanager
 def read_only(rig: Rig) -> Iterator[None]:
     """The file takes no writes, as on a disk that has been remounted."""
-    writer = rig.runtime.engine._writer
+    writer = rig.sqlite._writer
     writer.execute("PRAGMA query_only = ON")
     try:
         yield
@@ -79,7 +79,7 @@ async def test_a_full_queue_refuses_sends_before_anything_was_stored(rig: Rig) -
     ledger = rig.gateway.ledger
     ledger._capacity = 8
     with rig.locked():
-        stopper = asyncio.create_task(ledger.submit(Wake()))
+        stopper = asyncio.create_task(ledger.submit(rig.stopper()))
         await rig.until(lambda: ledger.depth == 0, stopper)
         taken = [asyncio.create_task(begin(rig, f"+3361000000{n}")) for n in range(6)]
         await rig.until(lambda: ledger.depth == 6, *taken)
@@ -89,7 +89,7 @@ async def test_a_full_queue_refuses_sends_before_anything_was_stored(rig: Rig) -
         await rig.until(lambda: ledger.depth == 8, *receipts)
         late = await rig.octopush_receipt(sms, "DELIVERED")
         verified = await rig.verify(sent["verification_id"], sms.code)
-        wake = asyncio.create_task(ledger.submit(Wake()))
+        wake = asyncio.create_task(ledger.submit(rig.stopper()))
         await rig.until(lambda: ledger.depth == 9, wake)
     answers = await asyncio.gather(*taken, *receipts)
     await asyncio.gather(stopper, wake)
@@ -122,6 +122,7 @@ async def test_an_outcome_is_never_turned_away(rig: Rig) -> None:
 # The write lock is somebody else's.
 
 
+@pytest.mark.sqlite
 async def test_a_lock_held_for_long_is_answered_503_and_nothing_is_stored(rig: Rig) -> None:
     """All who wait hear it at once: a lock is no single operation's fault."""
     sent = await rig.send("+33699999999", workflow="sms")
@@ -151,7 +152,7 @@ async def test_a_lock_held_for_a_moment_is_waited_for(rig: Rig) -> None:
     """`client add` writes beside a serving process."""
     with rig.locked():
         task = asyncio.create_task(begin(rig))
-        await turns()
+        await rig.turns()
         early = task.done()
     answer = await task
     await rig.settle()
@@ -161,6 +162,7 @@ async def test_a_lock_held_for_a_moment_is_waited_for(rig: Rig) -> None:
     assert ["sms"] == words(rig)
 
 
+@pytest.mark.sqlite
 async def test_a_pass_that_the_lock_stopped_finds_the_same_work_later(rig: Rig) -> None:
     sent = await rig.send(workflow="sms")
     await rig.reconcile()
@@ -178,6 +180,7 @@ async def test_a_pass_that_the_lock_stopped_finds_the_same_work_later(rig: Rig) 
 # The file takes nothing.
 
 
+@pytest.mark.sqlite
 async def test_a_read_only_database_is_answered_503_and_it_goes_on_by_itself(rig: Rig) -> None:
     before = rig.dump()
     with read_only(rig):
@@ -192,9 +195,10 @@ async def test_a_read_only_database_is_answered_503_and_it_goes_on_by_itself(rig
     assert ["sms"] == words(rig)
 
 
+@pytest.mark.sqlite
 async def test_a_full_disk_is_answered_503_and_reading_goes_on(rig: Rig) -> None:
     sent = await rig.send("+33699999999", workflow="sms")
-    writer = rig.runtime.engine._writer
+    writer = rig.sqlite._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
     answers = await asyncio.gather(
@@ -214,6 +218,7 @@ async def test_a_full_disk_is_answered_503_and_reading_goes_on(rig: Rig) -> None
     assert (200, 202) == (shown.status_code, again.status_code)
 
 
+@pytest.mark.sqlite
 async def test_one_statement_that_fails_is_one_operations_503(rig: Rig) -> None:
     """Its neighbours in the batch are stored. (Guard: the halving in
     `Ledger._settle`. Not yet run without it.)"""
@@ -234,6 +239,7 @@ async def test_one_statement_that_fails_is_one_operations_503(rig: Rig) -> None:
     assert 9 == len(rig.reads.latest(50)) == len(rig.transport.submissions)
 
 
+@pytest.mark.sqlite
 async def test_a_refused_commit_is_everybodys_503_and_nothing_is_handed_over(rig: Rig) -> None:
     """A deferred constraint, which SQLite checks at COMMIT. (Guard: what a batch left
     behind is followed after its commit. Not yet run without it.)"""
@@ -261,6 +267,7 @@ async def test_a_refused_commit_is_everybodys_503_and_nothing_is_handed_over(rig
 # An outcome is offered again until it is stored.
 
 
+@pytest.mark.sqlite
 async def test_an_outcome_is_offered_again_until_it_is_stored(rig: Rig) -> None:
     """The provider took the message and gave its only name for it. (Guard: the loop in
     `Dispatcher._offer`. Not yet run without it.)"""
@@ -270,7 +277,7 @@ async def test_an_outcome_is_offered_again_until_it_is_stored(rig: Rig) -> None:
     await gate.reached.wait()
     with read_only(rig):
         gate.opened.set()
-        await turns()
+        await rig.turns()
         (during,) = rig.attempts(named)
     await rig.settle()
     (after,) = rig.attempts(named)
@@ -280,6 +287,7 @@ async def test_an_outcome_is_offered_again_until_it_is_stored(rig: Rig) -> None:
     assert ["sms"] == words(rig)
 
 
+@pytest.mark.sqlite
 async def test_an_outcome_that_could_not_be_stored_before_its_lease_ended_is_recorded_still(
     rig: Rig,
 ) -> None:
@@ -291,7 +299,7 @@ async def test_an_outcome_that_could_not_be_stored_before_its_lease_ended_is_rec
     await gate.reached.wait()
     with read_only(rig):
         gate.opened.set()
-        await turns()
+        await rig.turns()
         rig.clock.advance(130)
     await reconcile.run_once(rig.runtime, rig.passing, rig.clock.now())
     await rig.settle()
@@ -300,6 +308,7 @@ async def test_an_outcome_that_could_not_be_stored_before_its_lease_ended_is_rec
     assert (State.SENT, "m_late") == (message.state, message.reference)
 
 
+@pytest.mark.sqlite
 async def test_a_process_that_ends_with_an_outcome_in_hand_leaves_it_unknown(rig: Rig) -> None:
     gate = Gate(answering(202, {"message_id": "m_lost"}))
     rig.transport.script("messages", gate)
@@ -307,7 +316,7 @@ async def test_a_process_that_ends_with_an_outcome_in_hand_leaves_it_unknown(rig
     await gate.reached.wait()
     with read_only(rig):
         gate.opened.set()
-        await turns()
+        await rig.turns()
         await rig.crash()
     await rig.revive()
     await rig.reconcile(15)
@@ -348,6 +357,7 @@ async def test_f31_hung_providers_hold_up_neither_receipts_nor_checks_nor_status
 
 
 @pytest.mark.parametrize("count", [1, LIMIT + 20])
+@pytest.mark.sqlite
 async def test_rows_that_nobody_can_decide_hold_up_no_others(rig: Rig, count: int) -> None:
     """However many: they are looked at again later, and not first for ever."""
     healthy = await rig.send("+33699999999", workflow="sms", ttl=600)
@@ -370,6 +380,7 @@ async def test_rows_that_nobody_can_decide_hold_up_no_others(rig: Rig, count: in
     assert ["sms:SENT"] == rig.states(odd[0])
 
 
+@pytest.mark.sqlite
 async def test_an_operation_that_raises_leaves_its_neighbours_and_no_trace(rig: Rig) -> None:
     """A defect while deciding one of a batch."""
     sent = [(await rig.send(f"+3361000000{n}", workflow="sms"))["verification_id"] for n in (1, 2)]

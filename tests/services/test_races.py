@@ -57,8 +57,7 @@ async def one_after_the_other(
     ledger, commits = rig.gateway.ledger, []
     with rig.locked():
         tasks = [asyncio.create_task(first)]
-        for _ in range(50):  # until the first is in a batch that waits for the lock
-            await asyncio.sleep(0)
+        await rig.turns(50)  # until the first is in a batch that waits for the lock
         tasks.append(asyncio.create_task(second))
         await rig.until(lambda: ledger.depth == 1, *tasks)
         for task in tasks:
@@ -125,8 +124,7 @@ async def test_f5_a_pass_of_another_process_sees_the_receipt_of_this_one(rig: Ri
         receipt = asyncio.create_task(
             rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
         )
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await rig.turns(50)
     await asyncio.gather(passing, receipt)
     await rig.settle()
     await twin.settle()
@@ -261,6 +259,7 @@ async def test_f6_a_resend_and_the_deadline_in_one_batch_are_one_message(rig: Ri
     assert ["sms:SENT", "sms:SENT"] == rig.states(named)
 
 
+@pytest.mark.sqlite
 async def test_f6_an_ordinal_is_given_once(rig: Rig) -> None:
     """The unique key, should every other guard fail."""
     named = (await rig.send(workflow="sms"))["verification_id"]
@@ -494,8 +493,7 @@ async def test_what_ends_it_and_what_goes_on_in_every_order(
         await rig.together(act(first), act(second))
     else:
         await act(first)
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await rig.turns(50)
         await act(second)
     gate.opened.set()
     await rig.settle()

@@ -594,11 +594,12 @@ async def test_f29_a_receipt_before_the_first_pass_does_not_take_the_grace_away(
     assert ["sms"] == words(rig)
 
 
+@pytest.mark.sqlite
 async def test_f29_passes_that_failed_for_a_while_are_an_outage_too(rig: Rig) -> None:
     """The database took nothing for 40 s: no receipt either, so silence means nothing."""
     sent = await rig.send(workflow="sms")
     await rig.reconcile(30)
-    writer = rig.runtime.engine._writer
+    writer = rig.sqlite._writer
     writer.execute("PRAGMA query_only = ON")
     for _ in range(8):
         with pytest.raises(Exception, match="storage"):

@@ -30,7 +30,7 @@ async def purge(rig: Rig, kept: Retention | None = None) -> Purged:
     done, place = Purged(), Place()
     while True:
         now, policy = rig.clock.now(), kept or rig.runtime.retention
-        done += await retention.purge(rig.reads, rig.gateway.ledger, policy, place, now)
+        done += await retention.purge(rig.runtime.reads, rig.gateway.ledger, policy, place, now)
         if not done.more:
             return done
 
@@ -98,7 +98,7 @@ async def test_a_chunk_touches_at_most_so_many_rows(
     more = True
     while more:
         done = await retention.purge(
-            rig.reads, rig.gateway.ledger, Retention(), place, rig.clock.now()
+            rig.runtime.reads, rig.gateway.ledger, Retention(), place, rig.clock.now()
         )
         sizes.append(done.verifications + done.attempts + done.transitions)
         more = done.more
@@ -116,7 +116,7 @@ async def test_a_send_between_two_chunks_is_as_ever(
     rig.clock.advance(31 * DAY)
     monkeypatch.setattr(retention, "ROWS", 10)
     now, place = rig.clock.now(), Place()
-    first = await retention.purge(rig.reads, rig.gateway.ledger, Retention(), place, now)
+    first = await retention.purge(rig.runtime.reads, rig.gateway.ledger, Retention(), place, now)
     named = (await rig.send(workflow="sms"))["verification_id"]
     await purge(rig)
 
@@ -131,7 +131,7 @@ async def test_sends_and_a_chunk_share_a_batch(rig: Rig) -> None:
     now = rig.clock.now()
     answer, done = await rig.together(
         rig.call("/otp/send", {"to": NUMBER, "workflow": "sms"}),
-        retention.purge(rig.reads, rig.gateway.ledger, Retention(), Place(), now),
+        retention.purge(rig.runtime.reads, rig.gateway.ledger, Retention(), Place(), now),
     )
     await rig.settle()
 
@@ -147,9 +147,9 @@ async def test_killed_in_the_middle_the_next_pass_finishes(
     rig.clock.advance(31 * DAY)
     monkeypatch.setattr(retention, "ROWS", 10)
     now, place = rig.clock.now(), Place()
-    await retention.purge(rig.reads, rig.gateway.ledger, Retention(), place, now)
+    await retention.purge(rig.runtime.reads, rig.gateway.ledger, Retention(), place, now)
     second = asyncio.create_task(
-        retention.purge(rig.reads, rig.gateway.ledger, Retention(), place, now)
+        retention.purge(rig.runtime.reads, rig.gateway.ledger, Retention(), place, now)
     )
     await asyncio.sleep(0)
     second.cancel()
@@ -178,7 +178,8 @@ async def test_another_process_deletes_what_this_one_remembers(rig: Rig) -> None
     await rig.gateway.ledger.submit(Receive("octopush", "octopush", None, (receipt,)))
 
     assert {} == counts(rig)
-    assert rig.gateway.ledger.tally.reruns > reruns
+    if not rig.runtime.engine.shared:  # where others write too it is looked at before, not after
+        assert rig.gateway.ledger.tally.reruns > reruns
 
 
 async def test_a_plan_that_was_deleted_is_stored_again(rig: Rig) -> None:
@@ -188,7 +189,7 @@ async def test_a_plan_that_was_deleted_is_stored_again(rig: Rig) -> None:
     rig.clock.advance(31 * DAY)
     await purge(rig)
     engine = rig.runtime.engine
-    dropped = [await upkeep.drop_plan(engine, one) for one in upkeep.unused_plans(engine)]
+    dropped = [await upkeep.drop_plan(engine, one) for one in await upkeep.unused_plans(engine)]
     answer = await rig.send(workflow="sms")
 
     assert [1] == dropped
@@ -198,7 +199,7 @@ async def test_a_plan_that_was_deleted_is_stored_again(rig: Rig) -> None:
 async def test_a_plan_in_use_stays(rig: Rig) -> None:
     await ended(rig)
 
-    assert [] == upkeep.unused_plans(rig.runtime.engine)
+    assert [] == await upkeep.unused_plans(rig.runtime.engine)
 
 
 # F39: receipts for what is gone.
@@ -227,7 +228,7 @@ async def test_a_receipt_by_reference_for_a_purged_attempt_is_not_parked_for_eve
     taken = await rig.octopush_receipt(submission, "DELIVERED", message_id=reference)
     parked = len(rig.reads.kept(10))
     rig.clock.advance(73 * 3600)
-    swept = await retention.sweep_aside(rig.reads, rig.gateway.ledger, rig.clock.now())
+    swept = await retention.sweep_aside(rig.runtime.reads, rig.gateway.ledger, rig.clock.now())
 
     assert (True, 1, 1) == (taken.is_success, parked, swept.receipts)
     assert [] == rig.reads.kept(10)
@@ -280,7 +281,7 @@ async def test_what_was_looked_through_is_not_looked_at_again(rig: Rig) -> None:
     rig.clock.advance(2 * DAY)
     await purge(rig, kept)
     rig.clock.advance(60)
-    found = retention.find(rig.reads, kept, Place(), rig.clock.now())
+    found = await retention.find(rig.runtime.reads, kept, Place(), rig.clock.now())
 
     assert rig.reads.mark(retention.ERASED) is not None
     assert () == found.named
@@ -330,7 +331,7 @@ async def test_counters_go_when_their_window_is_over(rig: Rig) -> None:
     young = Counter(b"failures:young", rig.clock.now(), 3)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.put_counters(engine, [old, young])
+    await writes.put_counters(engine, [old, young])
     await engine.commit()
     done = await purge(rig)
 
@@ -342,7 +343,7 @@ async def test_every_counter_is_come_by(rig: Rig, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(retention, "LOOKED", 3)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.put_counters(
+    await writes.put_counters(
         engine, [Counter(b"failures:" + bytes([n]), rig.clock.now(), 1) for n in range(1, 9)]
     )
     await engine.commit()
@@ -355,14 +356,14 @@ async def test_a_dry_run_counts_what_a_run_takes(rig: Rig) -> None:
     await ended(rig, {"phone": NUMBER, "email": MAILBOX})
     engine = rig.runtime.engine
     await engine.begin()
-    writes.keep_receipts(engine, [make_kept()])
-    writes.put_counters(engine, [Counter(b"failures:old", rig.clock.now(), 3)])
+    await writes.keep_receipts(engine, [make_kept()])
+    await writes.put_counters(engine, [Counter(b"failures:old", rig.clock.now(), 3)])
     await engine.commit()
     rig.clock.advance(31 * DAY)
     now = rig.clock.now()
-    would = retention.would_purge(rig.reads, Retention(), now)
+    would = await retention.would_purge(rig.runtime.reads, Retention(), now)
     done = await purge(rig)
-    done += await retention.sweep_aside(rig.reads, rig.gateway.ledger, now)
+    done += await retention.sweep_aside(rig.runtime.reads, rig.gateway.ledger, now)
 
     assert would == done
     # Of wrong codes, of sends, of a cool-down.
@@ -377,7 +378,7 @@ def index(rig: Rig, kind: str, text: str) -> bytes:
 
 
 async def forget(rig: Rig, kind: str = "phone", text: str = NUMBER) -> Forgotten:
-    return await retention.forget(rig.reads, rig.gateway.ledger, index(rig, kind, text))
+    return await retention.forget(rig.runtime.reads, rig.gateway.ledger, index(rig, kind, text))
 
 
 @pytest.mark.parametrize(("kind", "text"), [("phone", NUMBER), ("email", MAILBOX)])

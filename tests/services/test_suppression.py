@@ -113,7 +113,7 @@ async def test_it_ends_with_its_time(rig: Rig) -> None:
     await reconcile.sweep(rig.runtime, rig.clock.now())
 
     assert ("sms", "telegram") == (before, await send(rig))
-    assert () == rig.runtime.reads.past_suppressions(rig.clock.now() + timedelta(days=60), 10)
+    assert () == await rig.runtime.reads.past_suppressions(rig.clock.now() + timedelta(days=60), 10)
 
 
 async def test_a_failure_that_is_not_about_the_number_is_not_remembered(rig: Rig) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from gateway.store.engine import (
     names_of,
     value,
 )
+from gateway.store.engine.sqlite import _keyed
 from gateway.store.reads import COUNTERS, LOG
 from gateway.store.records import Mark
 
@@ -47,10 +48,10 @@ def database(tmp_path: Path, migrated: Path) -> Path:
 
 
 @pytest.fixture
-def engine(database: Path) -> Iterator[SqliteEngine]:
+async def engine(database: Path) -> AsyncIterator[SqliteEngine]:
     opened = SqliteEngine(database)
     yield opened
-    opened.close()
+    await opened.close()
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def stranger(database: Path) -> Iterator[sqlite3.Connection]:
 
 async def stored(engine: SqliteEngine, *marks: Mark) -> None:
     await engine.begin()
-    engine.run(INSERT, marks)
+    await engine.run(INSERT, marks)
     await engine.commit()
 
 
@@ -78,7 +79,7 @@ async def test_a_lock_held_elsewhere_is_waited_for(
     waited = not begun.done()
     stranger.execute("COMMIT")
     await begun
-    engine.rollback()
+    await engine.rollback()
 
     assert waited
 
@@ -94,7 +95,7 @@ async def test_a_wait_for_the_lock_lets_the_loop_turn(
     while not begun.done():
         turns += 1
         await asyncio.sleep(0)
-    engine.close()
+    await engine.close()
 
     assert turns > 10
     assert isinstance(begun.exception(), StoreError)
@@ -108,7 +109,7 @@ async def test_a_lock_held_too_long_is_given_up(
     with pytest.raises(StoreError, match="another process holds the database's write lock"):
         await engine.begin()
 
-    engine.close()
+    await engine.close()
 
 
 async def test_a_lock_given_up_can_be_taken_later(
@@ -121,8 +122,8 @@ async def test_a_lock_given_up_can_be_taken_later(
     stranger.execute("ROLLBACK")
     await stored(engine, A)
 
-    assert [A] == engine.fetch(ALL)
-    engine.close()
+    assert [A] == await engine.fetch(ALL)
+    await engine.close()
 
 
 async def test_an_open_transaction_keeps_others_from_writing(
@@ -132,7 +133,7 @@ async def test_an_open_transaction_keeps_others_from_writing(
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         stranger.execute("BEGIN IMMEDIATE")
 
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_an_open_transaction_keeps_nobody_from_reading(
@@ -140,10 +141,10 @@ async def test_an_open_transaction_keeps_nobody_from_reading(
 ) -> None:
     await stored(engine, A)
     await engine.begin()
-    engine.run(DELETE, [A])
+    await engine.run(DELETE, [A])
 
     assert [("a",)] == stranger.execute("SELECT name FROM mark").fetchall()
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_whatever_else_begin_is_refused_with_is_a_store_error(engine: SqliteEngine) -> None:
@@ -151,7 +152,7 @@ async def test_whatever_else_begin_is_refused_with_is_a_store_error(engine: Sqli
     with pytest.raises(StoreError, match="within a transaction"):
         await engine.begin()
 
-    engine.rollback()
+    await engine.rollback()
 
 
 # Writing.
@@ -160,22 +161,22 @@ async def test_whatever_else_begin_is_refused_with_is_a_store_error(engine: Sqli
 async def test_a_statement_runs_for_each_value(engine: SqliteEngine) -> None:
     await stored(engine, A, B, C)
 
-    assert [A, B, C] == engine.fetch(ALL)
+    assert [A, B, C] == await engine.fetch(ALL)
 
 
 async def test_a_statement_tells_how_many_rows_it_touched(engine: SqliteEngine) -> None:
     await stored(engine, A, B)
     await engine.begin()
-    touched = engine.run(DELETE, [A, B])
-    engine.rollback()
+    touched = await engine.run(DELETE, [A, B])
+    await engine.rollback()
 
     assert 2 == touched
 
 
 async def test_without_values_a_statement_does_nothing(engine: SqliteEngine) -> None:
     await engine.begin()
-    touched = engine.run(INSERT, [])
-    engine.rollback()
+    touched = await engine.run(INSERT, [])
+    await engine.rollback()
 
     assert 0 == touched
 
@@ -188,15 +189,15 @@ async def test_a_row_that_is_not_as_it_was_loaded_is_a_conflict(
     await stored(engine, A)
     await engine.begin()
     with pytest.raises(Conflict, match=rf"1 of {len(marks)} rows were not as loaded"):
-        engine.run(UPDATE, marks)
+        await engine.run(UPDATE, marks)
 
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_a_statement_may_touch_no_row_when_nothing_is_expected(engine: SqliteEngine) -> None:
     await engine.begin()
-    touched = engine.run(UPDATE, [A], expect=False)
-    engine.rollback()
+    touched = await engine.run(UPDATE, [A], expect=False)
+    await engine.rollback()
 
     assert 0 == touched
 
@@ -205,17 +206,17 @@ async def test_a_unique_key_that_is_taken_is_a_conflict(engine: SqliteEngine) ->
     await stored(engine, A)
     await engine.begin()
     with pytest.raises(Conflict, match=r"UNIQUE constraint failed: mark\.name"):
-        engine.run(INSERT, [Mark("a", after(9))])
+        await engine.run(INSERT, [Mark("a", after(9))])
 
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_a_foreign_key_without_its_row_is_a_conflict(engine: SqliteEngine) -> None:
     await engine.begin()
     with pytest.raises(Conflict, match="FOREIGN KEY"):
-        writes.insert_verifications(engine, [make_verification()])
+        await writes.insert_verifications(engine, [make_verification()])
 
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_whatever_else_a_statement_is_refused_with_is_a_store_error(
@@ -223,8 +224,8 @@ async def test_whatever_else_a_statement_is_refused_with_is_a_store_error(
 ) -> None:
     await engine.begin()
     with pytest.raises(StoreError) as refused:
-        engine.run(INSERT, [Mark(object(), START)])  # type: ignore[arg-type]
-    engine.rollback()
+        await engine.run(INSERT, [Mark(object(), START)])  # type: ignore[arg-type]
+    await engine.rollback()
 
     assert StoreError is refused.type
 
@@ -234,9 +235,9 @@ async def test_a_full_disk_is_a_store_error(engine: SqliteEngine) -> None:
     engine._writer.execute(f"PRAGMA max_page_count = {pages}")
     await engine.begin()
     with pytest.raises(StoreError, match="full"):
-        engine.run(INSERT, [Mark(f"{number:1000}", START) for number in range(200)])
+        await engine.run(INSERT, [Mark(f"{number:1000}", START) for number in range(200)])
 
-    engine.rollback()
+    await engine.rollback()
 
 
 # Reading.
@@ -246,9 +247,9 @@ async def test_what_is_not_committed_is_read_inside_the_transaction_alone(
     engine: SqliteEngine,
 ) -> None:
     await engine.begin()
-    engine.run(INSERT, [A])
-    found = (engine.load_one(ALL), engine.fetch(ALL))
-    engine.rollback()
+    await engine.run(INSERT, [A])
+    found = (await engine.load_one(ALL), await engine.fetch(ALL))
+    await engine.rollback()
 
     assert ([A], []) == found
 
@@ -256,21 +257,21 @@ async def test_what_is_not_committed_is_read_inside_the_transaction_alone(
 async def test_what_is_committed_is_read_at_once(engine: SqliteEngine) -> None:
     await stored(engine, A)
 
-    assert [A] == engine.fetch(ALL)
+    assert [A] == await engine.fetch(ALL)
 
 
 async def test_a_transaction_given_up_leaves_nothing(engine: SqliteEngine) -> None:
     await engine.begin()
-    engine.run(INSERT, [A])
-    engine.rollback()
+    await engine.run(INSERT, [A])
+    await engine.rollback()
 
-    assert [] == engine.fetch(ALL)
+    assert [] == await engine.fetch(ALL)
 
 
-def test_giving_up_without_a_transaction_does_nothing(engine: SqliteEngine) -> None:
-    engine.rollback()
+async def test_giving_up_without_a_transaction_does_nothing(engine: SqliteEngine) -> None:
+    await engine.rollback()
 
-    assert [] == engine.fetch(ALL)
+    assert [] == await engine.fetch(ALL)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, BATCH - 1, BATCH, BATCH + 1, 4000])
@@ -278,16 +279,16 @@ async def test_rows_are_read_by_any_number_of_keys(engine: SqliteEngine, count: 
     marks = [Mark(f"{number:06}", after(number)) for number in range(count)]
     await stored(engine, *marks, Mark("other", START))
 
-    found = engine.fetch_by(BY_NAME, [mark.name for mark in marks])
+    found = await engine.fetch_by(BY_NAME, [mark.name for mark in marks])
 
     assert marks == sorted(found, key=lambda mark: mark.name)
 
 
 async def test_rows_are_read_by_keys_inside_a_transaction_too(engine: SqliteEngine) -> None:
     await engine.begin()
-    engine.run(INSERT, [A, B, C])
-    found = engine.load(BY_NAME, ["c", "a"])
-    engine.rollback()
+    await engine.run(INSERT, [A, B, C])
+    found = await engine.load(BY_NAME, ["c", "a"])
+    await engine.rollback()
 
     assert [A, C] == sorted(found, key=lambda mark: mark.name)
 
@@ -295,22 +296,22 @@ async def test_rows_are_read_by_keys_inside_a_transaction_too(engine: SqliteEngi
 async def test_a_key_without_a_row_is_left_out(engine: SqliteEngine) -> None:
     await stored(engine, A)
 
-    assert [A] == engine.fetch_by(BY_NAME, ["a", "x", "y"])
+    assert [A] == await engine.fetch_by(BY_NAME, ["a", "x", "y"])
 
 
 async def test_a_key_given_twice_gives_its_row_once(engine: SqliteEngine) -> None:
     await stored(engine, A)
 
-    assert [A] == engine.fetch_by(BY_NAME, ["a", "a", "a"])
+    assert [A] == await engine.fetch_by(BY_NAME, ["a", "a", "a"])
 
 
-def test_without_keys_there_are_no_rows(engine: SqliteEngine) -> None:
-    assert ([], []) == (engine.load(BY_NAME, []), engine.fetch_by(BY_NAME, []))
+async def test_without_keys_there_are_no_rows(engine: SqliteEngine) -> None:
+    assert ([], []) == (await engine.load(BY_NAME, []), await engine.fetch_by(BY_NAME, []))
 
 
 def test_a_few_statements_serve_every_number_of_keys() -> None:
     """They stay prepared: a text of its own for each number would be parsed each time."""
-    texts = {BY_NAME.read(["key"] * count)[0].sql for count in range(1, BATCH + 1)}
+    texts = {_keyed(BY_NAME).query(["key"] * count)[0].sql for count in range(1, BATCH + 1)}
 
     assert 10 == len(texts)
 
@@ -318,18 +319,18 @@ def test_a_few_statements_serve_every_number_of_keys() -> None:
 async def test_keys_are_converted_like_any_value(engine: SqliteEngine) -> None:
     counter = Counter(b"key", START, 3)
     await engine.begin()
-    writes.put_counters(engine, [counter])
+    await writes.put_counters(engine, [counter])
     await engine.commit()
 
-    assert [counter] == engine.fetch_by(COUNTERS, [b"key"])
+    assert [counter] == await engine.fetch_by(COUNTERS, [b"key"])
 
 
 async def test_a_truth_value_comes_back_as_one(engine: SqliteEngine) -> None:
     row = make_logged(applied=True)
     await engine.begin()
-    writes.move(engine, [], [row])
+    await writes.move(engine, [], [row])
     await engine.commit()
-    (found,) = engine.fetch_by(LOG, [row.verification_id])
+    (found,) = await engine.fetch_by(LOG, [row.verification_id])
 
     assert found.applied is True
 
@@ -351,7 +352,7 @@ async def test_constants_stand_where_they_belong_among_the_parameters(
         Mark,
     )
 
-    assert [A, C] == engine.fetch(between, START, after(2))
+    assert [A, C] == await engine.fetch(between, START, after(2))
 
 
 async def test_a_statement_that_cannot_be_read_is_a_store_error(
@@ -360,7 +361,7 @@ async def test_a_statement_that_cannot_be_read_is_a_store_error(
     stranger.execute("DROP TABLE mark")
 
     with pytest.raises(StoreError, match="no such table"):
-        engine.fetch(ALL)
+        await engine.fetch(ALL)
 
 
 def test_the_reading_connection_cannot_write(engine: SqliteEngine) -> None:
@@ -409,8 +410,8 @@ async def test_what_is_committed_is_in_the_file(engine: SqliteEngine, database: 
     shutil.copy(database, left)
     shutil.copy(f"{database}-wal", f"{left}-wal")
     reopened = SqliteEngine(left)
-    found = reopened.fetch(ALL)
-    reopened.close()
+    found = await reopened.fetch(ALL)
+    await reopened.close()
 
     assert [A] == found
 
@@ -420,14 +421,14 @@ async def test_what_is_not_committed_is_not_in_the_file(
 ) -> None:
     await stored(engine, A)
     await engine.begin()
-    engine.run(INSERT, [B])
+    await engine.run(INSERT, [B])
     left = database.with_name("left.db")
     shutil.copy(database, left)
     shutil.copy(f"{database}-wal", f"{left}-wal")
-    engine.rollback()
+    await engine.rollback()
     reopened = SqliteEngine(left)
-    found = reopened.fetch(ALL)
-    reopened.close()
+    found = await reopened.fetch(ALL)
+    await reopened.close()
 
     assert [A] == found
 
@@ -435,10 +436,10 @@ async def test_what_is_not_committed_is_not_in_the_file(
 async def test_what_is_committed_is_there_after_a_restart(database: Path) -> None:
     engine = SqliteEngine(database)
     await stored(engine, A, B)
-    engine.close()
+    await engine.close()
     reopened = SqliteEngine(database)
-    found = reopened.fetch(ALL)
-    reopened.close()
+    found = await reopened.fetch(ALL)
+    await reopened.close()
 
     assert [A, B] == found
 
@@ -447,11 +448,11 @@ async def test_a_refused_commit_is_told_from_other_errors(engine: SqliteEngine) 
     """A deferred key is looked at by COMMIT itself."""
     await engine.begin()
     engine._writer.execute("PRAGMA defer_foreign_keys = ON")
-    writes.insert_verifications(engine, [make_verification()])
+    await writes.insert_verifications(engine, [make_verification()])
     with pytest.raises(Refused, match="FOREIGN KEY"):
         await engine.commit()
 
-    engine.rollback()
+    await engine.rollback()
 
 
 async def test_after_a_refused_commit_there_is_nothing_and_work_goes_on(
@@ -459,29 +460,29 @@ async def test_after_a_refused_commit_there_is_nothing_and_work_goes_on(
 ) -> None:
     await engine.begin()
     engine._writer.execute("PRAGMA defer_foreign_keys = ON")
-    engine.run(INSERT, [A])
-    writes.insert_verifications(engine, [make_verification()])
+    await engine.run(INSERT, [A])
+    await writes.insert_verifications(engine, [make_verification()])
     with pytest.raises(Refused):
         await engine.commit()
-    engine.rollback()
+    await engine.rollback()
     await stored(engine, B)
 
-    assert [B] == engine.fetch(ALL)
+    assert [B] == await engine.fetch(ALL)
 
 
 async def test_a_commit_nobody_waits_for_any_more_is_a_commit(database: Path) -> None:
     engine = SqliteEngine(database)
     await engine.begin()
-    engine.run(INSERT, [A])
+    await engine.run(INSERT, [A])
     commit = asyncio.create_task(engine.commit())
     await asyncio.sleep(0)
     commit.cancel()
     with pytest.raises(asyncio.CancelledError):
         await commit
-    engine.close()
+    await engine.close()
     reopened = SqliteEngine(database)
-    found = reopened.fetch(ALL)
-    reopened.close()
+    found = await reopened.fetch(ALL)
+    await reopened.close()
 
     assert [A] == found
 
@@ -492,10 +493,10 @@ async def test_statements_run_while_another_commits_on_another_connection(
     """Reads are not behind the disk."""
     await stored(engine, A)
     await engine.begin()
-    engine.run(INSERT, [B])
+    await engine.run(INSERT, [B])
     commit = asyncio.create_task(engine.commit())
     await asyncio.sleep(0)
-    found = engine.fetch(ALL)
+    found = await engine.fetch(ALL)
     await commit
 
     assert found in ([A], [A, B])
@@ -507,14 +508,14 @@ async def test_statements_run_while_another_commits_on_another_connection(
 async def test_closing_waits_for_the_commit_under_way(database: Path) -> None:
     engine = SqliteEngine(database)
     await engine.begin()
-    engine.run(INSERT, [A])
+    await engine.run(INSERT, [A])
     commit = asyncio.create_task(engine.commit())
     await asyncio.sleep(0)
-    engine.close()
+    await engine.close()
     await commit
     reopened = SqliteEngine(database)
-    found = reopened.fetch(ALL)
-    reopened.close()
+    found = await reopened.fetch(ALL)
+    await reopened.close()
 
     assert [A] == found
 
@@ -523,14 +524,14 @@ async def test_a_closed_engine_leaves_one_file(database: Path) -> None:
     """The log is worked into the database and gone: the folder can be copied as it is."""
     engine = SqliteEngine(database)
     await stored(engine, A)
-    engine.close()
+    await engine.close()
 
     assert [database.name] == sorted(path.name for path in database.parent.iterdir())
 
 
-def test_a_closed_engine_leaves_no_thread(database: Path) -> None:
+async def test_a_closed_engine_leaves_no_thread(database: Path) -> None:
     engine = SqliteEngine(database)
-    engine.close()
+    await engine.close()
 
     assert not engine._thread.is_alive()
 
@@ -557,7 +558,7 @@ async def test_two_engines_take_turns_on_one_file(database: Path, engine: Sqlite
     other = SqliteEngine(database)
     await stored(other, A)
     await stored(engine, B)
-    found = other.fetch(ALL)
-    other.close()
+    found = await other.fetch(ALL)
+    await other.close()
 
     assert [A, B] == found

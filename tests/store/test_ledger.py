@@ -5,7 +5,6 @@ An operation here is a function; its class says its place in a batch and its sha
 """
 
 import asyncio
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import closing
@@ -30,15 +29,17 @@ from factories import (
     stored_plan,
 )
 from fakes import START, Clock
+from rig import at_once
 
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Unavailable
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
+from gateway.ports import Server
 from gateway.store import writes
-from gateway.store.engine import BATCH, SqliteEngine, StoreError
+from gateway.store.engine import BATCH, Engine, SqliteEngine, StoreError, open_engine
 from gateway.store.ledger import Doing, Ledger, Operation, Recent, Transaction, Wants
-from gateway.store.reads import ATTEMPTS, COUNTERS, VERIFICATIONS, Reads
+from gateway.store.reads import ATTEMPTS, COUNTERS, PLANS, VERIFICATIONS, Reads
 from gateway.store.records import Mark
 from gateway.store.transaction import Row
 
@@ -91,7 +92,7 @@ DOINGS: Mapping[type[Operation[Any]], Doing] = {
 class Desk:
     """A ledger, and what became of its work."""
 
-    database: Path
+    database: Path | Server
     busy_seconds: float = 5.0
     capacity: int = 1000
     clock: Clock = field(default_factory=Clock)
@@ -100,7 +101,11 @@ class Desk:
     after: Callable[[Sequence[object]], None] | None = None
 
     def __post_init__(self) -> None:
-        self.engine = SqliteEngine(self.database, busy_seconds=self.busy_seconds)
+        self.engine: Engine = (
+            SqliteEngine(self.database, busy_seconds=self.busy_seconds)
+            if isinstance(self.database, Path)
+            else open_engine(self.database)
+        )
         self.reads = Reads(self.engine)
         self.ledger = Ledger(
             self.engine,
@@ -131,10 +136,11 @@ class Desk:
 
     async def close(self) -> None:
         await self.ledger.close()
-        self.engine.close()
+        await self.engine.close()
 
     def refuse_commit(self, tx: Transaction, now: datetime) -> None:
         """A row whose missing client is only looked for by COMMIT."""
+        assert isinstance(self.engine, SqliteEngine)
         self.engine._writer.execute("PRAGMA defer_foreign_keys = ON")
         orphan(tx, now)
 
@@ -142,26 +148,25 @@ class Desk:
         """A row whose missing client is looked for at once."""
         orphan(tx, now)
 
-    def counted(self, key: bytes = KEY) -> int:
+    async def counted(self, key: bytes = KEY) -> int:
         """What the counter is in the database."""
-        return sum(one.count for one in self.engine.fetch_by(COUNTERS, [key]))
+        return sum(one.count for one in await self.engine.fetch_by(COUNTERS, [key]))
 
 
 @pytest.fixture
-async def database(tmp_path: Path, migrated: Path) -> Path:
+async def database(store: Path | Server) -> Path | Server:
     """With a client and a plan in it."""
-    path = Path(shutil.copy(migrated, tmp_path / "gateway.db"))
-    engine = SqliteEngine(path)
+    engine = open_engine(store)
     await engine.begin()
-    writes.insert_client(engine, make_client(), make_api_key())
-    writes.insert_plans(engine, [stored_plan()])
+    await writes.insert_client(engine, make_client(), make_api_key())
+    await writes.insert_plans(engine, [stored_plan()])
     await engine.commit()
-    engine.close()
-    return path
+    await engine.close()
+    return store
 
 
 @pytest.fixture
-async def desk(database: Path) -> AsyncIterator[Desk]:
+async def desk(database: Path | Server) -> AsyncIterator[Desk]:
     made = Desk(database)
     yield made
     await made.close()
@@ -237,7 +242,7 @@ async def test_an_operation_answers_once_it_is_on_disk(desk: Desk) -> None:
     desk.ledger.start()
     result = await desk.ledger.submit(COUNT)
 
-    assert (1, 1) == (result, desk.counted())
+    assert (1, 1) == (result, await desk.counted())
 
 
 async def test_all_that_wait_share_one_commit(desk: Desk) -> None:
@@ -263,7 +268,7 @@ async def test_a_row_is_written_once_however_many_changed_it(desk: Desk) -> None
 
     checks = [Send(check, Wants(verifications=(verification.id,)))] * 3
     await asyncio.gather(*(desk.ledger.submit(one) for one in checks))
-    (found,) = desk.engine.fetch_by(VERIFICATIONS, [verification.id])
+    (found,) = await desk.engine.fetch_by(VERIFICATIONS, [verification.id])
 
     assert (3, 1) == (found.checks_used, found.version)
 
@@ -370,7 +375,7 @@ async def test_a_refusal_rolls_nothing_back(desk: Desk) -> None:
     await desk.batch(COUNT, Send(refusing(Conflict("no", "No."))), COUNT)
 
     assert (2, 1, 0) == (
-        desk.counted(),
+        await desk.counted(),
         desk.ledger.tally.commits,
         desk.ledger.tally.reruns,
     )
@@ -410,7 +415,7 @@ async def test_several_bad_operations_are_found_and_all_others_are_done(desk: De
 async def test_what_was_done_beside_a_bad_operation_is_done_once(desk: Desk) -> None:
     await desk.batch(COUNT, COUNT, Send(orphan), COUNT)
 
-    assert 3 == desk.counted()
+    assert 3 == await desk.counted()
 
 
 async def test_a_bad_operation_alone_is_refused(desk: Desk) -> None:
@@ -480,40 +485,46 @@ async def test_a_plan_that_was_not_stored_is_not_remembered(desk: Desk) -> None:
     await desk.ledger.submit(Send(planned))
 
     assert [digest] == [
-        record.verification.plan for record in desk.reads.records(desk.reads.latest(9))
+        record.verification.plan for record in await desk.reads.records(await desk.reads.latest(9))
     ]
 
 
+@pytest.mark.sqlite
 async def test_a_refused_commit_is_refused_to_all(desk: Desk) -> None:
     results = await desk.batch(COUNT, Send(desk.refuse_commit), COUNT)
 
     assert ["storage"] * 3 == codes(results)
 
 
+@pytest.mark.sqlite
 async def test_a_refused_commit_stores_nothing(desk: Desk) -> None:
     await desk.batch(COUNT, Send(desk.refuse_commit), COUNT)
 
-    assert 0 == desk.counted()
+    assert 0 == await desk.counted()
 
 
+@pytest.mark.sqlite
 async def test_nothing_follows_a_refused_commit(desk: Desk) -> None:
     await desk.batch(Send(following("hand over")), Send(desk.refuse_commit))
 
     assert [] == desk.followed
 
 
+@pytest.mark.sqlite
 async def test_a_refused_commit_is_not_tried_again(desk: Desk) -> None:
     await desk.batch(COUNT, Send(desk.refuse_commit))
 
     assert (0, 0) == (desk.ledger.tally.reruns, desk.ledger.tally.commits)
 
 
+@pytest.mark.sqlite
 async def test_after_a_refused_commit_work_goes_on(desk: Desk) -> None:
     await desk.batch(Send(desk.refuse_commit))
 
     assert 1 == await desk.ledger.submit(COUNT)
 
 
+@pytest.mark.sqlite
 async def test_a_lock_held_elsewhere_is_refused_to_all_in_one_go(database: Path) -> None:
     """A command that writes for long: each operation tried alone would wait its seconds again, and
     the last caller for minutes."""
@@ -531,9 +542,10 @@ async def test_a_lock_held_elsewhere_is_refused_to_all_in_one_go(database: Path)
 # What follows a commit.
 
 
+@pytest.mark.sqlite
 async def test_what_follows_is_done_once_the_commit_is_on_disk(desk: Desk) -> None:
     seen: list[int] = []
-    desk.after = lambda items: seen.append(desk.counted())
+    desk.after = lambda items: seen.append(at_once(desk.counted()))
     await desk.batch(COUNT, Send(following("hand over")), COUNT)
 
     assert [2] == seen
@@ -551,7 +563,7 @@ async def test_what_follows_is_done_once_though_the_batch_was_done_again(desk: D
     assert ["a", "b"] == desk.followed
 
 
-async def test_an_error_in_what_follows_does_not_stop_the_ledger(database: Path) -> None:
+async def test_an_error_in_what_follows_does_not_stop_the_ledger(database: Path | Server) -> None:
     """A log line that could not be written, say: the next operation is done all the same."""
 
     def fail(items: Sequence[object]) -> None:
@@ -572,7 +584,7 @@ async def test_a_sender_that_went_away_does_not_stop_the_batch(desk: Desk) -> No
     desk.ledger.start()
     results = await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert (1, 3, 3) == (results[0], results[2], desk.counted())
+    assert (1, 3, 3) == (results[0], results[2], await desk.counted())
 
 
 async def test_senders_that_went_away_do_not_stop_a_refusal(desk: Desk) -> None:
@@ -599,7 +611,7 @@ async def test_senders_that_went_away_do_not_stop_a_refusal(desk: Desk) -> None:
     ],
 )
 async def test_sends_are_turned_away_first_receipts_last_and_outcomes_never(
-    database: Path, kind: type[Call], waiting: int, taken: bool
+    database: Path | Server, kind: type[Call], waiting: int, taken: bool
 ) -> None:
     desk = Desk(database, capacity=CAPACITY)
     await desk.queued(*[Outcome(count())] * waiting)
@@ -613,7 +625,7 @@ async def test_sends_are_turned_away_first_receipts_last_and_outcomes_never(
     assert taken or ["overloaded"] == codes(results)
 
 
-async def test_who_is_turned_away_is_told_when_to_come_back(database: Path) -> None:
+async def test_who_is_turned_away_is_told_when_to_come_back(database: Path | Server) -> None:
     desk = Desk(database, capacity=0)
     with pytest.raises(Unavailable) as refused:
         await desk.ledger.submit(COUNT)
@@ -623,16 +635,16 @@ async def test_who_is_turned_away_is_told_when_to_come_back(database: Path) -> N
     assert ("overloaded", 1) == (refused.value.code, refused.value.retry_after)
 
 
-async def test_what_is_turned_away_was_not_stored(database: Path) -> None:
+async def test_what_is_turned_away_was_not_stored(database: Path | Server) -> None:
     desk = Desk(database, capacity=0)
     results = codes(await desk.batch(COUNT))
-    counted = desk.counted()
+    counted = await desk.counted()
     await desk.close()
 
     assert (["overloaded"], 0) == (results, counted)
 
 
-async def test_the_queue_empties_and_takes_again(database: Path) -> None:
+async def test_the_queue_empties_and_takes_again(database: Path | Server) -> None:
     desk = Desk(database, capacity=4)
     await desk.batch(COUNT, COUNT, COUNT)
     again = await desk.ledger.submit(COUNT)
@@ -661,7 +673,7 @@ async def test_nothing_is_taken_after_the_end(desk: Desk) -> None:
     assert "closing" == refused.value.code
 
 
-async def test_a_ledger_that_never_started_may_be_closed(database: Path) -> None:
+async def test_a_ledger_that_never_started_may_be_closed(database: Path | Server) -> None:
     desk = Desk(database)
     await desk.close()
 
@@ -693,10 +705,10 @@ async def loaded(desk: Desk) -> Loaded:
     verification = make_verification(recipient_index=INDEX, wake_at=after(5))
     first, second = (one._replace(verification_id=verification.id) for one in (FIRST, SECOND))
     await desk.engine.begin()
-    writes.insert_verifications(desk.engine, [verification])
-    writes.insert_attempts(desk.engine, [second, first])
-    writes.keep_receipts(desk.engine, [make_kept(reference="sms_9", account="octopush")])
-    writes.put_counters(desk.engine, [Counter(KEY, START, 3)])
+    await writes.insert_verifications(desk.engine, [verification])
+    await writes.insert_attempts(desk.engine, [second, first])
+    await writes.keep_receipts(desk.engine, [make_kept(reference="sms_9", account="octopush")])
+    await writes.put_counters(desk.engine, [Counter(KEY, START, 3)])
     await desk.engine.commit()
     desk.ledger.start()
     return Loaded(desk, verification)
@@ -838,7 +850,7 @@ async def test_an_ended_verification_makes_room_in_the_same_batch(loaded: Loaded
     await loaded.seen(Wants(running=(INDEX,)), replace)
 
     assert [Status.EXPIRED, Status.PENDING] == [
-        loaded.desk.reads.records([one.id])[0].verification.status
+        (await loaded.desk.reads.records([one.id]))[0].verification.status
         for one in (loaded.verification, successor)
     ]
 
@@ -868,7 +880,7 @@ async def test_an_ordinal_is_given_once_within_a_batch_too(loaded: Loaded) -> No
         *(loaded.desk.ledger.submit(Send(putting_attempt(rival), needs)) for rival in rivals),
         return_exceptions=True,
     )
-    record = loaded.desk.reads.record(one.id)
+    record = await loaded.desk.reads.record(one.id)
 
     assert record is not None
     assert [FIRST.id, SECOND.id, rivals[0].id] == [attempt.id for attempt in record.attempts]
@@ -886,7 +898,7 @@ async def test_attempts_and_their_log_are_written_with_them(loaded: Loaded) -> N
         tx.log(line)
 
     await loaded.seen(Wants(verifications=(one.id,)), hear)
-    record = loaded.desk.reads.record(one.id)
+    record = await loaded.desk.reads.record(one.id)
 
     assert record is not None
     assert (
@@ -915,11 +927,11 @@ async def test_a_receipt_kept_and_dropped_in_one_batch_is_never_written(desk: De
 
     await desk.batch(Receipt(keep_both), Send(lambda tx, now: tx.drop(kept)))
 
-    assert [other] == desk.reads.kept(10)
+    assert [other] == await desk.reads.kept(10)
 
 
 async def test_a_receipt_kept_before_is_dropped(loaded: Loaded) -> None:
-    (parked,) = loaded.desk.reads.kept(10)
+    (parked,) = await loaded.desk.reads.kept(10)
 
     def drop(tx: Transaction, now: datetime) -> int:
         tx.drop(parked)
@@ -927,7 +939,7 @@ async def test_a_receipt_kept_before_is_dropped(loaded: Loaded) -> None:
 
     seen = await loaded.seen(Wants(references=(("octopush", "sms_9"),)), drop)
 
-    assert (0, []) == (seen, loaded.desk.reads.kept(10))
+    assert (0, []) == (seen, await loaded.desk.reads.kept(10))
 
 
 async def test_a_plan_known_already_is_not_stored_again(loaded: Loaded) -> None:
@@ -936,13 +948,15 @@ async def test_a_plan_known_already_is_not_stored_again(loaded: Loaded) -> None:
 
     await loaded.seen(Wants(verifications=(loaded.verification.id,)), plan_again)
 
-    assert 1 == loaded.desk.engine._reader.execute("SELECT count(*) FROM plan").fetchone()[0]
+    stored = await loaded.desk.engine.fetch_by(PLANS, [PLAN, b"not this"])
+
+    assert [PLAN] == [digest for digest, _ in stored]
 
 
 async def test_a_mark_is_made_with_the_batch(desk: Desk) -> None:
     await desk.batch(Send(lambda tx, now: tx.put_mark(Mark("reconcile", now))))
 
-    assert START == desk.reads.mark("reconcile")
+    assert START == await desk.reads.mark("reconcile")
 
 
 # What is remembered of the batches before.
@@ -952,8 +966,9 @@ def in_memory_and_on_disk(desk: Desk, of: Verification) -> Act:
     """What a decision sees of a verification, and what is really there."""
 
     def look(tx: Transaction, now: datetime) -> tuple[object, object]:
-        stored = desk.engine.load(VERIFICATIONS, [of.id])
-        attempts = sorted(desk.engine.load(ATTEMPTS, [of.id]), key=lambda one: one.ordinal)
+        stored = at_once(desk.engine.load(VERIFICATIONS, [of.id]))
+        found = at_once(desk.engine.load(ATTEMPTS, [of.id]))
+        attempts = sorted(found, key=lambda one: one.ordinal)
         return (tx.verification(of.id), tx.attempts(of.id)), (stored[0], attempts)
 
     return look
@@ -970,6 +985,7 @@ def in_memory_and_on_disk(desk: Desk, of: Verification) -> Act:
     ],
     ids=["id", "attempt", "reference", "number", "due"],
 )
+@pytest.mark.sqlite
 async def test_what_is_remembered_is_what_is_stored(
     desk: Desk, needs: Callable[[Verification], Wants]
 ) -> None:
@@ -993,6 +1009,7 @@ async def test_what_is_remembered_is_what_is_stored(
     assert 0 == desk.ledger.tally.reruns
 
 
+@pytest.mark.sqlite
 async def test_what_somebody_else_has_written_since_is_decided_again(
     desk: Desk, database: Path
 ) -> None:
@@ -1016,6 +1033,8 @@ async def test_what_somebody_else_has_written_since_is_decided_again(
     assert 4 == await desk.ledger.submit(Send(check, needs))
 
 
+@pytest.mark.sqlite
+@pytest.mark.sqlite
 async def test_what_somebody_else_has_deleted_is_not_there(desk: Desk, database: Path) -> None:
     made = make_verification()
     needs = Wants(verifications=(made.id,))
@@ -1036,6 +1055,7 @@ async def test_what_somebody_else_has_deleted_is_not_there(desk: Desk, database:
 
 
 @pytest.mark.parametrize("failing", [Desk.refuse_commit, Desk.refuse_rows], ids=["commit", "rows"])
+@pytest.mark.sqlite
 async def test_what_was_not_stored_is_not_remembered(
     desk: Desk, failing: Callable[[Desk, Transaction, datetime], None]
 ) -> None:

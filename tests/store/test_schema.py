@@ -10,33 +10,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from factories import (
-    make_api_key,
-    make_attempt,
-    make_client,
-    make_event,
-    make_kept,
-    make_logged,
-    make_operator,
-    make_subscription,
-    make_verification,
-    stored_plan,
-)
-from fakes import START
+from filling import fill
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
-from gateway.domain import access
-from gateway.domain.audit import Act
-from gateway.domain.health import Tally, disabled
-from gateway.domain.limits import Counter
-from gateway.store import accounts, audits, schema, tables, tallies, writes
+from gateway.store import schema, tables
 from gateway.store.engine import SqliteEngine, StoreError
-from gateway.store.outbox import Outbox, Raised
 from gateway.store.reads import Reads
-from gateway.store.records import Counted, Further, Mark, StoredAnswer, Suppression
-from gateway.store.tallies import Pass, Tallies
 
 FIRST = "0001"
 TABLES = {
@@ -84,40 +65,8 @@ def connection(database: Path) -> Iterator[sqlite3.Connection]:
 async def filled(database: Path) -> None:
     """At least one row in every table."""
     engine = SqliteEngine(database)
-    verification = make_verification()
-    await engine.begin()
-    writes.insert_client(engine, make_client(), make_api_key())
-    writes.insert_plans(engine, [stored_plan()])
-    writes.insert_verifications(engine, [verification])
-    writes.insert_attempts(engine, [make_attempt(verification_id=verification.id)])
-    writes.move(engine, [], [make_logged(verification_id=verification.id)])
-    writes.insert_further(engine, [Further(verification.id, "email", b"index-of-mailbox")])
-    writes.keep_receipts(engine, [make_kept()])
-    writes.put_counters(engine, [Counter(b"key", START, 1)])
-    suppression = Suppression(b"index", "sms", "octopush", "", "blacklisted", START, START)
-    writes.put_suppressions(engine, [suppression])
-    writes.put_marks(engine, [Mark("reconcile", START)])
-    writes.count(engine, [Counted(START, "sms", "FR", "node", *Tally(accepted=1))])
-    writes.order_routes(engine, [disabled("sms", "fraud", "ops", START)])
-    writes.insert_answers(engine, [StoredAnswer(b"key", b"print", 200, b"sealed", "k1", START)])
-    outbox = Outbox()
-    subscription = make_subscription()
-    outbox.add(
-        subscription,
-        make_event(verification_id=verification.id),
-        Raised(verification.id, subscription.id, 1, START),
-    )
-    outbox.write(engine)
-    operator = make_operator()
-    await accounts.add_operator(engine, operator)
-    await accounts.open_session(engine, access.opened(b"digest", operator.id, START), START)
-    await audits.append(engine, Act("alice", "login"), START)
-    counted = Tallies()
-    counted.add(tallies.Tally(b"key", "", 1, 0, START))
-    counted.write(engine)
-    await engine.commit()
-    await tallies.allow(engine, Pass("+3361234", START, "a campaign", START))
-    engine.close()
+    await fill(engine)
+    await engine.close()
 
 
 def tables_in(database: Path) -> set[str]:
@@ -245,6 +194,17 @@ def test_a_new_database_gets_every_table(tmp_path: Path) -> None:
     assert TABLES == tables_in(path)
 
 
+async def test_the_data_are_in_every_table(database: Path) -> None:
+    await filled(database)
+    with closing(sqlite3.connect(database)) as opened:
+        counts = {
+            name: opened.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608
+            for name in TABLES
+        }
+
+    assert [] == [name for name, count in counts.items() if not count]
+
+
 async def test_a_database_with_data_goes_down_to_nothing(database: Path) -> None:
     await filled(database)
     schema.downgrade(database, "base")
@@ -264,8 +224,8 @@ async def test_migrating_a_current_database_keeps_its_data(database: Path) -> No
     await filled(database)
     schema.upgrade(database)
     engine = SqliteEngine(database)
-    found = [one.name for one in Reads(engine).clients()]
-    engine.close()
+    found = [one.name for one in await Reads(engine).clients()]
+    await engine.close()
 
     assert ["backend"] == found
 

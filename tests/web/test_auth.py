@@ -37,7 +37,7 @@ async def key_with(
     )
     engine = rig.runtime.engine
     await engine.begin()
-    writes.insert_client(engine, Client(named, key[-8:], now), row)
+    await writes.insert_client(engine, Client(named, key[-8:], now), row)
     await engine.commit()
     return key
 
@@ -132,6 +132,7 @@ async def test_a_revoked_key_is_refused(rig: Rig) -> None:
     problem(await rig.call("/otp/send", {"to": NUMBER}, key=key), 401, "key_unknown")
 
 
+@pytest.mark.sqlite
 async def test_a_key_revoked_while_it_is_held_works_for_five_seconds_more_at_most(rig: Rig) -> None:
     await rig.send(workflow="sms")
     with closing(sqlite3.connect(rig.gateway.settings.database)) as other:
@@ -152,7 +153,7 @@ async def test_a_new_key_works_at_once_even_if_it_was_tried_before(rig: Rig) -> 
     row = ApiKey(uuid7(now, b"1" * 10), named, auth.digest(key), "send", now, None, None)
     engine = rig.runtime.engine
     await engine.begin()
-    writes.insert_client(engine, Client(named, "late", now), row)
+    await writes.insert_client(engine, Client(named, "late", now), row)
     await engine.commit()
 
     problem(early, 401, "key_unknown")

@@ -17,6 +17,8 @@ from gateway.services import accounts as logins
 from gateway.store import accounts
 from gateway.web.console.pages import HEADERS
 
+pytestmark = pytest.mark.both
+
 ANY = "01900000-0000-7000-8000-00000000c11e"
 OPEN = {"/console/login", "/console/static/{name}", "/console/{rest:path}"}
 # Every path behind the door, and the right it needs. A new one has to be entered here.

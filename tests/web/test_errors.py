@@ -220,10 +220,11 @@ def test_every_kind_of_error_has_its_status() -> None:
 # --- Unavailable --------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 async def test_a_database_that_takes_nothing_is_503_and_nothing_is_sent(rig: Rig) -> None:
     blocker = connect(rig.gateway.settings.database)
     blocker.execute("BEGIN IMMEDIATE")
-    rig.runtime.engine._tries = 2  # instead of five seconds
+    rig.sqlite._tries = 2  # instead of five seconds
     try:
         answer = await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms"})
     finally:
@@ -235,6 +236,7 @@ async def test_a_database_that_takes_nothing_is_503_and_nothing_is_sent(rig: Rig
     assert 202 == (await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms"})).status_code
 
 
+@pytest.mark.sqlite
 async def test_a_full_queue_refuses_sends_at_three_quarters_and_receipts_at_the_end(
     rig: Rig,
 ) -> None:

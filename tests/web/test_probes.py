@@ -7,7 +7,7 @@ import pytest
 from rig import Rig
 
 from gateway import __version__
-from gateway.app.wiring import LATE_PASS
+from gateway.app.readiness import LATE_PASS
 
 Passed = Callable[[], Awaitable[None]]
 
@@ -79,9 +79,10 @@ async def test_it_is_not_ready_when_nobody_passes_any_more(rig: Rig, passed: Pas
     assert {"reconciler": "last passed at 2026-11-21T12:00:00+00:00"} == too_late.json()["problems"]
 
 
+@pytest.mark.sqlite
 async def test_it_is_not_ready_without_its_database(rig: Rig, passed: Passed) -> None:
     await passed()
-    rig.runtime.engine._reader.close()
+    rig.sqlite._reader.close()
     answer = await rig.http.get("/readyz")
 
     assert 503 == answer.status_code

@@ -12,12 +12,14 @@ import httpx
 import orjson
 import pytest
 from fakes import Clock
-from rig import NUMBER, Rig, make_settings
+from rig import NUMBER, Now, Rig, make_settings
 
 from gateway import app
 from gateway.domain.verification import MAX_CHECKS, Status
 
 PAIRS = 20
+
+pytestmark = pytest.mark.sqlite
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Served(Rig):
             monotonic=self.clock.monotonic,
         )
         self.runtime = self.gateway.runtime
-        self.reads = self.runtime.reads
+        self.reads = Now(settings.store)
         self.key = await self.client("backend")
         listening = self.stack.enter_context(app.bind("127.0.0.1", 0))
         await self.stack.enter_async_context(app.served(self.gateway.web, listening, grace=1))

@@ -17,6 +17,8 @@ from gateway.store.engine import StoreError
 from gateway.web import waits
 from gateway.web.edge import Call
 
+pytestmark = pytest.mark.both
+
 LONG = 50  # seconds that no test waits for: what is woken is woken by a commit
 
 
@@ -170,7 +172,7 @@ async def test_what_another_process_commits_is_seen(rig: Rig) -> None:
     twin = await rig.beside()
     call = await held(rig, status(rig, named, wait=LONG, until="delivered"))
     await twin.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
-    waiting(rig).poll(rig.gateway.subscriptions.reads.versions)
+    await waiting(rig).poll(rig.gateway.subscriptions.reads.versions)
     answer = await woken(call)
     await twin.stop()
 
@@ -181,7 +183,7 @@ async def test_a_poll_wakes_nobody_whose_verification_is_as_it_was(rig: Rig) -> 
     sent = await rig.send(workflow="sms")
     call = await held(rig, status(rig, sent["verification_id"], wait=LONG, until="delivered"))
     waiters = {one for several in waiting(rig).watched.values() for one in several}
-    waiting(rig).poll(rig.gateway.subscriptions.reads.versions)
+    await waiting(rig).poll(rig.gateway.subscriptions.reads.versions)
     disturbed = [one for one in waiters if one._woken.is_set()]
     waiting(rig).close()
     await woken(call)
@@ -509,6 +511,7 @@ async def test_a_clean_stop_ends_all_who_wait_at_once(rig: Rig, open_stream: Ope
     assert 200 == reader.status
 
 
+@pytest.mark.sqlite  # of the process, not of the database
 async def test_thousands_wait_and_each_is_woken_by_its_own(rig: Rig) -> None:
     sent = [await rig.send(f"+336123450{at:02}", workflow="sms") for at in range(3)]
     names = [one["verification_id"] for one in sent]

@@ -15,7 +15,7 @@ from gateway.services.runtime import Runtime
 from gateway.store import audits, clients
 from gateway.store import engine as stored
 from gateway.store.desk import Desk
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.records import ApiKey, Client
 from gateway.web import auth
 from gateway.web.console.door import Door, Visit, act, reason
@@ -54,7 +54,7 @@ class Keys:
         shown, key = self._new(visit, client.id, test="test" in visit.form)
         done = act(visit, "client add", f"{name}, {_told(key)}", why, str(client.id))
 
-        async def work(engine: SqliteEngine) -> None:
+        async def work(engine: Engine) -> None:
             await clients.add(engine, client, key)
             await audits.append(engine, done, visit.now)
 
@@ -90,7 +90,7 @@ class Keys:
         client, key = found
         done = act(visit, "key revoke", f"{client.name}, {key.id}", why, str(client.id))
 
-        async def work(engine: SqliteEngine) -> None:
+        async def work(engine: Engine) -> None:
             if await clients.revoke(engine, key, visit.now):
                 await audits.append(engine, done, visit.now)
 
@@ -98,7 +98,7 @@ class Keys:
         return RedirectResponse(PATH, 303)
 
     async def _written(self, visit: Visit, key: ApiKey, done: Act) -> None:
-        async def work(engine: SqliteEngine) -> None:
+        async def work(engine: Engine) -> None:
             await clients.add_key(engine, key)
             await audits.append(engine, done, visit.now)
 

@@ -14,7 +14,7 @@ from gateway.services.runtime import Route as Way
 from gateway.services.runtime import Runtime
 from gateway.store import audits, writes
 from gateway.store.desk import Desk
-from gateway.store.engine import SqliteEngine
+from gateway.store.engine import Engine
 from gateway.store.reads import Reads
 from gateway.web.console.door import Door, Visit, act, reason
 from gateway.web.console.shown import NOTHING, percent
@@ -55,12 +55,12 @@ class Ways:
         accounts = sorted({way.provider.account for way in ways})
         longest = visit.now - SPANS[-1][1]
 
-        async def read(engine: SqliteEngine) -> Known:
+        async def read(engine: Engine) -> Known:
             reads = Reads(engine)
             return Known(
-                {state.route: state for state in reads.route_states()},
-                reads.route_sums(longest),
-                {account: reads.kept_count(account) for account in accounts},
+                {state.route: state for state in await reads.route_states()},
+                await reads.route_sums(longest),
+                {account: await reads.kept_count(account) for account in accounts},
             )
 
         known = await self._desk.read(read)
@@ -85,8 +85,8 @@ class Ways:
         state = make(name, why, visit.name, visit.now)
         done = act(visit, "route enable" if switched_on else "route disable", name, why)
 
-        async def write(engine: SqliteEngine) -> None:
-            writes.order_routes(engine, [state])
+        async def write(engine: Engine) -> None:
+            await writes.order_routes(engine, [state])
             await audits.append(engine, done, visit.now)
 
         await self._desk.write(write)

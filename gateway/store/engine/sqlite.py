@@ -1,10 +1,8 @@
-"""Connections and compiled statements. Every difference between databases is in this module and in
-`columns`; today that is SQLite, the embedded default.
+"""SQLite, the embedded default.
 
-Statements are SQLAlchemy Core constructs, compiled once and given to the driver with rows taken
-straight from the domain's values. They run in the event loop, where each costs microseconds; only
-COMMIT, which waits for the disk, runs in a thread of its own, and the connection rests until it is
-back. A writer thread that ran the statements too would fight the loop for the interpreter.
+Statements run in the event loop, where each costs microseconds; only COMMIT, which waits for the
+disk, runs in a thread of its own, and the connection rests until it is back. A writer thread that
+ran the statements too would fight the loop for the interpreter.
 """
 
 import asyncio
@@ -12,47 +10,26 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
-from operator import attrgetter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Boolean, ColumnElement, Insert, Select, Table, Update, bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.dml import Delete
 from sqlalchemy.types import TypeEngine
 
 from gateway.store.columns import Convert, Stored
+from gateway.store.engine.protocol import Conflict, Refused, StoreError
+from gateway.store.engine.statements import PREFIX, ByKeys, Read, Rows, Write, taking
 
 T = TypeVar("T")
 
-BATCH = 500  # keys in one IN list, and operations in one batch
+_NAME = "sqlite"
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 _OPEN_SECONDS = 5.0  # seconds that opening may wait for another process
 _BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
-_PREFIX = "v_"  # of parameters: SQLAlchemy keeps a column's own name for its SET clause
-
-
-class StoreError(Exception):
-    """The database did not do it; nothing of the batch was stored."""
-
-
-class Conflict(StoreError):
-    """A guard held: the row was not as it had been loaded, or a unique key was taken."""
-
-
-class Refused(StoreError):
-    """The transaction could not be begun or committed: nothing of the batch is stored, and a second
-    try would fare no better.
-    """
-
-
-def value(name: str) -> Any:
-    """A parameter that takes the attribute `name` of the value the statement is run with."""
-    return bindparam(_PREFIX + name)
 
 
 class _Parameters:
@@ -65,9 +42,9 @@ class _Parameters:
         self._constants: list[tuple[int, Any]] = []
         for at, name in enumerate(compiled.positiontup or ()):
             kind = types.get(name) or compiled.binds[name].type
-            encode = kind.encoder("sqlite") if isinstance(kind, Stored) else None
-            if name.startswith(_PREFIX):
-                self.names.append(name.removeprefix(_PREFIX))
+            encode = kind.encoder(_NAME) if isinstance(kind, Stored) else None
+            if name.startswith(PREFIX):
+                self.names.append(name.removeprefix(PREFIX))
                 if encode is not None:
                     self._encoders.append((at, encode))
             else:
@@ -85,93 +62,76 @@ class _Parameters:
         return row
 
 
-class Write:
-    """An INSERT, UPDATE or DELETE over values with attributes, run for many at once."""
+class _Change:
+    """A Write as the driver takes it."""
 
-    def __init__(self, statement: Insert | Update | Delete) -> None:
-        cells = statement.table.c
-        types = {_PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
-        self._parameters = _Parameters(statement.compile(dialect=_DIALECT), types)
-        names = self._parameters.names
+    def __init__(self, write: Write) -> None:
+        cells = write.statement.table.c
+        types = {PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
+        self._parameters = _Parameters(write.statement.compile(dialect=_DIALECT), types)
         self.sql = self._parameters.sql
-        self._take: Callable[[Any], tuple[Any, ...]] = (
-            attrgetter(*names) if len(names) > 1 else lambda row: (getattr(row, names[0]),)
-        )
+        self._take = taking(self._parameters.names)
 
     def rows(self, values: Iterable[Any]) -> list[list[Any]]:
         """The driver's parameters."""
         return [self._parameters.row(self._take(item)) for item in values]
 
 
-class Read(Generic[T]):
-    """A SELECT whose rows become values of one kind."""
+class _Query(Generic[T]):
+    """A Read as the driver takes it."""
 
-    def __init__(self, statement: Select[Any], make: Callable[..., T]) -> None:
-        self._parameters = _Parameters(statement.compile(dialect=_DIALECT), {})
-        self.sql = self._parameters.sql
-        decoders = [_decoder(column) for column in statement.selected_columns]
-        self._decoders = [(at, decode) for at, decode in enumerate(decoders) if decode is not None]
-        self._make = make
-
-    def parameters(self, given: Iterable[Any]) -> list[Any]:
-        """The driver's parameters for values in the order they stand in the statement."""
-        return self._parameters.row(given)
-
-    def values(self, rows: Iterable[Sequence[Any]]) -> list[T]:
-        """What the driver returned, as values."""
-        made = []
-        for row in rows:
-            cells = list(row)
-            for at, decode in self._decoders:
-                if cells[at] is not None:
-                    cells[at] = decode(cells[at])
-            made.append(self._make(*cells))
-        return made
+    def __init__(self, statement: Select[Any], rows: Rows[T]) -> None:
+        parameters = _Parameters(statement.compile(dialect=_DIALECT), {})
+        self.sql = parameters.sql
+        self.given = len(parameters.names)
+        self.parameters = parameters.row
+        self.values = rows.values
 
 
-class ByKeys(Generic[T]):
-    """A SELECT over any number of keys of one column.
+class _Keyed(Generic[T]):
+    """A ByKeys as the driver takes it.
 
     SQLite wants one placeholder a key: the list is filled up to the next power of two with its
     last key, so that ten texts serve all sizes and stay prepared.
     """
 
-    def __init__(
-        self, columns: Sequence[ColumnElement[Any]], key: ColumnElement[Any], make: Callable[...,
-        T],
-        *conditions: ColumnElement[bool],
-    ) -> None:  # fmt: skip
-        self._columns, self._key, self._make = columns, key, make
-        self._conditions = conditions
-        self._sized: dict[int, Read[T]] = {}
+    def __init__(self, statement: ByKeys[T]) -> None:
+        self._statement = statement
+        self._rows = Rows(statement.columns, statement.make, _NAME)
+        self._sized: dict[int, _Query[T]] = {}
 
-    def read(self, keys: Sequence[Any]) -> tuple[Read[T], list[Any]]:
+    def query(self, keys: Sequence[Any]) -> tuple[_Query[T], list[Any]]:
         """The statement for so many keys, and its parameters."""
         size = 1 << (len(keys) - 1).bit_length()
         sized = self._sized.get(size)
         if sized is None:
-            binds = [bindparam(f"{_PREFIX}{at}", type_=self._key.type) for at in range(size)]
-            statement = select(*self._columns).where(self._key.in_(binds), *self._conditions)
-            sized = self._sized[size] = Read(statement, self._make)
+            given = self._statement
+            binds = [bindparam(f"{PREFIX}{at}", type_=given.key.type) for at in range(size)]
+            statement = select(*given.columns).where(given.key.in_(binds), *given.conditions)
+            sized = self._sized[size] = _Query(statement, self._rows)
         return sized, sized.parameters([*keys, *[keys[-1]] * (size - len(keys))])
 
 
-def _decoder(column: ColumnElement[Any]) -> Convert | None:
-    if isinstance(column.type, Boolean):
-        return bool
-    return column.type.decoder("sqlite") if isinstance(column.type, Stored) else None
+def _change(write: Write) -> _Change:
+    form = write.forms.get(_NAME)
+    if form is None:
+        form = write.forms[_NAME] = _Change(write)
+    return form
 
 
-def columns_of(table: Table, kind: type) -> list[ColumnElement[Any]]:
-    """The columns that hold a value's fields, in its order."""
-    return [table.c[name] for name in names_of(kind)]
+def _query(read: Read[T]) -> _Query[T]:
+    form = read.forms.get(_NAME)
+    if form is None:
+        rows = Rows(read.statement.selected_columns, read.make, _NAME)
+        form = read.forms[_NAME] = _Query(read.statement, rows)
+    return form
 
 
-def names_of(kind: Any) -> tuple[str, ...]:
-    """The fields of a named tuple or a dataclass."""
-    if issubclass(kind, tuple):
-        return tuple(kind._fields)
-    return tuple(field.name for field in fields(kind))
+def _keyed(statement: ByKeys[T]) -> _Keyed[T]:
+    form = statement.forms.get(_NAME)
+    if form is None:
+        form = statement.forms[_NAME] = _Keyed(statement)
+    return form
 
 
 class SqliteEngine:
@@ -180,6 +140,8 @@ class SqliteEngine:
     One process serves on one file; commands (`client add`) may write beside it, so the write lock
     is asked for again after an asynchronous pause: a wait inside SQLite would stop the loop.
     """
+
+    shared = False
 
     def __init__(self, path: Path, *, busy_seconds: float = 5.0, commit_delay: float = 0.0) -> None:
         self._commit_delay = commit_delay  # seconds; for measuring as if on a slower disk
@@ -196,7 +158,7 @@ class SqliteEngine:
         self._thread = threading.Thread(target=self._commit_all, name="commit", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait for a commit under way, then let go of the file."""
         self._jobs.put(None)
         self._thread.join()
@@ -219,13 +181,17 @@ class SqliteEngine:
                 return
         raise Refused("another process holds the database's write lock")
 
-    def run(self, write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
+    async def lock(self, names: Sequence[tuple[str, str]]) -> None:
+        """Nothing to do: the write lock keeps everybody waiting."""
+
+    async def run(self, write: Write, values: Sequence[Any], *, expect: bool = True) -> int:
         """Run a statement for each value; with `expect`, each must touch exactly one row.
 
         Raises Conflict when a guard or a unique key held, StoreError for anything else.
         """
+        change = _change(write)
         try:
-            touched = self._writer.executemany(write.sql, write.rows(values)).rowcount
+            touched = self._writer.executemany(change.sql, change.rows(values)).rowcount
         except sqlite3.IntegrityError as error:
             raise Conflict(str(error)) from error
         except sqlite3.Error as error:
@@ -234,31 +200,35 @@ class SqliteEngine:
             raise Conflict(f"{len(values) - touched} of {len(values)} rows were not as loaded")
         return touched
 
-    def load(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
+    async def load(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
         """Rows by key, as the open transaction sees and holds them."""
-        if not keys:
-            return []
-        read, parameters = statement.read(keys)
-        return self._fetch(self._writer, read, parameters)
+        return self._by_keys(self._writer, statement, keys)
 
-    def load_one(self, read: Read[T], *given: Any) -> list[T]:
+    async def load_one(self, read: Read[T], *given: Any) -> list[T]:
         """Rows of a plain statement, inside the open transaction."""
-        return self._fetch(self._writer, read, read.parameters(given))
+        query = _query(read)
+        return self._fetch(self._writer, query, query.parameters(given))
 
-    def fetch(self, read: Read[T], *given: Any) -> list[T]:
+    async def fetch(self, read: Read[T], *given: Any) -> list[T]:
         """A point read outside any transaction: what is committed now."""
-        return self._fetch(self._reader, read, read.parameters(given))
+        query = _query(read)
+        return self._fetch(self._reader, query, query.parameters(given))
 
-    def fetch_by(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
+    async def fetch_by(self, statement: ByKeys[T], keys: Sequence[Any]) -> list[T]:
         """Point reads by key outside any transaction."""
+        return self._by_keys(self._reader, statement, keys)
+
+    def _by_keys(
+        self, connection: sqlite3.Connection, statement: ByKeys[T], keys: Sequence[Any]
+    ) -> list[T]:
         if not keys:
             return []
-        read, parameters = statement.read(keys)
-        return self._fetch(self._reader, read, parameters)
+        query, parameters = _keyed(statement).query(keys)
+        return self._fetch(connection, query, parameters)
 
-    def _fetch(self, connection: sqlite3.Connection, read: Read[T], given: list[Any]) -> list[T]:
+    def _fetch(self, connection: sqlite3.Connection, query: _Query[T], given: list[Any]) -> list[T]:
         try:
-            return read.values(connection.execute(read.sql, given).fetchall())
+            return query.values(connection.execute(query.sql, given).fetchall())
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
 
@@ -269,7 +239,7 @@ class SqliteEngine:
         self._jobs.put((loop, done))
         await asyncio.shield(done)
 
-    def rollback(self) -> None:
+    async def rollback(self) -> None:
         """Forget the open transaction, if there is one."""
         if self._writer.in_transaction:
             # A ROLLBACK that fails leaves a connection that begins nothing more: `begin` says so.

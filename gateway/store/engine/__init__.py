@@ -1,0 +1,50 @@
+"""Connections and compiled statements. Every difference between databases is in this package and
+in `columns`.
+
+`protocol`: what the store asks of a database, and its errors. `statements`: how a statement is
+declared, once for both. `sqlite`: the embedded default. `postgres` and `postgres_text`: many nodes.
+"""
+
+from pathlib import Path
+
+from gateway.ports import Server
+from gateway.store.engine.protocol import BATCH, Conflict, Engine, Refused, StoreError
+from gateway.store.engine.sqlite import SqliteEngine, connect
+from gateway.store.engine.statements import ByKeys, Read, Write, columns_of, names_of, value
+
+__all__ = [
+    "BATCH",
+    "ByKeys",
+    "Conflict",
+    "Engine",
+    "Read",
+    "Refused",
+    "SqliteEngine",
+    "StoreError",
+    "Write",
+    "columns_of",
+    "connect",
+    "names_of",
+    "needs",
+    "open_engine",
+    "value",
+]
+
+
+def open_engine(database: Path | Server, *, commit_delay: float = 0.0) -> Engine:
+    """The engine of a database. Raises StoreError: SQLite's file cannot be opened, or PostgreSQL's
+    driver is not installed. A server is connected to when it is first needed. `commit_delay`
+    (seconds) plays a slower disk under SQLite's file.
+    """
+    if isinstance(database, Path):
+        return SqliteEngine(database, commit_delay=commit_delay)
+    try:
+        from gateway.store.engine.postgres import PostgresEngine
+    except ModuleNotFoundError as error:
+        raise StoreError(needs(error)) from error
+    return PostgresEngine(database.url, database.password)
+
+
+def needs(error: ModuleNotFoundError) -> str:
+    """What to do when PostgreSQL's driver is missing."""
+    return f"PostgreSQL needs {error.name}: install the gateway with its extra `postgres`"

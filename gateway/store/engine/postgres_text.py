@@ -1,0 +1,197 @@
+"""Statements as PostgreSQL takes them, a batch at a time.
+
+A write gets its rows as one array a column (`unnest`), so that a batch is one statement and its
+row count tells whether a guard held. Constants stand in the text: a partial index whose condition
+is hidden in a parameter is of no use to a prepared statement.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ARRAY, ClauseElement, Dialect, Select, String, any_, bindparam, select
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+
+from gateway.store.columns import Convert, Stored
+from gateway.store.engine.statements import PREFIX, ByKeys, Read, Rows, Write, taking
+
+T = TypeVar("T")
+
+NAME = "postgresql"
+_DIALECT: Dialect = PGDialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_INSERT = re.compile(r"(INSERT INTO .+?\)) VALUES \((.+?)\)( ON CONFLICT .+)?", re.DOTALL)
+_KEYS = PREFIX + "keys"
+
+
+def _without_zero(text: str) -> str:
+    """PostgreSQL's text takes every character but U+0000."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
+def encoder(kind: TypeEngine[Any]) -> Convert | None:
+    """From the domain's value to the driver's; None where they are the same."""
+    if isinstance(kind, Stored):
+        return kind.encoder(NAME)
+    plain = kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+    return _without_zero if isinstance(plain, String) else None
+
+
+def _type(kind: TypeEngine[Any]) -> str:
+    return _DIALECT.type_compiler_instance.process(kind)
+
+
+def _literal(fixed: Any) -> str:
+    """A constant of a statement; it is of this source, never from outside."""
+    match fixed:
+        case None:
+            return "NULL"
+        case bool():
+            return "TRUE" if fixed else "FALSE"
+        case int():
+            return str(int(fixed))
+        case bytes():
+            return f"'\\x{fixed.hex()}'::bytea"
+        case str():
+            quoted = fixed.replace("'", "''")
+            return f"'{quoted}'"
+    raise TypeError(f"no constant of a statement: {fixed!r}")
+
+
+class _Compiled:
+    """A statement's text, whose given parameters `named` puts in its own way."""
+
+    def __init__(self, statement: ClauseElement, types: Mapping[str, TypeEngine[Any]]) -> None:
+        self._compiled: Any = statement.compile(dialect=_DIALECT)
+        self._types = types
+        self.names: list[str] = []  # each once
+        self.stands: list[str] = []  # as they stand in the text
+
+    def kind(self, name: str) -> TypeEngine[Any]:
+        """The type of a parameter."""
+        found: TypeEngine[Any] = self._types.get(name) or self._compiled.binds[name].type
+        return found
+
+    def text(self, form: str) -> str:
+        """The text; `form` shows a given parameter by its {name}, {number} and {cast}."""
+
+        def put(match: re.Match[str]) -> str:
+            name = match[1]
+            if not name.startswith(PREFIX):
+                fixed = self._compiled.params[name]
+                encode = encoder(self.kind(name))
+                return _literal(fixed if encode is None or fixed is None else encode(fixed))
+            self.stands.append(name)
+            if name not in self.names:
+                self.names.append(name)
+            kind = self.kind(name)
+            cast = "" if isinstance(kind, NullType) else f"::{_type(kind)}"
+            return form.format(name=name, number=self.names.index(name) + 1, cast=cast)
+
+        return _PARAMETER.sub(put, str(self._compiled)).replace("%%", "%")
+
+
+class Query(Generic[T]):
+    """A Read: its text, its parameters, its rows as values."""
+
+    def __init__(self, statement: Select[Any], rows: Rows[T]) -> None:
+        compiled = _Compiled(statement, {})
+        self.sql = compiled.text("${number}{cast}")
+        self.values = rows.values
+        self.given = len(compiled.stands)
+        self._at = [compiled.stands.index(name) for name in compiled.names]
+        self._encoders = [encoder(compiled.kind(name)) for name in compiled.names]
+
+    def parameters(self, given: Sequence[Any]) -> list[Any]:
+        """The driver's parameters for values in the order they stand in the statement."""
+        return [
+            given[at] if encode is None or given[at] is None else encode(given[at])
+            for at, encode in zip(self._at, self._encoders, strict=True)
+        ]
+
+
+class Keyed(Generic[T]):
+    """A ByKeys: one text for any number of keys, with and without the lock."""
+
+    def __init__(self, statement: ByKeys[T]) -> None:
+        key = statement.key
+        keys = bindparam(_KEYS, type_=ARRAY(key.type))
+        plain = select(*statement.columns).where(key == any_(keys), *statement.conditions)
+        rows = Rows(statement.columns, statement.make, NAME)
+        locked = plain.order_by(key).with_for_update() if statement.lock else plain
+        self.plain = Query(plain, rows)
+        self.locked = Query(locked, rows)
+        self._encode = encoder(key.type)
+
+    def keys(self, given: Sequence[Any]) -> list[Any]:
+        """The driver's only parameter."""
+        return list(given) if self._encode is None else [self._encode(key) for key in given]
+
+
+class Change:
+    """A Write over arrays."""
+
+    def __init__(self, write: Write) -> None:
+        cells = write.statement.table.c
+        types = {PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
+        compiled = _Compiled(write.statement, types)
+        text = compiled.text("given.{name}")
+        names = compiled.names
+        arrays = ", ".join(
+            f"${number}::{_type(compiled.kind(name))}[]"
+            for number, name in enumerate(names, start=1)
+        )
+        source = f"unnest({arrays}) AS given ({', '.join(names)})"
+        self.sql = _over(text, source, write)
+        self._take = taking([name.removeprefix(PREFIX) for name in names])
+        self._encoders = [encoder(compiled.kind(name)) for name in names]
+
+    def columns(self, values: Iterable[Any]) -> list[Sequence[Any]]:
+        """The driver's parameters: an array a column."""
+        columns = zip(*map(self._take, values), strict=True)
+        return [
+            cells if encode is None else [None if one is None else encode(one) for one in cells]
+            for cells, encode in zip(columns, self._encoders, strict=True)
+        ]
+
+
+def _over(text: str, source: str, write: Write) -> str:
+    """The statement for one row as one over many."""
+    inserted = _INSERT.fullmatch(text)
+    if inserted is not None:
+        head, cells, conflict = inserted.groups()
+        names = write.order
+        if conflict and not names:
+            names = tuple(column.name for column in write.statement.table.primary_key)
+        order = f" ORDER BY {', '.join(f'given.{PREFIX}{name}' for name in names)}" if names else ""
+        return f"{head} SELECT {cells} FROM {source}{order}{conflict or ''}"  # noqa: S608  (ours)
+    head, where, conditions = text.partition(" WHERE ")
+    if not where:
+        raise ValueError(f"a change of every row: {text}")
+    return f"{head} {'USING' if head.startswith('DELETE') else 'FROM'} {source} WHERE {conditions}"
+
+
+def query(read: Read[T]) -> Query[T]:
+    """A Read, compiled once."""
+    form: Query[T] | None = read.forms.get(NAME)
+    if form is None:
+        rows = Rows(read.statement.selected_columns, read.make, NAME)
+        form = read.forms[NAME] = Query(read.statement, rows)
+    return form
+
+
+def keyed(statement: ByKeys[T]) -> Keyed[T]:
+    """A ByKeys, compiled once."""
+    form: Keyed[T] | None = statement.forms.get(NAME)
+    if form is None:
+        form = statement.forms[NAME] = Keyed(statement)
+    return form
+
+
+def change(write: Write) -> Change:
+    """A Write, compiled once."""
+    form: Change | None = write.forms.get(NAME)
+    if form is None:
+        form = write.forms[NAME] = Change(write)
+    return form
