@@ -32,6 +32,7 @@ from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.guard import Guard, Mode
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
 from gateway.domain.limits import Per, Rule
+from gateway.domain.networks import Allowed
 from gateway.domain.policy import Policy
 from gateway.domain.retention import LEAST_DAYS, Retention
 from gateway.domain.spending import Spending, Tariff
@@ -39,7 +40,6 @@ from gateway.domain.templates import BUILT_IN, Template
 from gateway.domain.workflow import PATIENCE_SECONDS, OnFailed, OnUnknown, Until
 from gateway.ports import Provider, Secret, Server
 from gateway.providers import PROVIDERS, definitions
-from gateway.transports.guard import Allowed
 
 VARIABLES = (
     "DATA_DIR",

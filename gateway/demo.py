@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway import app
+from gateway.app import folder, process, wiring
 from gateway.config import Settings
 from gateway.domain import delivery
 from gateway.domain.delivery import State
@@ -259,16 +259,17 @@ async def run(
     once: bool,
 ) -> bool:
     """Play everything, tell how it went, stay up unless `once`. Whether all was as expected."""
-    sandbox = f"http://127.0.0.1:{app.port_of(world)}"
-    keyring = app.prepare(settings)
-    stop = app.stop_signal()
+    sandbox = f"http://127.0.0.1:{process.port_of(world)}"
+    keyring = folder.prepare(settings)
+    stop = process.stop_signal()
     async with contextlib.AsyncExitStack() as stack:
-        beside = app.beside(
+        beside = process.beside(
             settings, keyring, world, timing=TIMING, patience=PATIENCE, reading=PATIENCE
         )
         _, routed = await stack.enter_async_context(beside)
-        gateway = app.build(routed, keyring)
-        await stack.enter_async_context(app.served(gateway.web, listening, leaving=gateway.leave))
+        gateway = wiring.build(routed, keyring)
+        serving = process.served(gateway.web, listening, leaving=gateway.leave)
+        await stack.enter_async_context(serving)
         key, login = await hands.new_key(), await hands.new_login()
         caller = Caller(settings.public_url, sandbox, key, hands.call)
         plays = [Play(scene) for scene in SCENES]

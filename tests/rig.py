@@ -32,7 +32,8 @@ from fakes import Clock, FakeTransport, Submission
 from postgres import blocking, plain, rows
 from sqlmodel import SQLModel
 
-from gateway import app, config
+from gateway import config
+from gateway.app import wiring
 from gateway.config import Settings, StepSettings
 from gateway.domain.delivery import Attempt
 from gateway.domain.identity import uuid7
@@ -236,7 +237,7 @@ class Rig:
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
     webhooks: Transport | None = None
-    test: app.Realm | None = None  # what test keys reach
+    test: wiring.Realm | None = None  # what test keys reach
     tracer: Tracer | None = None
     server: ClassVar[Server | None] = None  # PostgreSQL's, for tests that run on it
 
@@ -249,7 +250,7 @@ class Rig:
             settings = replace(settings, server=self.server)
         elif not settings.database.exists():
             shutil.copy(self.template, settings.database)
-        self.gateway = app.build(
+        self.gateway = wiring.build(
             settings,
             self.keyring,
             transport=self.carrier or self.transport,

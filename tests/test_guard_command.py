@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway import app as wiring
+from gateway.app import clock
 from gateway.cli import app
 from gateway.cli.output import Code, Failure
 from gateway.domain import guard
@@ -26,7 +26,7 @@ PUMPED = "+3361234"
 def data(tmp_path: Path, migrated: Path) -> Path:
     """A data folder whose database has seen 120 sends to a prefix in the window under way."""
     shutil.copy(migrated, tmp_path / "gateway.db")
-    now = wiring.clock()
+    now = clock.now()
 
     async def fill() -> None:
         engine = SqliteEngine(tmp_path / "gateway.db")

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from gateway.config import SettingsError
+from gateway.domain.networks import Allowed
 from gateway.ports import MailProvider, Provider, Transport, Wire
 from gateway.providers.smpp import Smpp
-from gateway.transports.guard import Allowed, OwnResolver, guarded_socket
+from gateway.transports.guard import OwnResolver, guarded_socket
 from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.transports.smpp import SmppTransport
 from gateway.transports.smtp import SmtpTransport

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from gateway.app.wiring import clock
+from gateway.app import clock
 from gateway.config import Settings
 from gateway.ports import Provider, Request, Response, Timed, TransportError, Wire
 from gateway.transports.http import AiohttpTransport, HttpTransport
@@ -35,7 +35,7 @@ async def _look(provider: Provider[Any, Any]) -> tuple[str, str | None]:
     if provider.wire is not Wire.HTTP or not isinstance(provider, Checks):
         return provider.name, NOT_ASKED
     if isinstance(provider, Timed):
-        provider.now = clock
+        provider.now = clock.now
     request = provider.build_check()
     if request is None:
         return provider.name, NOT_ASKED

@@ -8,8 +8,9 @@ import os
 from collections.abc import AsyncIterator
 
 from gateway import config
+from gateway.app import clock
 from gateway.app.folder import opened
-from gateway.app.wiring import clock, doings
+from gateway.app.wiring import doings
 from gateway.config import Settings
 from gateway.domain import addresses
 from gateway.domain.addresses import Address
@@ -34,12 +35,12 @@ async def purge(settings: Settings) -> Purged:
     done, place = Purged(), Place()
     async with _beside(settings, keyring) as (reads, ledger):
         while True:
-            done += await retention.purge(reads, ledger, settings.retention, place, clock())
+            done += await retention.purge(reads, ledger, settings.retention, place, clock.now())
             if not done.more:
                 break
             await asyncio.sleep(PAUSE)
         while True:
-            done += await retention.sweep_aside(reads, ledger, clock())
+            done += await retention.sweep_aside(reads, ledger, clock.now())
             if not done.more:
                 return done
             await asyncio.sleep(PAUSE)
@@ -62,7 +63,7 @@ async def count_plans(settings: Settings) -> int:
 async def would_purge(settings: Settings) -> Purged:
     """What `purge` would take away now."""
     async with opened(settings) as engine:
-        return await retention.would_purge(Reads(engine), settings.retention, clock())
+        return await retention.would_purge(Reads(engine), settings.retention, clock.now())
 
 
 async def forget(settings: Settings, address: Address) -> Forgotten:
@@ -84,7 +85,9 @@ async def _beside(settings: Settings, keyring: Keyring) -> AsyncIterator[tuple[R
             entropy=Entropy(os.urandom),
             retention=settings.retention,
         )
-        ledger = Ledger(engine, doings(context), now=clock, slots=dict, after=lambda items: None)
+        ledger = Ledger(
+            engine, doings(context), now=clock.now, slots=dict, after=lambda items: None
+        )
         ledger.start()
         try:
             yield Reads(engine), ledger

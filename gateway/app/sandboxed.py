@@ -9,9 +9,8 @@ from typing import Any
 import httpx
 
 from gateway import config
-from gateway.app import accounts
+from gateway.app import accounts, clock
 from gateway.app.accounts import Ground, made
-from gateway.app.wiring import clock
 from gateway.config import Settings
 from gateway.domain.delivery import State
 from gateway.domain.keyring import KEY_BYTES, Keyring
@@ -161,7 +160,7 @@ async def sandbox(settings: SandboxSettings) -> AsyncGenerator[Sandbox]:
             answer = await client.post(url, content=content, headers=dict(headers))
             return answer.status_code
 
-        world = Sandbox(settings, post, clock)
+        world = Sandbox(settings, post, clock.now)
         try:
             yield world
         finally:

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from gateway.app import clock
 from gateway.app.sandboxed import simulated, simulated_settings
-from gateway.app.wiring import Realm, clock
+from gateway.app.wiring import Realm
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox
@@ -32,7 +33,7 @@ class Inside:
     """The sandbox inside. `attach` gives it the gateway that its receipts go to."""
 
     def __init__(
-        self, settings: Settings, keyring: Keyring, now: Now = clock, **timing: Any
+        self, settings: Settings, keyring: Keyring, now: Now = clock.now, **timing: Any
     ) -> None:
         self._public_url = settings.public_url
         self._client: httpx.AsyncClient | None = None

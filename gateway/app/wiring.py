@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -17,12 +17,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from gateway.app import clock
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
 from gateway.app.readiness import problems
 from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
+from gateway.domain.networks import Allowed
 from gateway.domain.workflow import Plan
 from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
 from gateway.ports import (
@@ -61,7 +63,7 @@ from gateway.store.engine import Engine, open_engine
 from gateway.store.ledger import Doing, Ledger, Operation
 from gateway.store.outbox import OutboxReads
 from gateway.store.reads import Reads
-from gateway.transports.guard import Allowed, Guarded
+from gateway.transports.guard import Guarded
 from gateway.transports.http import AiohttpTransport, HttpTransport
 from gateway.transports.smtp import SmtpTransport
 from gateway.web.api import Api
@@ -87,11 +89,6 @@ class Role(StrEnum):
 
 
 GRACE = 15  # seconds a clean stop gives requests and submissions under way
-
-
-def clock() -> datetime:
-    """Now, to the millisecond: what is stored is what was meant."""
-    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
 
 def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
@@ -225,7 +222,7 @@ def build(
     transport: Transport | None = None,
     webhooks: Transport | None = None,
     test: Realm | None = None,
-    now: Callable[[], datetime] = clock,
+    now: Callable[[], datetime] = clock.now,
     monotonic: Callable[[], float] = time.monotonic,
     after: Callable[[object], None] | None = None,
     dropped: Callable[[], int] = int,
@@ -486,5 +483,5 @@ def _workflows(settings: Settings) -> dict[str, Workflow]:
 
 def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
-    routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport()), clock)
+    routes = _routes(settings, lambda _: HttpTransport(AiohttpTransport()), clock.now)
     return {name: resolve(routes, workflow, "") for name, workflow in _workflows(settings).items()}

@@ -45,11 +45,11 @@ def verify(
     Prints the head. Rows cut off at the end show only against a head that was kept elsewhere:
     give it with --head. --json prints {"rows", "head", "wrong"}.
     """
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import audits
 
     async def check() -> "tuple[Chain, list[str]]":
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             chain, wrong = await audits.verify(engine)
             if head is not None:
                 wrong += await audits.missing(engine, head)
@@ -80,14 +80,14 @@ def export(
     config: Config = None,
 ) -> None:
     """Print the audit log on stdout, oldest row first."""
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import audits
 
     async def run() -> None:
         if form is Form.CSV:
             writer = csv.writer(sys.stdout)
             writer.writerow(audits.COLUMNS)
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             async for rows in audits.onward(engine, after):
                 for row in rows:
                     if form is Form.CSV:

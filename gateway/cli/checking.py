@@ -65,7 +65,7 @@ def check(
 
 
 def _findings(file: Path | None, *, live: bool) -> list[Finding]:
-    from gateway import app as wiring
+    from gateway.app import sandboxed
     from gateway.config import SettingsError
 
     try:
@@ -82,7 +82,8 @@ def _findings(file: Path | None, *, live: bool) -> list[Finding]:
     if loaded.sandbox_port is not None:
         detail = f"none set: the sandbox's are used, on port {loaded.sandbox_port}"
         findings.append(Finding("routes", Verdict.NOTE, detail))
-        loaded = wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port))
+        ports = sandboxed.Ports(loaded.sandbox_port)
+        loaded = sandboxed.with_sandbox(loaded, sandboxed.no_keyring(), ports)
     else:
         findings += _routes(loaded)
         findings += _accounts(loaded) if live else ()
@@ -92,34 +93,34 @@ def _findings(file: Path | None, *, live: bool) -> list[Finding]:
 
 
 def _folders(loaded: "Settings") -> Iterator[Finding]:
-    from gateway import app as wiring
+    from gateway.app import folder
 
-    for folder in wiring.folders(loaded):
-        what = f"folder {folder}"
-        if not folder.exists():
+    for place in folder.folders(loaded):
+        what = f"folder {place}"
+        if not place.exists():
             yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
             continue
         try:
-            with tempfile.TemporaryFile(dir=folder):  # without a name
+            with tempfile.TemporaryFile(dir=place):  # without a name
                 yield Finding(what, Verdict.OK, "can be written to")
         except OSError as error:
             yield Finding(what, Verdict.WRONG, f"cannot be written to: {error.strerror}")
 
 
 def _schema(loaded: "Settings") -> Iterator[Finding]:
-    from gateway import app as wiring
+    from gateway.app import folder
 
     what = f"database {loaded.store}"
     if loaded.server is not None or loaded.database.exists():
-        wiring.check_schema(loaded.store)
+        folder.check_schema(loaded.store)
         yield Finding(what, Verdict.OK, "the schema is current")
     else:
         yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
 
 
 def _keyring(loaded: "Settings") -> Iterator[Finding]:
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import folder
     from gateway.store.engine import StoreError
 
     file = loaded.keyring_file
@@ -134,7 +135,7 @@ def _keyring(loaded: "Settings") -> Iterator[Finding]:
         yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
     if loaded.server is not None or loaded.database.exists():
         try:
-            problem = wiring.keyring_problem(loaded)
+            problem = folder.keyring_problem(loaded)
         except StoreError as error:
             problem = f"cannot be compared with the database: {error}"
         if problem is not None:
@@ -154,13 +155,13 @@ def _routes(loaded: "Settings") -> Iterator[Finding]:
 
 def _accounts(loaded: "Settings") -> Iterator[Finding]:
     """What the providers themselves say of our accounts."""
-    from gateway import app as wiring
+    from gateway.app import looking, process
 
-    for route, wrong in wiring.run(wiring.look(loaded)):
+    for route, wrong in process.run(looking.look(loaded)):
         what = f"account of {route}"
         if wrong is None:
             yield Finding(what, Verdict.OK, "the provider lets us in")
-        elif wrong == wiring.NOT_ASKED:
+        elif wrong == looking.NOT_ASKED:
             yield Finding(what, Verdict.NOTE, "cannot be asked about without sending a message")
         else:
             yield Finding(what, Verdict.WRONG, wrong)
@@ -192,7 +193,7 @@ def _local(url: str) -> bool:
 
 
 def _workflows(loaded: "Settings") -> Iterator[Finding]:
-    from gateway import app as wiring
+    from gateway.app import wiring
     from gateway.domain import workflow
     from gateway.domain.verification import MIN_LIFE
 
@@ -249,16 +250,16 @@ def migrate(
     migrates, others that try wait for it; a new database gets its keyring too, which every node
     needs.
     """
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import folder
     from gateway.store import schema
 
     loaded = settings(config)
     found, wanted = schema.current(loaded.store), schema.head()
     done = found == wanted
     if not only_check and not done:
-        wiring.make_folders(loaded)
-        with wiring.alone(loaded.data_dir) if loaded.server is None else contextlib.nullcontext():
+        folder.make_folders(loaded)
+        with folder.alone(loaded.data_dir) if loaded.server is None else contextlib.nullcontext():
             _upgrade(loaded.store)
         if found is None and loaded.server is not None:
             configuration.load_keyring(loaded.keyring_file, create=True)

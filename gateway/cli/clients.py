@@ -117,11 +117,11 @@ def add_key(
     To replace a key: add one, give it to the callers, revoke the old one.
     --json prints {"client_id", "key_id", "key"}.
     """
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import upkeep
 
     async def put() -> "tuple[Client, ApiKey, str]":
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             owner, keys = _client(await upkeep.clients(engine), client)
             test = any(key.test for key in keys)
             kept = _scopes(scopes, test=test)
@@ -144,11 +144,11 @@ def list_keys(
     as_json: Json = False,
 ) -> None:
     """List keys: what each allows, until when, and when it was last used (within a minute)."""
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import upkeep
 
     async def look() -> "list[tuple[Client, list[ApiKey]]]":
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             return await upkeep.clients(engine)
 
     found = asyncio.run(look())
@@ -186,11 +186,11 @@ def _client(
 @app.command("list")
 def list_(*, config: Config = None, as_json: Json = False) -> None:
     """List the clients and their keys' ids."""
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import upkeep
 
     async def look() -> "list[tuple[Client, list[ApiKey]]]":
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             return await upkeep.clients(engine)
 
     found = asyncio.run(look())
@@ -217,21 +217,21 @@ def revoke(
     config: Config = None,
 ) -> None:
     """Revoke a key. A running gateway refuses it within five seconds."""
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.domain import identity
     from gateway.store import upkeep
 
     named = identity.parse(key_id)
 
     async def take_back() -> None:
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             found = await upkeep.clients(engine)
             key = next((k for _, keys in found for k in keys if k.id == named), None)
             if key is None:
                 problem = f"there is no key {key_id!r}; see: gateway client list"
                 raise Failure(problem, Code.NOT_FOUND)
             if key.revoked_at is None:
-                await upkeep.revoke(engine, key, wiring.clock())
+                await upkeep.revoke(engine, key, clock.now())
 
     asyncio.run(take_back())
     say(f"revoked: {key_id}")
@@ -239,17 +239,17 @@ def revoke(
 
 def make_ready(loaded: "Settings") -> None:
     """The database, made under the lock when there is none; a starting `serve` makes it too."""
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.config import InUse
 
     if loaded.server is not None:  # `gateway migrate` makes it
         return
-    wiring.make_folders(loaded)
+    folder.make_folders(loaded)
     tries_until = time.monotonic() + _PATIENCE
     while _new(loaded):
         try:
-            with wiring.alone(loaded.data_dir):
-                wiring.prepare(loaded)
+            with folder.alone(loaded.data_dir):
+                folder.prepare(loaded)
         except InUse:
             if time.monotonic() > tries_until:
                 raise
@@ -273,12 +273,12 @@ def _made(
     import secrets
     from datetime import timedelta
 
-    from gateway import app as wiring
+    from gateway.app import clock
     from gateway.domain.identity import uuid7
     from gateway.store.records import ApiKey
     from gateway.web import auth
 
-    now, key = wiring.clock(), auth.new_key(test=test)
+    now, key = clock.now(), auth.new_key(test=test)
     row = ApiKey(
         id=uuid7(now, secrets.token_bytes(10)),
         client_id=client_id,
@@ -305,16 +305,16 @@ async def new(
     """A new client: its id, its key's id, its key. Raises Failure when the name is taken."""
     import secrets
 
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.domain.identity import uuid7
     from gateway.store import writes
     from gateway.store.engine import Conflict
     from gateway.store.records import Client
 
-    now = wiring.clock()
+    now = clock.now()
     client = Client(uuid7(now, secrets.token_bytes(10)), name, now)
     row, key = _made(client.id, scopes, test=test, expires=expires, rate=rate)
-    async with wiring.opened(loaded) as engine:
+    async with folder.opened(loaded) as engine:
         await engine.begin()
         try:
             await writes.insert_client(engine, client, row)

@@ -29,7 +29,7 @@ def guard(context: typer.Context, *, config: Config = None, as_json: Json = Fals
     """
     if context.invoked_subcommand is not None:
         return
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.services import guarding
 
     loaded = settings(config)
@@ -38,8 +38,8 @@ def guard(context: typer.Context, *, config: Config = None, as_json: Json = Fals
         raise Failure("the guard is off: [guard] mode in the settings")
 
     async def look() -> "list[Sight]":
-        async with wiring.opened(loaded) as engine:
-            return await guarding.look(engine, rule, wiring.clock())
+        async with folder.opened(loaded) as engine:
+            return await guarding.look(engine, rule, clock.now())
 
     sights = asyncio.run(look())
     if as_json:
@@ -64,7 +64,7 @@ def allow(
     as_json: Json = False,
 ) -> None:
     """Let a prefix or country through the guard. A running gateway notices within seconds."""
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.domain import recipient
     from gateway.store import tallies
     from gateway.store.tallies import Pass
@@ -73,11 +73,11 @@ def allow(
         raise Failure("PREFIX is + and digits, or a country code such as FR", Code.USAGE)
     if len(reason) > 200 or not (reason.isprintable()):
         raise Failure("--reason is at most 200 printable characters", Code.USAGE)
-    now = wiring.clock()
+    now = clock.now()
     given = Pass(scope, _moment(until, now), reason, now)
 
     async def store() -> None:
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             await tallies.allow(engine, given)
 
     asyncio.run(store())

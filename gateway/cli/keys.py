@@ -44,11 +44,11 @@ def reindex(*, config: Config = None, as_json: Json = False) -> None:
     number begin anew, and Idempotency-Keys are all unused; verifications whose recipient has been
     erased are not found by number any more.
     """
-    from gateway import app as wiring
+    from gateway.app import folder
 
     loaded = settings(config)
-    wiring.check_schema(loaded.store)
-    with wiring.alone(loaded.data_dir):
+    folder.check_schema(loaded.store)
+    with folder.alone(loaded.data_dir):
         done = _reindex(loaded)
     if as_json:
         dump(done)
@@ -68,8 +68,8 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
     Whichever of the last two a crash kept from happening, a row tells which key it was made with.
     None: the rows were done already.
     """
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import folder
     from gateway.domain.keyring import KeyringError
     from gateway.store import upkeep
     from gateway.store.engine import StoreError
@@ -82,7 +82,7 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
     renewed = configuration.load_keyring(configuration.proposed_keyring(file))
 
     async def renew() -> "Reindexed | None":
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             if interrupted and await upkeep.indexed_by(engine, renewed):
                 return None
             try:

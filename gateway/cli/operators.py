@@ -54,7 +54,7 @@ def add(
 
     --json prints {"operator_id", "name", "role", "password"}; password is null unless generated.
     """
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.cli.clients import make_ready
     from gateway.domain.access import Role
     from gateway.services import accounts
@@ -69,9 +69,9 @@ def add(
     password = _password(from_stdin=from_stdin, generate=generate)
 
     async def work() -> "Operator":
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             return await accounts.add(
-                engine, name, Role(role), password, by=actor(), now=wiring.clock()
+                engine, name, Role(role), password, by=actor(), now=clock.now()
             )
 
     made = _run(work())
@@ -90,11 +90,11 @@ def add(
 @app.command("list")
 def list_(*, config: Config = None, as_json: Json = False) -> None:
     """List the operators."""
-    from gateway import app as wiring
+    from gateway.app import folder
     from gateway.store import accounts
 
     async def work() -> "list[Operator]":
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             return await accounts.operators(engine)
 
     found = asyncio.run(work())
@@ -126,13 +126,13 @@ def disable(
     config: Config = None,
 ) -> None:
     """Keep an operator out, at once: running sessions end."""
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.services import accounts
 
     async def work() -> None:
-        async with wiring.opened(settings(config)) as engine:
+        async with folder.opened(settings(config)) as engine:
             one = await _named(engine, name)
-            now = wiring.clock()
+            now = clock.now()
             await accounts.set_disabled(engine, one, by=actor(), now=now, disabled=not again)
 
     _run(work())
@@ -148,18 +148,18 @@ def password(
     config: Config = None,
 ) -> None:
     """Give an operator another password. Running sessions end, failed logins are forgotten."""
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import clock, folder
     from gateway.services import accounts
 
     loaded = settings(config)
 
     async def work() -> str:
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             one = await _named(engine, name)
             keyring = configuration.load_keyring(loaded.keyring_file)
             given = _password(from_stdin=from_stdin, generate=generate)
-            now = wiring.clock()
+            now = clock.now()
             await accounts.set_password(engine, keyring, one, given, by=actor(), now=now)
             return given
 
@@ -181,18 +181,18 @@ def totp(
 
     Running sessions end. --json prints {"secret", "address"}.
     """
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import clock, folder
     from gateway.domain import totp as rules
     from gateway.services import accounts
 
     loaded = settings(config)
 
     async def work() -> bytes | None:
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             one = await _named(engine, name)
             keyring = configuration.load_keyring(loaded.keyring_file)
-            now = wiring.clock()
+            now = clock.now()
             return await accounts.set_totp(engine, keyring, one, by=actor(), now=now, on=not off)
 
     secret = _run(work())
@@ -256,20 +256,20 @@ def _shown(one: "Operator") -> dict[str, object]:
 
 async def ready_login(loaded: "Settings", role: str = "admin") -> tuple[str, str]:
     """The demo's own operator, with a password made for this run."""
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import clock, folder
     from gateway.domain.access import Role
     from gateway.services import accounts as logins
     from gateway.store import accounts
 
     given = secrets.token_urlsafe(18)
     keyring = configuration.load_keyring(loaded.keyring_file)
-    async with wiring.opened(loaded) as engine:
+    async with folder.opened(loaded) as engine:
         one = await accounts.operator_named(engine, logins.DEMO)
         if one is None:
-            await logins.add(engine, logins.DEMO, Role(role), given, by=actor(), now=wiring.clock())
+            await logins.add(engine, logins.DEMO, Role(role), given, by=actor(), now=clock.now())
         else:
-            now = wiring.clock()
+            now = clock.now()
             if one.disabled_at is not None:
                 await logins.set_disabled(engine, one, by=actor(), now=now, disabled=False)
                 one = await accounts.operator_named(engine, logins.DEMO) or one
@@ -279,15 +279,13 @@ async def ready_login(loaded: "Settings", role: str = "admin") -> tuple[str, str
 
 async def end_demo_login(loaded: "Settings") -> bool:
     """Keep the demo's operator out of a gateway with routes of its own. Whether one is left."""
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.services import accounts as logins
     from gateway.store import accounts
 
-    async with wiring.opened(loaded) as engine:
+    async with folder.opened(loaded) as engine:
         everyone = await accounts.operators(engine)
         for one in everyone:
             if one.name == logins.DEMO and one.disabled_at is None:
-                await logins.set_disabled(
-                    engine, one, by=actor(), now=wiring.clock(), disabled=True
-                )
+                await logins.set_disabled(engine, one, by=actor(), now=clock.now(), disabled=True)
     return any(one.disabled_at is None and one.name != logins.DEMO for one in everyone)

@@ -131,13 +131,13 @@ def _received(headers: Mapping[str, str], at: datetime | None) -> datetime:
     from datetime import UTC
     from email.utils import parsedate_to_datetime
 
-    from gateway import app as wiring
+    from gateway.app import clock
 
     if at is not None:
         return at.replace(tzinfo=UTC)
     if "date" in headers:
         return parsedate_to_datetime(headers["date"]).astimezone(UTC)
-    return wiring.clock()
+    return clock.now()
 
 
 def _secrets(variables: Sequence[str] | None) -> "tuple[Secret, ...]":

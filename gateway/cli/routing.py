@@ -83,7 +83,7 @@ def enable(name: Name, *, reason: Why = "enabled", config: Config = None) -> Non
 
 
 def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.domain import health
     from gateway.store import writes
 
@@ -93,10 +93,10 @@ def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
     if not reason.strip() or len(reason) > 200 or not reason.isprintable():
         raise Failure("--reason must be 1 to 200 printable characters", Code.USAGE)
     make = health.enabled if switched_on else health.disabled
-    state = make(name, reason, _who(), wiring.clock())
+    state = make(name, reason, _who(), clock.now())
 
     async def write() -> None:
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             await engine.begin()
             await writes.order_routes(engine, [state])
             await engine.commit()
@@ -116,30 +116,29 @@ def _who() -> str:
 
 def _loaded(file: Any) -> "tuple[Settings, bool]":
     """The settings with their routes, and whether these are the sandbox's."""
-    from gateway import app as wiring
+    from gateway.app import sandboxed
 
     loaded = settings(file)
     if loaded.sandbox_port is None:
         return loaded, False
-    return wiring.with_sandbox(loaded, wiring.no_keyring(), wiring.Ports(loaded.sandbox_port)), True
+    ports = sandboxed.Ports(loaded.sandbox_port)
+    return sandboxed.with_sandbox(loaded, sandboxed.no_keyring(), ports), True
 
 
 async def _known(loaded: "Settings") -> "tuple[dict[str, RouteState], dict[str, Tally]]":
     """How the routes stand and what was heard of them, where there is a database yet."""
-    from gateway import app as wiring
+    from gateway.app import clock, folder
     from gateway.domain import health
     from gateway.domain.health import Tally
     from gateway.store.reads import Reads
 
     if loaded.server is None and not loaded.database.exists():
         return {}, {}
-    async with wiring.opened(loaded) as engine:
+    async with folder.opened(loaded) as engine:
         reads = Reads(engine)
         states = {state.route: state for state in await reads.route_states()}
         heard: dict[str, Tally] = {}
-        for route, _, tally in await reads.route_sums(
-            health.bucket(wiring.clock()) - health.BUCKET
-        ):
+        for route, _, tally in await reads.route_sums(health.bucket(clock.now()) - health.BUCKET):
             heard[route] = heard.get(route, Tally()).plus(tally)
         return states, heard
 

@@ -73,26 +73,29 @@ def serve(
     Logs are JSON lines on stdout. Without routes in gateway.toml the sandbox plays the providers,
     at a port of its own.
     """
-    from gateway import app, log
+    from gateway import log
+    from gateway.app import folder, process, supervisor, wiring
 
-    if role not in list(app.Role):
-        raise Failure(f"--role: there are {', '.join(app.Role)}", Code.USAGE)
+    if role not in list(wiring.Role):
+        raise Failure(f"--role: there are {', '.join(wiring.Role)}", Code.USAGE)
     with contextlib.ExitStack() as stack:
         several = workers > 1
         listening = stack.enter_context(
-            app.bind(host, port, shared=several or reuse_port, listen=not several)
+            process.bind(host, port, shared=several or reuse_port, listen=not several)
         )
-        bound = app.port_of(listening)
+        bound = process.port_of(listening)
         loaded = settings(config, public_url=f"http://{_reachable(host)}:{bound}")
         _check_processes(loaded, role, workers)
         output = log.configure(loaded.log_level)
-        app.make_folders(loaded)
-        stack.enter_context(app.alone(loaded.data_dir, shared=loaded.server is not None))
-        keyring = app.prepare(loaded)
+        folder.make_folders(loaded)
+        stack.enter_context(folder.alone(loaded.data_dir, shared=loaded.server is not None))
+        keyring = folder.prepare(loaded)
         if several:
             say(f"{workers} processes serve on http://{_reachable(host)}:{bound}")
             try:
-                fine = app.run(app.supervise(_one_of(host, bound, role, config), workers))
+                fine = process.run(
+                    supervisor.supervise(_one_of(host, bound, role, config), workers)
+                )
             finally:
                 output.drain()
             if not fine:
@@ -101,34 +104,34 @@ def serve(
         world = None
         if loaded.sandbox_port is not None:
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
-            world = stack.enter_context(app.bind("127.0.0.1", chosen, "--sandbox-port"))
+            world = stack.enter_context(process.bind("127.0.0.1", chosen, "--sandbox-port"))
 
         console = _console(loaded, f"http://{_reachable(host)}:{bound}")
 
         async def started(gateway: Any, simulated: Any) -> None:
             say(f"The gateway listens on http://{_reachable(host)}:{bound}")
-            if role != app.Role.WORKER:
+            if role != wiring.Role.WORKER:
                 say(console)
             if world is not None:
-                say(f"The sandbox's phones: http://127.0.0.1:{app.port_of(world)}/")
+                say(f"The sandbox's phones: http://127.0.0.1:{process.port_of(world)}/")
             if not await gateway.runtime.reads.clients():
                 say("A first key: gateway client add NAME")
 
         async def run() -> None:
             try:
-                await app.serve(
+                await process.serve(
                     loaded,
                     keyring,
                     listening,
                     world,
                     started=started,
                     dropped=lambda: output.dropped,
-                    role=app.Role(role),
+                    role=wiring.Role(role),
                 )
             finally:
                 output.drain()
 
-        app.run(run())
+        process.run(run())
 
 
 def _console(loaded: "Settings", address: str) -> str:
@@ -197,8 +200,9 @@ def demo(
     Nine scenarios are played live, then it stays up to be tried. Gateway and sandbox run on
     SQLite in a temporary folder; nothing is sent to anyone.
     """
-    from gateway import app, config
+    from gateway import config
     from gateway import demo as play
+    from gateway.app import process
 
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(_port("gateway", port, PORT, "--port"))
@@ -207,11 +211,11 @@ def demo(
         _log_into(folder / "gateway.log")
         loaded = config.load(
             {"GATEWAY_DATA_DIR": str(folder), "GATEWAY_BRAND": "Demo"},
-            public_url=f"http://127.0.0.1:{app.port_of(listening)}",
+            public_url=f"http://127.0.0.1:{process.port_of(listening)}",
         )
         fine = False
         try:
-            fine = app.run(
+            fine = process.run(
                 play.run(loaded, listening, world, _hands(loaded, as_json=as_json), once=once)
             )
         finally:
@@ -225,16 +229,16 @@ def demo(
 
 def _port(who: str, given: int | None, usual: int, key: str) -> socket.socket:
     """The port that was asked for, else the usual one, else a free one."""
-    from gateway import app
+    from gateway.app import process
     from gateway.config import SettingsError
 
     if given is not None:
-        return app.bind("127.0.0.1", given, key)
+        return process.bind("127.0.0.1", given, key)
     try:
-        return app.bind("127.0.0.1", usual, key)
+        return process.bind("127.0.0.1", usual, key)
     except SettingsError:
-        opened = app.bind("127.0.0.1", 0, key)
-        say(f"Port {usual} is taken; the {who} takes {app.port_of(opened)}.")
+        opened = process.bind("127.0.0.1", 0, key)
+        say(f"Port {usual} is taken; the {who} takes {process.port_of(opened)}.")
         return opened
 
 
@@ -315,7 +319,8 @@ def sandbox(
     and shows the phones at its address. Prints what to put into gateway.toml. Numbers choose what
     happens: see the page.
     """
-    from gateway import app, log
+    from gateway import log
+    from gateway.app import process
     from gateway.sandbox import SandboxSettings
 
     if urlsplit(callback_url).scheme not in {"http", "https"}:
@@ -331,9 +336,9 @@ def sandbox(
         hang=hang,
     )
     log.configure("warning")
-    with app.bind(host, port) as listening:
-        address = f"http://{_reachable(host)}:{app.port_of(listening)}"
-        app.run(app.serve_sandbox(given, listening, lambda: _introduce(given, address)))
+    with process.bind(host, port) as listening:
+        address = f"http://{_reachable(host)}:{process.port_of(listening)}"
+        process.run(process.serve_sandbox(given, listening, lambda: _introduce(given, address)))
 
 
 def _introduce(given: Any, address: str) -> None:

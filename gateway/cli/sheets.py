@@ -63,9 +63,10 @@ def sheets() -> None:
 
 def markdown() -> str:
     """The whole page."""
-    from gateway import app, config
+    from gateway import config
+    from gateway.app import sandboxed
 
-    loaded = app.with_sandbox(config.load({}), app.no_keyring(), app.Ports(8081))
+    loaded = sandboxed.with_sandbox(config.load({}), sandboxed.no_keyring(), sandboxed.Ports(8081))
     providers = sorted(loaded.providers, key=lambda one: (kind_of(one), one.name))
     kinds = list(dict.fromkeys(kind_of(provider) for provider in providers))
     parts = [
@@ -127,10 +128,11 @@ def _yes(able: bool) -> str:
 
 def tests() -> Iterator[tuple[str, str, str]]:
     """(provider, what is shown, test) of every provider; tests as named below tests/providers."""
-    from gateway import app, config
+    from gateway import config
+    from gateway.app import sandboxed
     from gateway.services.runtime import polls
 
-    loaded = app.with_sandbox(config.load({}), app.no_keyring(), app.Ports(8081))
+    loaded = sandboxed.with_sandbox(config.load({}), sandboxed.no_keyring(), sandboxed.Ports(8081))
     asked = {kind_of(one) for one in loaded.providers if polls(one)}
     for kind, cases in _CASES.items():
         for what, name in _RUNNER.items():

@@ -34,15 +34,15 @@ def show(
     Of a number or reference the latest. Reads the database beside a running `serve` and changes
     nothing. Numbers are shown masked, codes never.
     """
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import folder
     from gateway.cli import timeline
     from gateway.store.reads import Reads
 
     loaded = settings(config)
 
     async def look() -> list[dict[str, Any]]:
-        async with wiring.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             keyring = configuration.load_keyring(loaded.keyring_file)
             reads = Reads(engine)
             found = await _find(reads, keyring, loaded, named, 1 + history)
@@ -85,7 +85,7 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     """What `/otp/status` answers, and how many receipts are kept aside for its accounts."""
     import orjson
 
-    from gateway import app as wiring
+    from gateway.app import clock
     from gateway.domain.keyring import KeyringError
     from gateway.services.case import addresses_of
     from gateway.web import schemas
@@ -98,9 +98,7 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     except KeyringError as error:
         say(f"The number cannot be read: {error}")
         found = None
-    status: dict[str, Any] = orjson.loads(
-        schemas.dumps(schemas.status(record, found, wiring.clock()))
-    )
+    status: dict[str, Any] = orjson.loads(schemas.dumps(schemas.status(record, found, clock.now())))
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
     kept = {account: await reads.kept_count(account) for account in accounts}
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}

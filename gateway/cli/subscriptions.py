@@ -50,10 +50,10 @@ def add(
     """
     import os
 
-    from gateway import app as wiring
+    from gateway.app import clock
     from gateway.domain.errors import InvalidInput
+    from gateway.domain.networks import Allowed
     from gateway.services import subscriptions
-    from gateway.transports.guard import Allowed
 
     loaded = settings(config)
 
@@ -65,7 +65,7 @@ def add(
             wanted = subscriptions.check_kinds(kinds.replace(",", " ").split())
         except InvalidInput as error:
             raise Failure(error.detail, Code.USAGE) from None
-        now = wiring.clock()
+        now = clock.now()
         made, secret = subscriptions.new(keyring, owner, url, wanted, now=now, entropy=os.urandom)
         await _write(engine, made)
         return made, secret
@@ -117,13 +117,13 @@ def rotate(named: SubscriptionId, *, config: Config = None, as_json: Json = Fals
     """Replace the secret and print the new one, once. For a day both sign."""
     import os
 
-    from gateway import app as wiring
+    from gateway.app import clock
     from gateway.services import subscriptions
 
     async def work(engine: "Engine", keyring: Any) -> "tuple[Rotated, str]":
         current = await _found(engine, named)
         changed, secret = subscriptions.rotate(
-            keyring, current, now=wiring.clock(), entropy=os.urandom
+            keyring, current, now=clock.now(), entropy=os.urandom
         )
         await _write(engine, changed)
         return changed, secret
@@ -150,7 +150,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Send what was given up once more; a disabled subscription starts anew."""
-    from gateway import app as wiring
+    from gateway.app import clock
     from gateway.services import subscriptions
     from gateway.store.outbox import OutboxReads, Replayed
 
@@ -158,7 +158,7 @@ def replay(
 
     async def work(engine: "Engine", _: Any) -> "tuple[Subscription, int]":
         one, count = await _found(engine, named), 0
-        portions = subscriptions.replay(OutboxReads(engine), one, begin, wiring.clock())
+        portions = subscriptions.replay(OutboxReads(engine), one, begin, clock.now())
         async for portion in portions:
             await _write(engine, *portion)
             count += sum(isinstance(change, Replayed) for change in portion)
@@ -194,10 +194,10 @@ def _do(loaded: "Settings", work: "Callable[[Engine, Any], Awaitable[T]]") -> T:
 
 @asynccontextmanager
 async def _opened(loaded: "Settings") -> "AsyncGenerator[tuple[Engine, Any]]":
-    from gateway import app as wiring
     from gateway import config as configuration
+    from gateway.app import folder
 
-    async with wiring.opened(loaded) as engine:
+    async with folder.opened(loaded) as engine:
         yield engine, configuration.load_keyring(loaded.keyring_file)
 
 

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gateway import app, config, log
+from gateway import config, log
+from gateway.app import folder, process, wiring
 from gateway.config import Settings, StepSettings
 from gateway.domain.delivery import Attempt, Outcome
 from gateway.domain.verification import Verification
@@ -165,15 +166,15 @@ def after(fatal: Callable[[object], bool], item: object) -> None:
         die()
 
 
-async def serve(folder: Path, port: int, provider_port: int, point: str) -> None:
-    chosen = settings(folder, port, provider_port)
-    with app.alone(folder), app.bind("127.0.0.1", port) as listening:
-        keyring = app.prepare(chosen)
+async def serve(home: Path, port: int, provider_port: int, point: str) -> None:
+    chosen = settings(home, port, provider_port)
+    with folder.alone(home), process.bind("127.0.0.1", port) as listening:
+        keyring = folder.prepare(chosen)
         if point == "none":
-            await app.serve(chosen, keyring, listening, None)
+            await process.serve(chosen, keyring, listening, None)
             return
         around = AROUND_CALL.get(point)
-        gateway = app.build(
+        gateway = wiring.build(
             chosen,
             keyring,
             transport=DeadlyTransport(around) if around is not None else None,
@@ -181,7 +182,7 @@ async def serve(folder: Path, port: int, provider_port: int, point: str) -> None
         )
         if point in BEFORE_COMMIT:
             watch(gateway.engine, BEFORE_COMMIT[point])
-        async with app.served(gateway.web, listening):
+        async with process.served(gateway.web, listening):
             await asyncio.Event().wait()
 
 
@@ -191,7 +192,7 @@ def child(folder: Path, port: int, provider_port: int, point: str) -> None:
         os.dup2(errors.fileno(), sys.stderr.fileno())
         output = log.configure("info", target)
         try:
-            app.run(serve(folder, port, provider_port, point))
+            process.run(serve(folder, port, provider_port, point))
         finally:
             output.drain()
 

@@ -35,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import app
+from gateway.app import clock, process
 from gateway.domain.delivery import BY_RANK
 from gateway.domain.identity import uuid7
 from gateway.services.case import GRACE
@@ -142,9 +142,9 @@ class Providers:
     async def serving(self) -> AsyncGenerator[int]:
         """At the port it yields."""
         web = Starlette(routes=[Route("/{rest:path}", self._take, methods=["POST"])])
-        with app.bind("127.0.0.1", 0) as listening:
-            async with app.served(web, listening, grace=1):
-                yield app.port_of(listening)
+        with process.bind("127.0.0.1", 0) as listening:
+            async with process.served(web, listening, grace=1):
+                yield process.port_of(listening)
 
 
 def _json(status: int, body: object) -> Response:
@@ -226,7 +226,7 @@ class Process:
     async def add_client(self) -> None:
         """A client whose key the caller has."""
         engine = SqliteEngine(self.database)
-        now = app.clock()
+        now = clock.now()
         named = uuid7(now, os.urandom(10))
         key = ApiKey(
             uuid7(now, os.urandom(10)),

@@ -17,7 +17,8 @@ from providers import sns
 from rig import Rig
 from sandbox.signing import aws_headers
 
-from gateway import app, config
+from gateway import config
+from gateway.app import process
 from gateway.config import Settings, StepSettings
 from gateway.domain.workflow import Until
 from gateway.ports import Provider, Secret
@@ -101,7 +102,7 @@ def settings(folder: Path, url: str, providers: tuple[Provider, ...]) -> Setting
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, migrated: Path, clock: Clock) -> AsyncGenerator[World]:
-    outside, inside = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
+    outside, inside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
     world, gateway = address(outside), address(inside)
     account = {
         "access_key_id": "AKIASANDBOX",
@@ -140,7 +141,7 @@ async def running(folder: Path, migrated: Path, clock: Clock) -> AsyncGenerator[
             post,
             clock.now,
         )
-        async with app.served(simulated.app, outside, grace=1), _served(rig, inside):
+        async with process.served(simulated.app, outside, grace=1), _served(rig, inside):
             yield World(rig, simulated, account, gateway, http)
         await simulated.aclose()
     await carrier.aclose()
@@ -149,7 +150,7 @@ async def running(folder: Path, migrated: Path, clock: Clock) -> AsyncGenerator[
 @contextlib.asynccontextmanager
 async def _served(rig: Rig, listening: socket.socket) -> AsyncGenerator[None]:
     """The gateway on a socket; the rig has started it and will stop it, so without a lifespan."""
-    server = app.server(rig.gateway.web, grace=1)
+    server = process.server(rig.gateway.web, grace=1)
     server.config.lifespan = "off"
     task = asyncio.create_task(server.serve(sockets=[listening]))
     await rig.until(lambda: server.started, task)
@@ -159,7 +160,7 @@ async def _served(rig: Rig, listening: socket.socket) -> AsyncGenerator[None]:
 
 
 def address(listening: socket.socket) -> str:
-    return f"http://127.0.0.1:{app.port_of(listening)}"
+    return f"http://127.0.0.1:{process.port_of(listening)}"
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ import httpx
 import pytest
 from rich.console import Console
 
-from gateway import app, config
+from gateway import config
+from gateway.app import folder
 from gateway.cli import output
 from gateway.store import upkeep
 
@@ -678,7 +679,7 @@ def test_check_and_migrate_see_an_old_schema(home: Home) -> None:
 
 def test_migrate_makes_a_new_database_once_nobody_has_the_folder(home: Home) -> None:
     home.data.mkdir()
-    with app.alone(home.data):
+    with folder.alone(home.data):
         refused = home.run("migrate")
     done, again = home.run("migrate"), home.run("migrate", "--check")
 
@@ -717,7 +718,7 @@ def _die_after_the_commit(home: Home) -> None:
     renewed = config.load_keyring(config.proposed_keyring(loaded.keyring_file))
 
     async def renew() -> None:
-        async with app.opened(loaded) as engine:
+        async with folder.opened(loaded) as engine:
             keyring = config.load_keyring(loaded.keyring_file)
             await upkeep.reindex(engine, keyring, renewed)
 

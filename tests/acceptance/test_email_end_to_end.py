@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from rig import keyring
 
-from gateway import app, config
-from gateway.app import carriers
+from gateway import config
+from gateway.app import carriers, clock, process, sandboxed, wiring
 from gateway.config import Settings, StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until
@@ -130,7 +130,7 @@ def providers(sandbox_url: str, mail_port: int) -> tuple[Any, ...]:
 class World:
     """A gateway and a sandbox on sockets, and a caller."""
 
-    gateway: app.Gateway
+    gateway: wiring.Gateway
     sandbox: Sandbox
     http: httpx.AsyncClient
     key: str
@@ -172,11 +172,11 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
     async with contextlib.AsyncExitStack() as stack:
-        gate = stack.enter_context(app.bind("127.0.0.1", 0))
-        box = stack.enter_context(app.bind("127.0.0.1", 0))
-        public_url = f"http://127.0.0.1:{app.port_of(gate)}"
+        gate = stack.enter_context(process.bind("127.0.0.1", 0))
+        box = stack.enter_context(process.bind("127.0.0.1", 0))
+        public_url = f"http://127.0.0.1:{process.port_of(gate)}"
         simulated = await stack.enter_async_context(
-            app.sandbox(
+            sandboxed.sandbox(
                 SandboxSettings(
                     octopush_login="",
                     octopush_key="",
@@ -190,12 +190,12 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
                 )
             )
         )
-        await stack.enter_async_context(app.served(simulated.app, box, grace=1))
-        made = providers(f"http://127.0.0.1:{app.port_of(box)}", await simulated.serve_mail())
+        await stack.enter_async_context(process.served(simulated.app, box, grace=1))
+        made = providers(f"http://127.0.0.1:{process.port_of(box)}", await simulated.serve_mail())
         settings = set_up(tmp_path, migrated, public_url, made)
-        gateway = app.build(settings, keyring())
+        gateway = wiring.build(settings, keyring())
         key = await add_client(gateway)
-        await stack.enter_async_context(app.served(gateway.web, gate))
+        await stack.enter_async_context(process.served(gateway.web, gate))
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=public_url, trust_env=False)
         )
@@ -213,8 +213,8 @@ def set_up(folder: Path, migrated: Path, public_url: str, made: tuple[Any, ...])
     return config.replace(loaded, made, workflows)
 
 
-async def add_client(gateway: app.Gateway) -> str:
-    key, now, engine = auth.new_key(), app.clock(), gateway.engine
+async def add_client(gateway: wiring.Gateway) -> str:
+    key, now, engine = auth.new_key(), clock.now(), gateway.engine
     client = Client(uuid7(now, os.urandom(10)), "backend", now)
     row = ApiKey(
         uuid7(now, os.urandom(10)),

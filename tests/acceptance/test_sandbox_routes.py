@@ -14,7 +14,8 @@ import httpx
 import pytest
 from rig import PATIENCE, keyring
 
-from gateway import app, config
+from gateway import config
+from gateway.app import folder, looking, process, sandboxed, wiring
 from gateway.app.accounts import AVOID
 from gateway.cli import clients
 from gateway.config import Settings
@@ -22,7 +23,7 @@ from gateway.domain.delivery import State
 from gateway.providers import PROVIDERS
 from gateway.services.runtime import Runtime
 
-LOOKED_AT = app.with_sandbox(config.load({}), app.no_keyring(), app.Ports(8081))
+LOOKED_AT = sandboxed.with_sandbox(config.load({}), sandboxed.no_keyring(), sandboxed.Ports(8081))
 ROUTES = {provider.name: provider for provider in LOOKED_AT.providers}
 PHONED = [name for name, route in ROUTES.items() if route.channel != "email"]
 READ = "+336000100"  # MM = 01: read where the channel tells it; the rest makes numbers distinct
@@ -55,17 +56,17 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    inside, outside = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    ours, theirs = (f"http://127.0.0.1:{app.port_of(one)}" for one in (inside, outside))
+    inside, outside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    ours, theirs = (f"http://127.0.0.1:{process.port_of(one)}" for one in (inside, outside))
     loaded = config.load({"GATEWAY_DATA_DIR": str(tmp_path)}, public_url=ours)
-    app.make_folders(loaded)
-    app.check_schema(loaded.database, migrate_new=True)
+    folder.make_folders(loaded)
+    folder.check_schema(loaded.database, migrate_new=True)
     timing = {"receipt_delay": 0.01, "late": 0.05}
     async with contextlib.AsyncExitStack() as stack:
-        beside = app.beside(loaded, keyring(), outside, timing=timing)
+        beside = process.beside(loaded, keyring(), outside, timing=timing)
         _, loaded = await stack.enter_async_context(beside)
-        gateway = app.build(loaded, keyring())
-        await stack.enter_async_context(app.served(gateway.web, inside, grace=1))
+        gateway = wiring.build(loaded, keyring())
+        await stack.enter_async_context(process.served(gateway.web, inside, grace=1))
         _, _, key = await clients.new(loaded, "caller", "send verify status")
         headers = {"authorization": f"Bearer {key}"}
         caller = httpx.AsyncClient(base_url=ours, headers=headers, trust_env=False)
@@ -134,11 +135,11 @@ async def test_a_try_can_be_repeated_soon(world: World) -> None:
 
 async def test_every_account_can_be_looked_at(world: World) -> None:
     """What `gateway check --live` does; with another key the provider does not let us in."""
-    found = dict(await app.look(world.settings))
+    found = dict(await looking.look(world.settings))
     port = world.phones.base_url.port or 0
-    others = app.with_sandbox(world.settings, app.no_keyring(), app.Ports(port))
-    refused = dict(await app.look(others))
-    asked = {name for name, wrong in found.items() if wrong != app.NOT_ASKED}
+    others = sandboxed.with_sandbox(world.settings, sandboxed.no_keyring(), sandboxed.Ports(port))
+    refused = dict(await looking.look(others))
+    asked = {name for name, wrong in found.items() if wrong != looking.NOT_ASKED}
 
     assert dict.fromkeys(asked) == {name: found[name] for name in asked}
     assert {"octopush", "octopush_voice", "twilio_sms", "aws_sms", "whatsapp"} <= asked
@@ -146,10 +147,10 @@ async def test_every_account_can_be_looked_at(world: World) -> None:
 
 
 async def test_a_provider_that_is_not_there_cannot_be_asked(world: World) -> None:
-    with app.bind("127.0.0.1", 0) as nobody:
-        port = app.port_of(nobody)
-    gone = app.with_sandbox(world.settings, keyring(), app.Ports(port))
-    found = dict(await app.look(gone))
+    with process.bind("127.0.0.1", 0) as nobody:
+        port = process.port_of(nobody)
+    gone = sandboxed.with_sandbox(world.settings, keyring(), sandboxed.Ports(port))
+    found = dict(await looking.look(gone))
 
     assert "It cannot be asked (connect_error)." == found["octopush"]
 

@@ -13,7 +13,8 @@ import pytest
 from fakes import Clock
 from rig import Rig, make_settings
 
-from gateway import app, config
+from gateway import config
+from gateway.app import wiring
 from gateway.app.carriers import Starts
 from gateway.config import StepSettings
 from gateway.domain.delivery import Outcome
@@ -222,7 +223,7 @@ async def test_the_session_begins_and_ends_with_the_gateway(world: World) -> Non
     """Started as the web application's lifespan does it, with a worker and the real clock."""
     settings = world.rig.settings
     assert settings is not None
-    gateway = app.build(settings, world.rig.keyring)
+    gateway = wiring.build(settings, world.rig.keyring)
     await world.until(lambda: 1 == len(world.sandbox.smsc.bound))
     await gateway.start()
     await world.until(lambda: 2 == len(world.sandbox.smsc.bound))

@@ -16,7 +16,8 @@ import uvicorn
 from fakes import Clock
 from rig import PATIENCE, Rig
 
-from gateway import app, config
+from gateway import config
+from gateway.app import process
 from gateway.config import Settings, StepSettings
 from gateway.domain.delivery import Attempt
 from gateway.domain.workflow import Until
@@ -113,8 +114,8 @@ async def served(application: Any, listening: socket.socket) -> AsyncIterator[No
 
 @pytest.fixture
 async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[World]:
-    ours, theirs = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    settings = made_settings(tmp_path, app.port_of(ours), app.port_of(theirs))
+    ours, theirs = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    settings = made_settings(tmp_path, process.port_of(ours), process.port_of(theirs))
     carrier = HttpTransport(AiohttpTransport())
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))

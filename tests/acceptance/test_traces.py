@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import app, traces
+from gateway import traces
+from gateway.app import process
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -34,9 +35,9 @@ async def _plain(request: Request) -> bytes:
 async def test_an_otlp_collector_receives_the_spans_at_the_latest_when_the_gateway_stops() -> None:
     collector = Collector()
     web = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
-    with app.bind("127.0.0.1", 0) as listening:
-        async with app.served(web, listening, grace=1):
-            endpoint = f"http://127.0.0.1:{app.port_of(listening)}/v1/traces"
+    with process.bind("127.0.0.1", 0) as listening:
+        async with process.served(web, listening, grace=1):
+            endpoint = f"http://127.0.0.1:{process.port_of(listening)}/v1/traces"
             tracer = traces.exporting(endpoint, {"authorization": "Bearer of-the-collector"})
             span = tracer.begin("otp.send", f"00-{TRACE}-00f067aa0ba902b7-01", {"otp.n": 1})
             span.end("stored")

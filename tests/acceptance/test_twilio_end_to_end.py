@@ -13,7 +13,8 @@ import pytest_asyncio
 from fakes import Clock
 from rig import Rig
 
-from gateway import app, config
+from gateway import config
+from gateway.app import process, sandboxed
 from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.workflow import Until
@@ -71,8 +72,8 @@ def step(channel: str) -> StepSettings:
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
-    listening, phones = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    address, sandbox = (f"http://127.0.0.1:{app.port_of(one)}" for one in (listening, phones))
+    listening, phones = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    address, sandbox = (f"http://127.0.0.1:{process.port_of(one)}" for one in (listening, phones))
     simulated = SandboxSettings(
         octopush_login="",
         octopush_key="",
@@ -90,8 +91,8 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
     )
     carrier = HttpTransport(AiohttpTransport())
     async with AsyncExitStack() as stack:
-        outside = await stack.enter_async_context(app.sandbox(simulated))
-        await stack.enter_async_context(app.served(outside.app, phones, grace=1))
+        outside = await stack.enter_async_context(sandboxed.sandbox(simulated))
+        await stack.enter_async_context(process.served(outside.app, phones, grace=1))
         rig = Rig(tmp_path, migrated, Clock(), settings=settings, carrier=carrier)
         await stack.enter_async_context(rig)
 
@@ -99,7 +100,7 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
             if scope["type"] == "http":  # the rig starts and stops the gateway itself
                 await rig.gateway.web(scope, receive, send)
 
-        await stack.enter_async_context(app.served(web, listening, grace=1))
+        await stack.enter_async_context(process.served(web, listening, grace=1))
         yield World(rig, outside, address)
 
 

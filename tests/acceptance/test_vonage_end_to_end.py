@@ -15,7 +15,8 @@ from keypair import key_pair
 from rig import Rig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import app, config
+from gateway import config
+from gateway.app import process
 from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.workflow import Until
@@ -113,8 +114,8 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[World]:
-    ours, theirs = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    port, vendor_port = app.port_of(ours), app.port_of(theirs)
+    ours, theirs = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    port, vendor_port = process.port_of(ours), process.port_of(theirs)
     routes = tuple(provider(channel, clock, vendor_port) for channel in SENDERS)
     sms, voice = step("sms"), step("voice")
     workflows = {
@@ -141,7 +142,7 @@ async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[W
         )
         vendor = Sandbox(given, post, clock.now)
         stack.push_async_callback(vendor.aclose)
-        await stack.enter_async_context(app.served(vendor.app, theirs, grace=1))
+        await stack.enter_async_context(process.served(vendor.app, theirs, grace=1))
         rig = Rig(
             tmp_path,
             migrated,
@@ -150,7 +151,8 @@ async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[W
             carrier=HttpTransport(AiohttpTransport()),
         )
         await stack.enter_async_context(rig)
-        await stack.enter_async_context(app.served(requests_only(rig.gateway.web), ours, grace=1))
+        serving = process.served(requests_only(rig.gateway.web), ours, grace=1)
+        await stack.enter_async_context(serving)
         yield World(rig, vendor, f"http://127.0.0.1:{port}")
 
 

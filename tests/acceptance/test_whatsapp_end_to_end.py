@@ -15,8 +15,9 @@ import orjson
 import pytest
 from rig import keyring
 
-from gateway import app, config
-from gateway.app import Gateway
+from gateway import config
+from gateway.app import clock, process, sandboxed, wiring
+from gateway.app.wiring import Gateway
 from gateway.config import StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until
@@ -90,8 +91,8 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
-    inside, outside = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    ours, theirs = (f"http://127.0.0.1:{app.port_of(one)}" for one in (inside, outside))
+    inside, outside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    ours, theirs = (f"http://127.0.0.1:{process.port_of(one)}" for one in (inside, outside))
     step = StepSettings(channel="whatsapp", routes=("whatsapp",), patience=60, until=Until.READ)
     settings = config.replace(
         config.load({"GATEWAY_DATA_DIR": str(tmp_path)}, public_url=ours),
@@ -106,14 +107,14 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
         "callback_url": f"{ours}{CALLBACK}",
         "templates": "otp_code:en_US",
     }
-    given = app.sandbox_settings(
+    given = sandboxed.sandbox_settings(
         keyring(), ours, accounts={"whatsapp": account}, receipt_delay=0.01, late=0.05
     )
     async with AsyncExitStack() as stack:
-        simulated = await stack.enter_async_context(app.sandbox(given))
-        await stack.enter_async_context(app.served(simulated.app, outside, grace=1))
-        gateway = app.build(settings, keyring())
-        await stack.enter_async_context(app.served(gateway.web, inside, grace=1))
+        simulated = await stack.enter_async_context(sandboxed.sandbox(given))
+        await stack.enter_async_context(process.served(simulated.app, outside, grace=1))
+        gateway = wiring.build(settings, keyring())
+        await stack.enter_async_context(process.served(gateway.web, inside, grace=1))
         client = httpx.AsyncClient(base_url=ours, trust_env=False)
         http = await stack.enter_async_context(client)
         yield World(gateway, simulated, http, await new_key(gateway))
@@ -121,7 +122,7 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
 
 async def new_key(gateway: Gateway) -> str:
     """A client's key."""
-    engine, key, now = gateway.runtime.engine, auth.new_key(), app.clock()
+    engine, key, now = gateway.runtime.engine, auth.new_key(), clock.now()
     client = Client(uuid7(now, bytes(10)), "backend", now)
     digest = auth.digest(key)
     row = ApiKey(uuid7(now, digest[:10]), client.id, digest, "send verify status", now, None, None)

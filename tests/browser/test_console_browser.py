@@ -14,7 +14,7 @@ import pytest
 from rig import NUMBER, Rig
 from visitor import PASSWORD, add_operator
 
-from gateway import app
+from gateway.app import process
 from gateway.domain.access import Role
 from gateway.domain.recipient import mask
 
@@ -37,7 +37,7 @@ async def address(rig: Rig) -> AsyncIterator[str]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         port = listening.getsockname()[1]
-        async with app.served(_without_lifespan(rig.gateway.web), listening, grace=1):
+        async with process.served(_without_lifespan(rig.gateway.web), listening, grace=1):
             yield f"http://127.0.0.1:{port}"
 
 

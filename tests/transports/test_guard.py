@@ -11,8 +11,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.networks import Allowed
 from gateway.ports import NotSent, Request
-from gateway.transports.guard import Allowed, Guarded, OwnResolver, guarded_socket
+from gateway.transports.guard import Guarded, OwnResolver, guarded_socket
 from gateway.transports.http import AiohttpTransport, HttpTransport
 
 NOWHERE = Allowed()

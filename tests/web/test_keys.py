@@ -8,7 +8,8 @@ import pytest
 from fakes import Clock
 from rig import NUMBER, Rig, keyring, make_settings, problem
 
-from gateway import app, config
+from gateway import config
+from gateway.app import test_keys, wiring
 from gateway.app.test_keys import PREFIX
 from gateway.config import SettingsError
 from gateway.services import keys
@@ -17,24 +18,24 @@ CODE = "123456"
 
 
 @pytest.fixture
-async def inside(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[app.Inside]:
+async def inside(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[test_keys.Inside]:
     """A sandbox inside, whose receipts come at once."""
     settings = make_settings(tmp_path)
-    made = app.Inside(settings, keyring(), clock.now, receipt_delay=0.0)
+    made = test_keys.Inside(settings, keyring(), clock.now, receipt_delay=0.0)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
 async def world(
-    tmp_path: Path, migrated: Path, clock: Clock, inside: app.Inside
+    tmp_path: Path, migrated: Path, clock: Clock, inside: test_keys.Inside
 ) -> AsyncIterator[Rig]:
     async with Rig(tmp_path, migrated, clock, test=inside.realm) as rig:
         inside.attach(rig.gateway.web)
         yield rig
 
 
-async def tried(rig: Rig, inside: app.Inside, **body: Any) -> dict[str, Any]:
+async def tried(rig: Rig, inside: test_keys.Inside, **body: Any) -> dict[str, Any]:
     """A send with a test key, played to its end: what it answered, and the key."""
     key = await rig.client("tester", test=True)
     answer = await rig.call("/otp/send", body, key=key)
@@ -49,7 +50,7 @@ async def tried(rig: Rig, inside: app.Inside, **body: Any) -> dict[str, Any]:
 
 
 async def test_a_test_key_reaches_the_sandbox_and_nobody_else(
-    world: Rig, inside: app.Inside
+    world: Rig, inside: test_keys.Inside
 ) -> None:
     """Without a socket, and its receipts come the way all do."""
     sent = await tried(world, inside, to="+33600010000")
@@ -60,14 +61,14 @@ async def test_a_test_key_reaches_the_sandbox_and_nobody_else(
     assert [] == world.transport.submissions
 
 
-async def test_magic_numbers_choose_what_happens(world: Rig, inside: app.Inside) -> None:
+async def test_magic_numbers_choose_what_happens(world: Rig, inside: test_keys.Inside) -> None:
     """The SMS fails by receipt, the call is delivered."""
     sent = await tried(world, inside, to="+33600000300", workflow="sms")
 
     assert ["sms:FAILED", "voice:DELIVERED"] == world.states(sent["verification_id"])
 
 
-async def test_the_code_of_a_test_key_is_known(world: Rig, inside: app.Inside) -> None:
+async def test_the_code_of_a_test_key_is_known(world: Rig, inside: test_keys.Inside) -> None:
     sent = await tried(world, inside, to="+33600000000")
     body = {"verification_id": sent["verification_id"], "code": CODE}
     answer = await world.call("/otp/verify", body, key=sent["key"])
@@ -84,7 +85,7 @@ async def test_the_code_of_a_test_key_is_known(world: Rig, inside: app.Inside) -
     ],
 )
 async def test_its_code_has_the_length_that_is_asked_for(
-    world: Rig, inside: app.Inside, asked: dict[str, Any], code: str
+    world: Rig, inside: test_keys.Inside, asked: dict[str, Any], code: str
 ) -> None:
     sent = await tried(world, inside, to="+33600000000", **asked)
     body = {"verification_id": sent["verification_id"], "code": code}
@@ -93,7 +94,7 @@ async def test_its_code_has_the_length_that_is_asked_for(
 
 
 async def test_a_live_key_reaches_the_live_routes_and_has_no_known_code(
-    world: Rig, inside: app.Inside
+    world: Rig, inside: test_keys.Inside
 ) -> None:
     await tried(world, inside, to=NUMBER)
     sent = await world.send(NUMBER, workflow="sms_only", code_length=10)
@@ -144,7 +145,7 @@ async def test_where_the_sandbox_is_configured_both_kinds_use_it(
     tmp_path: Path, migrated: Path, clock: Clock
 ) -> None:
     settings = make_settings(tmp_path)
-    async with Rig(tmp_path, migrated, clock, test=app.Realm(settings)) as rig:
+    async with Rig(tmp_path, migrated, clock, test=wiring.Realm(settings)) as rig:
         key = await rig.client("tester", test=True)
         answer = await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms_only"}, key=key)
         await rig.settle()
@@ -156,11 +157,11 @@ async def test_where_the_sandbox_is_configured_both_kinds_use_it(
 def test_a_route_may_not_have_the_name_of_one_of_theirs(tmp_path: Path) -> None:
     """Receipts and references would mix."""
     settings = make_settings(tmp_path)
-    (clashing,) = app.Inside(settings, keyring()).realm.settings.providers[:1]
+    (clashing,) = test_keys.Inside(settings, keyring()).realm.settings.providers[:1]
     mixed = config.replace(settings, (*settings.providers, clashing), settings.workflows)
 
     with pytest.raises(SettingsError, match=f"routes.{PREFIX}messenger"):
-        app.Inside(mixed, keyring())
+        test_keys.Inside(mixed, keyring())
 
 
 def test_what_a_key_begins_with_says_what_it_is() -> None:

@@ -14,7 +14,7 @@ import pytest
 from fakes import Clock
 from rig import NUMBER, Now, Rig, make_settings
 
-from gateway import app
+from gateway.app import process, wiring
 from gateway.domain.verification import MAX_CHECKS, Status
 
 PAIRS = 20
@@ -31,7 +31,7 @@ class Served(Rig):
     async def start(self) -> None:
         settings = make_settings(self.folder)
         shutil.copy(self.template, settings.database)
-        self.gateway = app.build(
+        self.gateway = wiring.build(
             settings,
             self.keyring,
             transport=self.transport,
@@ -41,11 +41,11 @@ class Served(Rig):
         self.runtime = self.gateway.runtime
         self.reads = Now(settings.store)
         self.key = await self.client("backend")
-        listening = self.stack.enter_context(app.bind("127.0.0.1", 0))
-        await self.stack.enter_async_context(app.served(self.gateway.web, listening, grace=1))
+        listening = self.stack.enter_context(process.bind("127.0.0.1", 0))
+        await self.stack.enter_async_context(process.served(self.gateway.web, listening, grace=1))
         self.http = await self.stack.enter_async_context(
             httpx.AsyncClient(  # noqa: TID251  (the caller)
-                base_url=f"http://127.0.0.1:{app.port_of(listening)}",
+                base_url=f"http://127.0.0.1:{process.port_of(listening)}",
                 limits=httpx.Limits(max_connections=None),
                 trust_env=False,
                 timeout=30,
