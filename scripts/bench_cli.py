@@ -16,12 +16,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import bench_capacity
+import bench_charts
 import bench_machine
 import bench_report
-from bench_gateways import GATEWAYS, STORE, Gateway, PeerMissing
+from bench_gateways import ROOT, STORE, Express, Gateway, Naive, Ours, PeerMissing, StarletteEcho
+from bench_growth import Size, grow
 from bench_kill import Killed, kill_under_load
+from bench_phases import ONCE, PHASES, run_round
+from bench_postgres import Postgres, Postgres2
 from bench_processes import BenchError
-from bench_rounds import PHASES, Figures, Options, run_round
+from bench_rounds import Figures, Options
+from postgres import NoServer
 
 DESCRIPTION = """\
 Measures the gateway side by side with its peers: fresh servers and databases every round, gateways
@@ -31,13 +37,17 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   send       POST /otp/send and the provider's call, no receipt; the echo peer just echoes
   status     POST /otp/status by id
   verify     POST /otp/verify with a wrong code, each on another verification
+  receipts   the receipts of as many sends at once, as fast as they are acknowledged
+  latency    lifecycles begun at half of the rate that was just reached, whatever the answers
   slow       lifecycle with 2 ms more a commit (GATEWAY_COMMIT_DELAY_MS): group commit at work
   fallback   --overdue sends without receipts: how late the second attempts are made
   claim      the same, all due at once: how many a second are claimed and submitted
-  memory     --growth lifecycles in ten parts, memory after each (not by default: minutes)
-  kill       kill -9 under load: what was acknowledged must be there afterwards (not by default)
+  memory     --memory lifecycles in ten parts, memory after each (in the first round only)
+  growth     the same calls on 10,000 rows and up to --grow-to (once, before the rounds)
+  kill       kill -9 under load: what was acknowledged must be there afterwards
 
   ours       gateway serve: SQLite, durable, logging, encryption and authentication on
+  postgres, postgres2   the same on PostgreSQL with 1 and 2 processes; CPU includes the server's
   naive      a first draft in Python: FastAPI, a SQLModel session a request, httpx inline
              (installed into .bench by pip)
   express    the tutorial's in-memory gateway, Express and axios (installed into .bench by npm)
@@ -48,15 +58,23 @@ Only the ratios of one run are safe; absolute figures depend on what else the ma
 column of the tables). Exit code 0: measured, whether or not the targets were met. 1: something
 failed; a round with any unexpected answer is not counted. 2: wrong arguments.
 
-  scripts/bench                                          the whole of it, some minutes
-  scripts/bench --only lifecycle --peers ours,express --rounds 5 --json bench.json
-  scripts/bench --only kill --rounds 5 --n 20000
+  scripts/bench --json bench.json                        the whole of it, more than an hour
+  scripts/bench --only lifecycle --peers ours,express
+  scripts/bench --only growth --grow-to 10000000         needs 6 GB of disk
+  scripts/bench --from bench.json --charts docs/charts --costs docs/measured.json
+                                                         nothing measured: from what was
 """
-FAILURES = (BenchError, OSError, subprocess.SubprocessError)
+GATEWAYS: dict[str, type[Gateway]] = {
+    gateway.name: gateway for gateway in (Ours, Express, Postgres, Naive, Postgres2, StarletteEcho)
+}
+FAILURES = (BenchError, NoServer, OSError, subprocess.SubprocessError)
 
 
 def main() -> int:
     arguments = _parse()
+    if arguments.made:
+        _derive(arguments, json.loads(arguments.made.read_text()))
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     STORE.mkdir(exist_ok=True)
     try:
@@ -80,22 +98,27 @@ class _Bench:
             connections=arguments.connections,
             keep=arguments.keep,
             overdue=arguments.overdue,
-            growth=arguments.growth,
+            memory=arguments.memory,
+            grow_to=arguments.grow_to,
         )
         self._asked = set(product(arguments.peers, arguments.only))
         self._rounds: bench_report.Rounds = []
         self._kills: list[Killed] = []
+        self._grown: list[Size] = []
         self._errors: list[str] = []
         self._skipped: list[str] = []
 
     def run(self) -> int:
         started = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        phases = set(self._arguments.only) - {"kill"}
+        phases = set(self._arguments.only) - {"kill", "growth"}
         gateways = self._prepared() if phases else []
         machine = bench_machine.facts(self._folder, gateways)
+        if "growth" in self._arguments.only and "ours" in self._arguments.peers:
+            self._grow()
         for at in range(self._arguments.rounds):
             if phases:
-                self._rounds.append(self._round(at, gateways, phases))
+                wanted = phases - set(ONCE) if at else phases
+                self._rounds.append(self._round(at, gateways, wanted))
             if "kill" in self._arguments.only:
                 self._kill(at)
         self._publish(
@@ -141,6 +164,15 @@ class _Bench:
                     self._fail(f"{where}, {phase}", wrong)
         return found
 
+    def _grow(self) -> None:
+        try:
+            self._grown = grow(self._folder, self._options, _say)
+        except FAILURES as error:
+            self._fail("growth", str(error))
+        for size in self._grown:
+            for wrong in size.errors:
+                self._fail(f"growth, {size.rows:,} rows", wrong)
+
     def _kill(self, at: int) -> None:
         where = f"kill {at + 1}"
         try:
@@ -158,13 +190,28 @@ class _Bench:
         self._errors.append(f"{where}: {error}")
 
     def _publish(self, result: dict[str, Any]) -> None:
-        text = bench_report.markdown(result, self._rounds, self._asked, self._kills)
+        found = (self._rounds, self._asked, self._kills, self._grown)
+        text = bench_report.markdown(result, *found)
         print(text)
         if self._arguments.markdown:
             self._arguments.markdown.write_text(text)
+        whole = result | bench_report.as_json(*found)
         if self._arguments.json:
-            whole = result | bench_report.as_json(self._rounds, self._asked, self._kills)
             self._arguments.json.write_text(json.dumps(whole, indent=2) + "\n")
+        _derive(self._arguments, whole)
+
+
+def _derive(arguments: argparse.Namespace, whole: dict[str, Any]) -> None:
+    """The files that are made of a whole result: charts, and what docs/scale.md counts with."""
+    if arguments.charts:
+        arguments.charts.mkdir(parents=True, exist_ok=True)
+        for name, drawn in bench_charts.charts(whole).items():
+            (arguments.charts / name).write_text(drawn)
+    if arguments.costs:
+        costs = bench_capacity.costs_of(whole)
+        arguments.costs.write_text(json.dumps(costs, indent=2) + "\n")
+        page = ROOT / "docs" / "scale.md"
+        page.write_text(bench_capacity.refreshed(page.read_text(), costs))
 
 
 def _line(figures: Figures) -> str:
@@ -213,19 +260,26 @@ def _parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    every = (*PHASES, "memory", "kill")
-    add("--only", type=_some(every), default=list(PHASES), metavar="PHASE[,PHASE]",
-        help=f"{', '.join(PHASES)}, memory or kill (default: all but memory and kill)")  # fmt: skip
+    every = (*PHASES, *ONCE, "kill")
+    add("--only", type=_some(every), default=list(every), metavar="PHASE[,PHASE]",
+        help=f"{', '.join(every)} (default: all)")  # fmt: skip
     add("--peers", type=_some(tuple(GATEWAYS)), default=list(GATEWAYS), metavar="NAME[,NAME]",
         help=f"{', '.join(GATEWAYS)} (default: all)")  # fmt: skip
     add("--n", type=_within(100, 200_000), default=6000, help="operations a phase (%(default)s)")
-    add("--rounds", type=_within(1, 20), default=3, help="rounds, or kills (%(default)s)")
+    add("--rounds", type=_within(1, 20), default=5, help="rounds, or kills (%(default)s)")
     add("--connections", type=_within(1, 512), default=64, help="of the load (%(default)s)")
     add("--warmup", type=_within(1, 5000), default=500, help="operations before (%(default)s)")
     add("--overdue", type=_within(100, 20_000), default=10_000,
         help="sends of fallback and claim (%(default)s)")  # fmt: skip
-    add("--growth", type=_within(1000, 1_000_000), default=200_000,
+    add("--memory", type=_within(1000, 1_000_000), default=200_000,
         help="lifecycles of memory (%(default)s)")  # fmt: skip
+    add("--grow-to", type=_within(10_000, 10_000_000), default=1_000_000,
+        help="rows of growth (%(default)s)")  # fmt: skip
+    add("--from", type=Path, metavar="FILE", dest="made",
+        help="measure nothing: make charts and costs from the --json of a run")  # fmt: skip
+    add("--charts", type=Path, metavar="FOLDER", help="drawings, SVG")
+    add("--costs", type=_file, metavar="FILE",
+        help="prices of a call; docs/scale.md is made to count with them")  # fmt: skip
     add("--json", type=_file, metavar="FILE", help="every figure of every round")
     add("--markdown", type=_file, metavar="FILE", help="the report that is printed")
     add("--keep", action="store_true", help="leave databases and logs in .bench/kept-*")

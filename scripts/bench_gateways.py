@@ -6,9 +6,10 @@ import json
 import secrets
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,13 +33,15 @@ base_url = "http://127.0.0.1:{provider}/v1/public"
 concurrency = 128
 
 [workflows.default]
-steps = [{{ channel = "sms", routes = ["octopush"], patience = 60, until = "delivered" }}]
+steps = [{{ channel = "sms", routes = ["octopush"], patience = {patience}, until = "delivered" }}]
 """
 
 
 # Two steps on the same provider: what is not reported falls back to the second.
+# The brake on fallbacks where silence has become the rule is off: here it is the rule.
 FALLING_BACK = (
-    CONFIG.partition("[workflows.default]")[0]
+    "silent_fallbacks = 1000000\n"
+    + CONFIG.partition("[workflows.default]")[0]
     + """\
 [routes.octopush_b]
 provider = "octopush"
@@ -75,6 +78,7 @@ class Gateway:
     loses_receipts: ClassVar[bool] = False  # known to acknowledge receipts it cannot place
     has_provider: ClassVar[bool] = True
     receipts: str = ""  # path the provider posts receipts to
+    database_pid: int | None = None  # of a database that is a process of its own
 
     def __init__(self, folder: Path, provider_port: int) -> None:
         self.folder = folder
@@ -102,11 +106,24 @@ class Gateway:
         self.server.stop()
         return {}
 
+    def close(self) -> None:
+        """Whatever else was started for it ends."""
+
+    def stored(self) -> dict[str, int]:
+        """Bytes on disk by table and index, where that is known; `total` is all of them."""
+        return {}
+
 
 class Ours(Gateway):
     name = "ours"
-    phases = frozenset({"lifecycle", "send", "status", "verify"})
+    phases = frozenset(
+        {"lifecycle", "send", "status", "verify", "receipts", "latency", "slow", "fallback",
+         "claim", "memory", "growth"}
+    )  # fmt: skip
     accepted = 202
+    patience: ClassVar[int] = 600  # seconds for a receipt: more than any phase takes
+    falls_back: ClassVar[bool] = False  # once it is over, to a second step
+    commit_delay: ClassVar[int] = 0  # milliseconds more for each commit
     identifier = "verification_id"
     delivery = "delivery_status"
 
@@ -115,25 +132,37 @@ class Ours(Gateway):
         self.receipts = f"/otp/delivered/octopush/{self._callback_key}"
         self._config = self.folder / "gateway.toml"
         self._config.write_text(self._settings())
-        self.data = self.folder / "data"
+        self.data = self._data()
         command = self._command("serve", "--config", str(self._config), "--port", str(self.port))
+        command += self._more()
         return Server(
             self.name, command, env=self._environment(), folder=self.folder, ready="/readyz"
         )
 
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def _more(self) -> list[str]:
+        """Further arguments of `serve`."""
+        return []
+
     def _settings(self) -> str:
-        return CONFIG.format(port=self.port, provider=self.provider_port)
+        settings = FALLING_BACK if self.falls_back else CONFIG
+        return settings.format(port=self.port, provider=self.provider_port, patience=self.patience)
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "gateway", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        return environment(
+        found = environment(
             PYTHONPATH=str(ROOT),
             GATEWAY_DATA_DIR=str(self.data),
             OCTOPUSH_API_KEY="bench-api-key",
             OCTOPUSH_CALLBACK_KEY=self._callback_key,
         )
+        if self.commit_delay:
+            found["GATEWAY_COMMIT_DELAY_MS"] = str(self.commit_delay)
+        return found
 
     def start(self) -> None:
         super().start()
@@ -167,42 +196,34 @@ class Ours(Gateway):
         super().stop()
         return self._ledger_closed()
 
+    def stored(self) -> dict[str, int]:
+        return bytes_in_sqlite(self.data / "gateway.db")
+
     def _ledger_closed(self) -> dict[str, Any]:
-        """The last log line of that event: operations and commits of the server's whole life."""
-        for line in reversed(self.server.log.read_text(errors="replace").splitlines()):
+        """Operations and commits of the server's whole life, as each of its processes logs them."""
+        found = {"operations": 0, "commits": 0}
+        for line in self.server.log.read_text(errors="replace").splitlines():
             if "ledger_closed" not in line:
                 continue
             try:
                 event = json.loads(line)
-                return {"operations": int(event["operations"]), "commits": int(event["commits"])}
+                told = {name: int(event[name]) for name in found}
             except (ValueError, KeyError, TypeError):
                 continue
-        return {}
+            found = {name: found[name] + told[name] for name in found}
+        return found if found["commits"] else {}
 
 
-class OursOnASlowDisk(Ours):
-    """Each commit takes 2 ms more."""
-
-    def _environment(self) -> dict[str, str]:
-        return super()._environment() | {"GATEWAY_COMMIT_DELAY_MS": "2"}
-
-
-class OursFallingBack(Ours):
-    """No receipts come, so that every verification falls back after `patience` seconds."""
-
-    patience = 5
-
-    def _settings(self) -> str:
-        return FALLING_BACK.format(
-            port=self.port, provider=self.provider_port, patience=self.patience
-        )
+def variant(make: type[Ours], **changed: Any) -> type[Ours]:
+    """The same gateway with other settings."""
+    return type(make.__name__, (make,), changed)
 
 
 class Naive(Gateway):
     """The first draft: FastAPI, a SQLModel session a request, httpx inline."""
 
     name = "naive"
-    phases = frozenset({"lifecycle", "send", "status", "verify"})
+    phases = frozenset({"lifecycle", "send", "status", "verify", "receipts"})
     identifier = "verification_id"
     delivery = "delivery_status"
     loses_receipts = True
@@ -252,7 +273,7 @@ class Naive(Gateway):
 
 class Express(Gateway):
     name = "express"
-    phases = frozenset({"lifecycle", "send", "status"})
+    phases = frozenset({"lifecycle", "send", "status", "receipts", "latency"})
     identifier = "message_id"
     loses_receipts = True
     receipts = "/otp/delivered"
@@ -334,10 +355,17 @@ class StarletteEcho(Gateway):
         return Server(self.name, command, env=env, folder=self.folder, ready="/")
 
 
-GATEWAYS: dict[str, type[Gateway]] = {
-    gateway.name: gateway for gateway in (Ours, Express, Naive, StarletteEcho)
-}
-Maker = Callable[[Path, int], Gateway]
+def bytes_in_sqlite(file: Path) -> dict[str, int]:
+    """What each table and index occupies, without the free pages."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as opened:
+        size, pages, free = (
+            opened.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        found = {"total": size * (pages - free)}
+        with suppress(sqlite3.OperationalError):  # not every SQLite has dbstat
+            found |= dict(opened.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"))
+    return found
 
 
 def _run(what: str, command: list[str]) -> None:

@@ -59,6 +59,16 @@ def cpu_seconds(root: int) -> float:
     return sum(sum(map(int, _stat(pid)[11:15])) for pid in tree(root)) / TICKS
 
 
+def bytes_written(root: int) -> int:
+    """What the tree's living processes had the disk write, or will."""
+    total = 0
+    for pid in tree(root):
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
+    return total
+
+
 def pss_mb(root: int) -> float:
     """Proportional set size of the tree."""
     kilobytes = 0
@@ -79,33 +89,41 @@ def machine_seconds() -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds up to a moment: of the server, of the bench itself, of the whole machine."""
+    """CPU seconds up to a moment: of the server with its database, of that database where it is a
+    process of its own, of the bench itself, of the whole machine."""
 
     at: float
     server: float
+    database: float
     tools: float
     machine: float
     stolen: float
+    written: int  # bytes to disk, by server and database
 
     def since(self, before: "Usage") -> "Usage":
         return Usage(
             self.at - before.at,
             self.server - before.server,
+            self.database - before.database,
             self.tools - before.tools,
             self.machine - before.machine,
             self.stolen - before.stolen,
+            self.written - before.written,
         )
 
 
-def usage(server: int, *tools: int) -> Usage:
+def usage(server: int, database: int | None, *tools: int) -> Usage:
     own = os.times()
     machine, stolen = machine_seconds()
+    stored = cpu_seconds(database) if database is not None else 0.0
     return Usage(
         at=time.monotonic(),
-        server=cpu_seconds(server),
+        server=cpu_seconds(server) + stored,
+        database=stored,
         tools=sum(map(cpu_seconds, tools)) + own.user + own.system,
         machine=machine,
         stolen=stolen,
+        written=sum(map(bytes_written, (server, database) if database else (server,))),
     )
 
 

@@ -1,5 +1,5 @@
-"""What happens to a gateway in a round: sessions (a fresh gateway, provider and load) and in them
-phases, each measured between two readings of /proc."""
+"""Sessions: a fresh gateway, provider and load, and what is asked of them, each measured between
+two readings of /proc. The phases made of it are in bench_phases.py."""
 
 import json
 import math
@@ -10,24 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Self
 
-from bench_gateways import Gateway, Ours, OursFallingBack, OursOnASlowDisk
+from bench_gateways import Gateway
 from bench_processes import BenchError, Usage, Worker, pss_mb, usage
 
-PHASES = ("lifecycle", "send", "status", "verify", "slow", "fallback", "claim")
-OF_OURS = frozenset({"slow", "fallback", "claim", "memory"})
 FIRST_NUMBER = 33_640_000_000  # +33 640 to +33 669: mobiles that are assigned and valid
 NUMBERS = 30_000_000
 STRIDE = 48_271  # coprime with NUMBERS: no number comes twice, neighbours are far apart
 WRONG_CODE = "000000"
+RECEIPT_DELAY = 0.02  # seconds, as the stub provider has it
 SETTLE = 0.15  # seconds for what a server does after its last answer; part of its CPU time
 LEAST_RATE = 50  # operations per second; below this a phase is given up
-ECHOES = 4  # an echo costs so little that it takes more of them for a CPU time to be read off
-READS = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,8 @@ class Options:
     connections: int
     keep: bool
     overdue: int = 10_000  # verifications of `fallback` and `claim`
-    growth: int = 200_000  # lifecycles of `memory`
+    memory: int = 200_000  # lifecycles of `memory`
+    grow_to: int = 1_000_000  # rows of `growth`
 
 
 @dataclass
@@ -47,6 +44,7 @@ class Figures:
     operations: int
     per_second: float
     cpu: float
+    cpu_of_database: float  # the part of `cpu` of a database that is a process of its own
     cpu_of_tools: float
     elsewhere: float  # cores busy with neither the server nor the bench
     stolen: float  # cores the host gave to others
@@ -58,6 +56,9 @@ class Figures:
     late_p50: float | None = None  # from the end of a patience to the attempt that follows
     late_p99: float | None = None
     pss_steps: list[float] = field(default_factory=list)  # megabytes, as it grew
+    bytes_each: dict[str, float] = field(default_factory=dict)  # on disk, by table and index
+    written: float | None = None  # bytes to disk, an operation
+    rate: float | None = None  # a second, of an open loop
     undelivered: int | None = None  # receipts acknowledged to no effect
     ledger: dict[str, Any] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Session:
         self._make = make
         self._parent = parent
         self.options = options
-        self._numbers = numbers()
+        self._numbers: Iterator[str] = numbers()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -97,6 +98,7 @@ class Session:
             self.load = Worker("load")
             stack.callback(self.load.stop)
             self.gateway = self._make(folder, self.provider.hello["port"])
+            stack.callback(self.gateway.close)
             stack.callback(self.gateway.server.kill)  # nothing to do when it was stopped
             self.gateway.start()
             self._stack = stack.pop_all()
@@ -108,10 +110,26 @@ class Session:
     def take_numbers(self, size: int) -> list[str]:
         return list(islice(self._numbers, size))
 
-    def expect(self, *, receipts: bool, repeats: bool = False) -> None:
-        """`repeats`: a number may be called for more than once."""
+    def numbers_ahead(self, size: int) -> list[str]:
+        """The numbers that the next sends go to."""
+        taken = self.take_numbers(size)
+        self._numbers = chain(taken, self._numbers)
+        return taken
+
+    def cancel(self, ids: list[str]) -> None:
+        """Ends them, so that none is due later. Raises BenchError."""
+        self.prepare("/otp/cancel", [{self._identifier: one} for one in ids], {200}, None)
+        seconds = 30 + len(ids) / LEAST_RATE
+        report = self.load.ask(seconds + 30, do="go", seconds=seconds)
+        if wrong := wrong_answers(report):
+            raise BenchError(wrong[0])
+
+    def expect(self, *, receipts: bool, repeats: bool = False, hold: bool = False) -> None:
+        """`repeats`: a number may be called for more than once. `hold`: receipts wait for their
+        release."""
         path = self.gateway.receipts if receipts else ""
-        self.provider.ask(30, do="expect", port=self.gateway.port, path=path, repeats=repeats)
+        how = {"repeats": repeats, "hold": hold}
+        self.provider.ask(30, do="expect", port=self.gateway.port, path=path, **how)
 
     def lateness(self, ids: list[str], patience: int) -> tuple[list[int], list[str]]:
         """How late each second attempt was made, in nanoseconds, and what is wrong."""
@@ -126,7 +144,7 @@ class Session:
             if len(made) == 2:
                 after = (made[1] - made[0]).total_seconds() - patience
                 late.append(round(after * 1e9))
-        errors = _wrong_answers(report)
+        errors = wrong_answers(report)
         return late, [*errors, f"{odd} without a second attempt"] if odd else errors
 
     def prepare(
@@ -149,17 +167,21 @@ class Session:
         gateway = self.gateway
         self.prepare("/otp/send", bodies, {gateway.accepted}, gateway.identifier)
 
-    def send(self, size: int, *, receipts: bool) -> tuple[Figures, list[str]]:
+    def send(
+        self, size: int, *, receipts: bool, rate: float | None = None
+    ) -> tuple[Figures, list[str]]:
         """So many sends, each over when the provider was called and, if there are receipts, the
-        receipt was acknowledged. Also the ids that were answered."""
+        receipt was acknowledged; with `rate` so many a second are begun. Also the ids that were
+        answered."""
         to = self.take_numbers(size)
         provided = self.gateway.has_provider
         if provided:
             self.expect(receipts=receipts)
         self.prepare_sends(to)
         figures, report, provider = self._measure(
-            size, {"calls": size, "receipts": size if receipts else 0} if provided else None
+            size, {"calls": size, "receipts": size if receipts else 0} if provided else None, rate
         )
+        figures.rate = rate
         if receipts:
             started = zip(to, report["starts"], strict=True)
             answered = provider["answered"]
@@ -171,6 +193,34 @@ class Session:
             figures.errors.append(f"{size - len(ids)} answers without {self.gateway.identifier}")
         return figures, ids
 
+    def receipts(self, size: int) -> tuple[Figures, list[str]]:
+        """The receipts of so many sends, all at once: each over when it is acknowledged. The sends
+        are not part of what is measured. Also their ids."""
+        self.expect(receipts=True, hold=True)
+        self.prepare_sends(self.take_numbers(size))
+        sends, report, _ = self._measure(size, {"calls": size, "receipts": 0})
+        time.sleep(RECEIPT_DELAY)
+        seconds = 30 + size / LEAST_RATE
+        before = self.usage()
+        self.provider.ask(30, do="release")
+        until = {"calls": size, "receipts": size}
+        reached = self.provider.ask(seconds + 30, do="wait", seconds=seconds, **until)
+        time.sleep(SETTLE)
+        after = self.usage()
+        provider = self.provider.ask(60, do="report")
+        posted, answered = provider["posted"], provider["answered"]
+        numbers = [number for number in posted if number in answered]
+        spans = {
+            "starts": [posted[number] for number in numbers],
+            "ends": [answered[number] for number in numbers],
+        }
+        elapsed = (max(spans["ends"], default=0) - min(spans["starts"], default=0)) / 1e9
+        figures = figures_of(size, elapsed, after.since(before), spans)
+        figures.errors = sends.errors
+        figures.errors += _wrong_provider(provider, until, reached=reached["reached"])
+        figures.pss_mb = pss_mb(self.gateway.server.pid)
+        return figures, [found for found in report["fields"] if found]
+
     def check_delivered(self, ids: list[str], figures: Figures) -> None:
         """Whether the acknowledged receipts had their effect; not part of what is measured."""
         bodies = [{self._identifier: asked} for asked in ids]
@@ -180,8 +230,8 @@ class Session:
         if figures.undelivered and not self.gateway.loses_receipts:
             figures.errors.append(f"{figures.undelivered} not DELIVERED after their receipt")
 
-    def status(self, ids: list[str]) -> Figures:
-        bodies = [{self._identifier: asked} for asked in ids]
+    def status(self, ids: list[str], by: str | None = None) -> Figures:
+        bodies = [{by or self._identifier: asked} for asked in ids]
         self.prepare("/otp/status", bodies, {200}, None)
         return self._measure(len(ids), None)[0]
 
@@ -204,13 +254,13 @@ class Session:
         return self.gateway.identifier
 
     def _measure(
-        self, size: int, until: dict[str, int] | None
+        self, size: int, until: dict[str, int] | None, rate: float | None = None
     ) -> tuple[Figures, dict[str, Any], dict[str, Any]]:
         seconds = 30 + size / LEAST_RATE
         before = self.usage()
-        self.load.tell(do="go", seconds=seconds)
+        self.load.tell(do="go", seconds=seconds, rate=rate)
         report = self.load.hear(seconds + 30)
-        errors = _wrong_answers(report)
+        errors = wrong_answers(report)
         provider: dict[str, Any] = {"called": {}, "answered": {}}
         if until:
             # Without an answer there may be no call to wait for.
@@ -225,16 +275,17 @@ class Session:
             after = self.usage()
         ends = [*report["ends"], *provider["called"].values(), *provider["answered"].values()]
         elapsed = (max(ends) - min(filter(None, report["starts"]), default=0)) / 1e9
-        figures = _figures(size, elapsed, after.since(before), report)
+        figures = figures_of(size, elapsed, after.since(before), report)
         figures.errors = errors
         figures.pss_mb = pss_mb(self.gateway.server.pid)
         return figures, report, provider
 
     def usage(self) -> Usage:
-        return usage(self.gateway.server.pid, self.load.pid, self.provider.pid)
+        gateway = self.gateway
+        return usage(gateway.server.pid, gateway.database_pid, self.load.pid, self.provider.pid)
 
 
-def _figures(size: int, elapsed: float, used: Usage, report: dict[str, Any]) -> Figures:
+def figures_of(size: int, elapsed: float, used: Usage, report: dict[str, Any]) -> Figures:
     spans = [
         end - start for start, end in zip(report["starts"], report["ends"], strict=True) if end
     ]
@@ -242,15 +293,17 @@ def _figures(size: int, elapsed: float, used: Usage, report: dict[str, Any]) -> 
         operations=size,
         per_second=size / elapsed if elapsed > 0 else math.nan,
         cpu=used.server / size * 1000,
+        cpu_of_database=used.database / size * 1000,
         cpu_of_tools=used.tools / size * 1000,
         elsewhere=max(0.0, (used.machine - used.server - used.tools) / used.at),
         stolen=used.stolen / used.at,
         answer_p50=percentile(spans, 0.50),
         answer_p99=percentile(spans, 0.99),
+        written=used.written / size,
     )
 
 
-def _wrong_answers(report: dict[str, Any]) -> list[str]:
+def wrong_answers(report: dict[str, Any]) -> list[str]:
     if not report["unexpected"]:
         return []
     counts = f"{report['unexpected']} unexpected answers, by status {report['statuses']}"
@@ -272,169 +325,3 @@ def _wrong_provider(report: dict[str, Any], until: dict[str, int], *, reached: b
     if refused:
         errors.append(f"receipts not acknowledged, by status {refused}: {report['samples']}")
     return errors
-
-
-def run_round(
-    make: type[Gateway], parent: Path, options: Options, wanted: set[str]
-) -> dict[str, Figures]:
-    """All wanted phases of one gateway. The lifecycle has a server to itself, since the ledger's
-    operations per commit are those of a server's whole life."""
-    found: dict[str, Figures] = {}
-    others = wanted - {"lifecycle"} - OF_OURS
-    if "lifecycle" in wanted & make.phases:
-        found["lifecycle"] = _lifecycle(make, parent, options)
-    if others and not make.has_provider:  # the echo, against which all the others are set
-        found["send"] = _echo(make, parent, options)
-    elif others & make.phases:
-        found |= _calls(make, parent, options, others & make.phases)
-    if make is Ours:
-        for phase in sorted(wanted & OF_OURS):
-            found[phase] = _OURS[phase](parent, options)
-    return found
-
-
-def _slow(parent: Path, options: Options) -> Figures:
-    return _lifecycle(OursOnASlowDisk, parent, options)
-
-
-def _memory(parent: Path, options: Options) -> Figures:
-    """Lifecycles in ten parts, and how much memory there was after each."""
-    with Session(Ours, parent, options) as session:
-        parts = [session.send(options.growth // 10, receipts=True)[0] for _ in range(10)]
-        figures = parts[-1]
-        figures.errors = [error for part in parts for error in part.errors]
-        figures.pss_steps = [part.pss_mb for part in parts]
-        figures.ledger = session.gateway.stop()
-    return figures
-
-
-def _fallback(parent: Path, options: Options) -> Figures:
-    """How late those come whose patience ends, by the server's own times, while as many become due
-    as were sent."""
-    with Session(OursFallingBack, parent, options) as session:
-        ids = _unreported(session, options.overdue)
-        before = session.usage()
-        began = time.monotonic()
-        patience = OursFallingBack.patience
-        reached = session.provider.ask(
-            90 + patience, do="wait", seconds=60 + patience, calls=2 * len(ids), receipts=0
-        )
-        after = session.usage()
-        figures = _figures(len(ids), time.monotonic() - began, after.since(before), _NOTHING)
-        if not reached["reached"]:
-            figures.errors.append("not everything fell back")
-        late, errors = session.lateness(ids, patience)
-        figures.errors += errors
-        figures.late_p50, figures.late_p99 = percentile(late, 0.50), percentile(late, 0.99)
-        figures.pss_mb = pss_mb(session.gateway.server.pid)
-        session.gateway.stop()
-    return figures
-
-
-def _claim(parent: Path, options: Options) -> Figures:
-    """How many a second are found due, claimed and submitted, when all are due at once: the server
-    stands still until they are."""
-    with Session(partial(_patient, options.overdue), parent, options) as session:
-        began = time.monotonic()
-        ids = _unreported(session, options.overdue)
-        over = time.monotonic()
-        gateway = session.gateway
-        patience = gateway.patience
-        if over - began > patience - 1:
-            raise BenchError("the first were due before the last were sent: take less --overdue")
-        gateway.server.pause()
-        time.sleep(patience + 1)
-        before = session.usage()
-        resumed = time.monotonic_ns()
-        gateway.server.go_on()
-        seconds = 30 + len(ids) / LEAST_RATE
-        wanted = {"calls": 2 * len(ids), "receipts": 0}
-        reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
-        time.sleep(SETTLE)
-        after = session.usage()
-        last = session.provider.ask(60, do="report")["last"]
-        figures = _figures(len(ids), (last - resumed) / 1e9, after.since(before), _NOTHING)
-        if not reached["reached"]:
-            figures.errors.append("not all that was due was submitted")
-        figures.pss_mb = pss_mb(gateway.server.pid)
-        gateway.stop()
-    return figures
-
-
-def _patient(overdue: int, folder: Path, provider_port: int) -> OursFallingBack:
-    """A gateway that waits until all have been sent, also by a slow machine."""
-
-    class Patient(OursFallingBack):
-        patience = min(200, 10 + overdue // 150)
-
-    return Patient(folder, provider_port)
-
-
-def _unreported(session: Session, size: int) -> list[str]:
-    """So many sends that no receipt will follow; their ids."""
-    session.expect(receipts=False, repeats=True)
-    session.prepare_sends(session.take_numbers(size))
-    seconds = 30 + size / LEAST_RATE
-    report = session.load.ask(seconds + 30, do="go", seconds=seconds)
-    if wrong := _wrong_answers(report):
-        raise BenchError(wrong[0])
-    session.provider.ask(seconds + 30, do="wait", seconds=seconds, calls=size, receipts=0)
-    time.sleep(SETTLE)
-    return [found for found in report["fields"] if found]
-
-
-_NOTHING: dict[str, Any] = {"starts": [], "ends": []}
-_OURS: dict[str, Callable[[Path, Options], Figures]] = {
-    "slow": _slow,
-    "fallback": _fallback,
-    "claim": _claim,
-    "memory": _memory,
-}
-
-
-def _lifecycle(make: type[Gateway], parent: Path, options: Options) -> Figures:
-    with Session(make, parent, options) as session:
-        warmup, _ = session.send(options.warmup, receipts=True)
-        figures, ids = session.send(options.n, receipts=True)
-        figures.errors += _of_warmup(warmup)
-        if not figures.errors:
-            session.check_delivered(ids, figures)
-        figures.ledger = session.gateway.stop()
-    return figures
-
-
-def _calls(
-    make: type[Gateway], parent: Path, options: Options, wanted: set[str]
-) -> dict[str, Figures]:
-    """Sends, and on what they left behind reads and checks. When the sends went wrong there is
-    nothing to go on with, and they are what is reported."""
-    found: dict[str, Figures] = {}
-    with Session(make, parent, options) as session:
-        warmup, early = session.send(options.warmup, receipts=False)
-        sends, ids = session.send(options.n, receipts=False)
-        sends.errors += _of_warmup(warmup)
-        if "send" in wanted or sends.errors:
-            found["send"] = sends
-        if "status" in wanted and not sends.errors:
-            warmup = session.status(early)
-            found["status"] = session.status(ids * READS)
-            found["status"].errors += _of_warmup(warmup)
-        if "verify" in wanted and not sends.errors:
-            warmup = session.verify(early)
-            found["verify"] = session.verify(ids)
-            found["verify"].errors += _of_warmup(warmup)
-        session.gateway.stop()
-    return found
-
-
-def _echo(make: type[Gateway], parent: Path, options: Options) -> Figures:
-    with Session(make, parent, options) as session:
-        warmup, _ = session.send(options.warmup, receipts=False)
-        figures, _ = session.send(options.n * ECHOES, receipts=False)
-        figures.errors += _of_warmup(warmup)
-        session.gateway.stop()
-    return figures
-
-
-def _of_warmup(figures: Figures) -> list[str]:
-    return [f"in the warm-up: {error}" for error in figures.errors]

@@ -1,4 +1,6 @@
-"""The load: a closed loop of requests over keep-alive connections, prepared before the clock runs.
+"""The load: requests over keep-alive connections, prepared before the clock runs. A closed loop;
+or, with a rate, an open one: each is due at its moment however slow the answers are, and its time
+counts from then, not from when a connection was free.
 
 `prepare` opens the connections and builds the bytes, `go` sends them all and reports the times of
 each request on the machine's monotonic clock, which the other processes of the bench read too. It
@@ -7,7 +9,7 @@ knows no gateway: path, headers, bodies and the wanted field of the answers come
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import orjson
@@ -35,15 +37,24 @@ class Round:
         self._live = 0
         self._over = asyncio.Event()
         self._timed_out = False
+        self._open_loop = False
+        self._idle: deque[wire.Connection] = deque()
+        self._late: deque[int] = deque()  # due, and no connection free
 
     async def connect(self, count: int) -> None:
         for _ in range(min(count, self._size)):
             self._connections.append(await wire.connect(self._port, self._answered, self._lost))
         self._live = len(self._connections)
 
-    async def go(self, seconds: float) -> None:
-        for connection in list(self._connections):
-            self._request(connection)
+    async def go(self, seconds: float, rate: float | None) -> None:
+        """`rate`: requests a second, of an open loop."""
+        if rate is None:
+            for connection in list(self._connections):
+                self._request(connection)
+        else:
+            self._open_loop = True
+            self._idle.extend(self._connections)
+            self._pace(time.monotonic_ns(), 1e9 / rate)
         try:
             await asyncio.wait_for(self._over.wait(), seconds)
         except TimeoutError:
@@ -51,6 +62,32 @@ class Round:
         finally:
             for connection in self._connections:
                 connection.close()
+
+    def _pace(self, began: int, every: float) -> None:
+        """Requests all that is due by now, and comes back for the next."""
+        now = time.monotonic_ns()
+        while self._next < self._size and (due := began + round(self._next * every)) <= now:
+            self._starts[self._next] = due
+            self._late.append(self._next)
+            self._next += 1
+        while self._late and self._idle:
+            connection = self._idle.popleft()
+            connection.request(self._requests[self._late[0]], self._late.popleft())
+        if self._next < self._size:
+            wait = began + self._next * every - time.monotonic_ns()
+            asyncio.get_running_loop().call_later(max(0.0, wait / 1e9), self._pace, began, every)
+
+    def _rest(self, connection: wire.Connection) -> None:
+        """A connection of the open loop is free."""
+        connection.mark = None
+        if self._late and connection.open:
+            connection.request(self._requests[self._late[0]], self._late.popleft())
+        elif self._next == self._size:
+            connection.close()
+            while self._idle:
+                self._idle.popleft().close()
+        else:
+            self._idle.append(connection)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -78,7 +115,10 @@ class Round:
         self._ends[index] = time.monotonic_ns()
         self._statuses[index] = status
         self._answers[index] = body
-        self._request(connection)
+        if self._open_loop:
+            self._rest(connection)
+        else:
+            self._request(connection)
 
     def _lost(self, connection: wire.Connection) -> None:
         self._live -= 1
@@ -109,7 +149,7 @@ class Load:
         return {}
 
     async def go(self, command: dict[str, Any]) -> dict[str, Any]:
-        await self._round.go(command["seconds"])
+        await self._round.go(command["seconds"], command.get("rate"))
         return self._round.report()
 
 

@@ -1,6 +1,7 @@
 """The provider: takes Octopush's send call, answers with a ticket, and DELAY later posts a
-DELIVERED receipt to the gateway over its own keep-alive connections. Each number is expected once;
-times are of the machine's monotonic clock, as in load.py.
+DELIVERED receipt to the gateway over its own keep-alive connections; or keeps the receipts until
+`release`, which posts them as fast as they are taken. Each number is expected once; times are of
+the machine's monotonic clock, as in load.py.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ class Receipts:
         self._filling: asyncio.Task[None] | None = None
         self._live = 0
         self._closed = False
+        self.held = False
+        self.posted: dict[str, int] = {}
         self.answered: dict[str, int] = {}
         self.refused: list[str] = []  # numbers whose receipt was answered with anything but 2xx
         self.statuses: Counter[int] = Counter()
@@ -61,16 +64,26 @@ class Receipts:
             "meta_data": {},
         }
         self._waiting.append((wire.post(self._port, self._path, {}, orjson.dumps(receipt)), number))
+        if self.held:
+            return None
         while self._idle:
             connection = self._idle.popleft()
             if connection.open:
                 return self._use(connection)
         return None
 
+    def release(self) -> None:
+        """Posts what was kept: one on each connection, the next when it is acknowledged."""
+        self.held = False
+        for _ in range(len(self._idle)):
+            self._use(self._idle.popleft())
+
     def _use(self, connection: wire.Connection) -> None:
         connection.mark = None
-        if self._waiting and connection.open:
-            connection.request(*self._waiting.popleft())
+        if self._waiting and not self.held and connection.open:
+            data, number = self._waiting.popleft()
+            self.posted[number] = time.monotonic_ns()
+            connection.request(data, number)
         else:
             self._idle.append(connection)
 
@@ -150,7 +163,14 @@ class Provider:
         self._calls, self._may_repeat = 0, command.get("repeats", False)
         if command["path"]:
             self._receipts = Receipts(command["port"], command["path"], self._progress)
+            self._receipts.held = command.get("hold", False)
             await asyncio.wait_for(self._receipts.fill(), 10)
+        return {}
+
+    async def release(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Posts the receipts that were kept. All are made by then: DELAY has passed."""
+        if self._receipts:
+            self._receipts.release()
         return {}
 
     async def wait(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -171,6 +191,7 @@ class Provider:
             "repeats": self._repeats,
             "strange": self._strange,
             "last": self._last,
+            "posted": receipts.posted if receipts else {},
             "answered": receipts.answered if receipts else {},
             "statuses": {str(k): n for k, n in receipts.statuses.items()} if receipts else {},
             "refused": receipts.refused if receipts else [],
@@ -186,6 +207,7 @@ async def start() -> tuple[dict[str, Any], dict[str, wire.Command]]:
     commands: dict[str, wire.Command] = {
         "expect": provider.expect,
         "wait": provider.wait,
+        "release": provider.release,
         "report": provider.report,
     }
     return {"port": server.sockets[0].getsockname()[1]}, commands
