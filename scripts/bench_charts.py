@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 WIDTH = 720
-LEFT, RIGHT, TOP = 120, 110, 44  # pixels beside and above the drawing
+LEFT, RIGHT, TOP = 110, 140, 44  # pixels beside and above the drawing
 BAR, GAP = 22, 12
 HEIGHT = 260  # of the inside of a line chart
 OURS, OTHERS, INK, FAINT = "#1f6feb", "#9aa4b2", "#1c2128", "#d0d7de"

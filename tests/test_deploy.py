@@ -13,7 +13,7 @@ from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import typer
 import yaml
