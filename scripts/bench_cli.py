@@ -73,7 +73,7 @@ FAILURES = (BenchError, NoServer, OSError, subprocess.SubprocessError)
 def main() -> int:
     arguments = _parse()
     if arguments.made:
-        _derive(arguments, json.loads(arguments.made.read_text()))
+        _derive(arguments, arguments.made)
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     STORE.mkdir(exist_ok=True)
@@ -241,7 +241,8 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
     """On the disk of the tree, not in /tmp, which may be memory."""
-    for left in STORE.glob("run-*"):  # by a bench that was killed; this one runs alone
+    # By a bench that was killed; this one runs alone. A PostgreSQL left over ends without its files.
+    for left in (*STORE.glob("run-*"), *STORE.glob("gateway-postgres-*")):
         shutil.rmtree(left, ignore_errors=True)
     if keep:
         yield Path(tempfile.mkdtemp(prefix="kept-", dir=STORE))
@@ -275,7 +276,7 @@ def _parse() -> argparse.Namespace:
         help="lifecycles of memory (%(default)s)")  # fmt: skip
     add("--grow-to", type=_within(10_000, 10_000_000), default=1_000_000,
         help="rows of growth (%(default)s)")  # fmt: skip
-    add("--from", type=Path, metavar="FILE", dest="made",
+    add("--from", type=_result, metavar="FILE", dest="made",
         help="measure nothing: make charts and costs from the --json of a run")  # fmt: skip
     add("--charts", type=Path, metavar="FOLDER", help="drawings, SVG")
     add("--costs", type=_file, metavar="FILE",
@@ -283,7 +284,10 @@ def _parse() -> argparse.Namespace:
     add("--json", type=_file, metavar="FILE", help="every figure of every round")
     add("--markdown", type=_file, metavar="FILE", help="the report that is printed")
     add("--keep", action="store_true", help="leave databases and logs in .bench/kept-*")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.made and not (given.charts or given.costs):
+        parser.error("--from makes --charts or --costs: name at least one")
+    return given
 
 
 def _some(known: tuple[str, ...]) -> Any:
@@ -302,6 +306,18 @@ def _file(text: str) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is not a file in a folder that exists")
     return path
+
+
+def _result(text: str) -> dict[str, Any]:
+    """The JSON of an earlier run."""
+    try:
+        found: dict[str, Any] = json.loads(Path(text).read_text())
+        made = {"rounds", "options", "machine", "command"} <= found.keys()
+    except (OSError, ValueError, AttributeError):
+        made = False
+    if not made:
+        raise argparse.ArgumentTypeError(f"{text} is not what --json wrote")
+    return found
 
 
 def _within(least: int, most: int) -> Any:
