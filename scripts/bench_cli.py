@@ -241,7 +241,7 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
     """On the disk of the tree, not in /tmp, which may be memory."""
-    # By a bench that was killed; this one runs alone. A PostgreSQL left over ends without its files.
+    # By a bench that was killed; this one runs alone. A PostgreSQL ends without its files.
     for left in (*STORE.glob("run-*"), *STORE.glob("gateway-postgres-*")):
         shutil.rmtree(left, ignore_errors=True)
     if keep:
