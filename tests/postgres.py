@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -55,11 +55,14 @@ class NoServer(Exception):
 class Cluster:
     """A server of our own in a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, settings: Mapping[str, str] = _SETTINGS, parent: Path | None = None
+    ) -> None:
+        self._settings = settings
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self._folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=parent))
         self._data = self._folder / "data"
-        self._programs = _programs()
+        self._programs = programs()
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         if self._account is not None:
@@ -71,6 +74,12 @@ class Cluster:
         """Its address, as settings have it."""
         return f"postgresql+asyncpg://postgres@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all its others come from."""
+        assert self._process is not None
+        return self._process.pid
+
     def make(self) -> None:
         """The files of an empty server."""
         how = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
@@ -81,7 +90,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"-c{name}={value}" for name, value in self._settings.items()]
         self._process = self._run(
             "postgres", "-D", str(self._data), "-h127.0.0.1", f"-p{self.port}", *settings
         )
@@ -130,7 +139,7 @@ class Cluster:
         return programs
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The newest programs of the wheel, which is not imported: importing makes folders."""
     found = importlib.util.find_spec(WHEEL)
     for folder in found.submodule_search_locations or () if found is not None else ():
