@@ -22,6 +22,7 @@ from httpx import URL, Auth, ByteStream, Headers, Request, Response
 from typing_extensions import TypeVar
 
 from gateway.domain.delivery import State
+from gateway.domain.parts import Part
 
 __all__ = [
     "CALLBACK_LIMIT",
@@ -174,10 +175,15 @@ class RefusalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the message. `reference` is its id for it; None where it gave none."""
+    """The provider took the message. `reference` is its id for it; None where it gave none.
+
+    `parts`: the ids of its parts, in their order, where each has receipts of its own; none of them
+    is the `reference` then.
+    """
 
     reference: str | None
     cost: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +242,7 @@ class Receipt:
     own, verbatim. `recipient` is the number the receipt names, checked where the callback is
     unsigned. `provider_time` is the vendor's clock as it came, recorded and never compared.
     `cost` is what the vendor says it took, such as "0.0075 USD". `avoid` is as in `Refused`.
+    `part`: which part of the message it is about; filled in by whoever knows the parts' ids.
     """
 
     word: str
@@ -249,6 +256,7 @@ class Receipt:
     cost: str | None = None
     avoid: float | None = None
     raw: bytes = b""
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,24 +108,32 @@ def parts(text: str, *, alphabet: str = "gsm", reference: int = 0) -> tuple[Part
     `reference`, 0 to 255, is the same in all parts of one text. Raises Unspellable, also where
     more parts would be needed than there can be.
     """
-    text = plain(text)
-    used = ALPHABETS[alphabet]
-    units = [used.spell(char) for char in text]
-    if None in units:
-        used = UCS2
-        units = [used.spell(char) for char in text]
-    if None in units:
-        raise Unspellable("half a character")
-    whole = [unit for unit in units if unit is not None]
-    if sum(map(len, whole)) <= used.single:
-        return (Part(used.data_coding, b"".join(whole)),)
-    packed = _packed(whole, used.part)
+    used, units = _spelled(text, alphabet)
+    if sum(map(len, units)) <= used.single:
+        return (Part(used.data_coding, b"".join(units)),)
+    packed = _packed(units, used.part)
     if len(packed) > MOST_PARTS:
         raise Unspellable("more parts than there can be")
     return tuple(
         Part(used.data_coding, bytes([5, 0, 3, reference, len(packed), at]) + octets, headed=True)
         for at, octets in enumerate(packed, start=1)
     )
+
+
+def whole(text: str, *, alphabet: str = "gsm") -> Part:
+    """The text in one piece, however long. Raises Unspellable."""
+    used, units = _spelled(text, alphabet)
+    return Part(used.data_coding, b"".join(units))
+
+
+def _spelled(text: str, alphabet: str) -> tuple[Alphabet, list[bytes]]:
+    """The alphabet that can write all of it, and its characters in it. Raises Unspellable."""
+    text = plain(text)
+    for used in (ALPHABETS[alphabet], UCS2):
+        units = [used.spell(char) for char in text]
+        if None not in units:
+            return used, [unit for unit in units if unit is not None]
+    raise Unspellable("half a character")
 
 
 def _packed(units: Sequence[bytes], most: int) -> list[bytes]:

@@ -151,7 +151,8 @@ def _digits(text: str) -> str:
 
 _VENDOR_CODE = re.compile(r"[0-9]{1,6}(?=[\s:]|$)")
 _MAILBOX = re.compile(r"[^\s<>@\"(),;:]+@[^\s<>@\"(),;]+")
-_DIGITS = re.compile(r"[0-9](?:[\s()./-]{0,3}[0-9]){3,}")
+_DIGITS = re.compile(r"[0-9](?:[\s(),./-]{0,3}[0-9]){3,}")
+_VENDOR_CODE_MOST = 6  # digits; a number has more, also without its country
 
 
 def redact(text: str) -> str:
@@ -170,3 +171,23 @@ def redact_error(text: str, own: str) -> str:
     if head is None or head[0] == own:
         return redact(text)
     return head[0] + redact(text[head.end() :])
+
+
+def redact_word(text: str, own: Callable[[], str]) -> str:
+    """A vendor's status word without our code, without anything as long as a number and without
+    e-mail addresses. Its own short codes (30003, 0x58) stay: they are what support looks up.
+
+    `own` gives our code, "" where nobody knows it; it is asked only where there is something that
+    could be it, for most words have no digits and a code has to be derived.
+    """
+    if "@" in text:
+        text = _MAILBOX.sub("•••", text)
+    if _DIGITS.search(text) is None:
+        return text
+    code = own()
+
+    def shown(found: re.Match[str]) -> str:
+        digits = "".join(char for char in found[0] if char.isdigit())
+        return "•••" if len(digits) > _VENDOR_CODE_MOST or code in digits else found[0]
+
+    return _DIGITS.sub(shown, text)

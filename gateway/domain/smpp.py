@@ -48,6 +48,9 @@ class Tag(IntEnum):
     """The optional parameters that are read or written here."""
 
     RECEIPTED_MESSAGE_ID = 0x001E
+    SAR_MSG_REF_NUM = 0x020C
+    SAR_TOTAL_SEGMENTS = 0x020E
+    SAR_SEGMENT_SEQNUM = 0x020F
     SC_INTERFACE_VERSION = 0x0210
     NETWORK_ERROR_CODE = 0x0423
     MESSAGE_PAYLOAD = 0x0424

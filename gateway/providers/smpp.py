@@ -9,9 +9,12 @@ Receipts name the message by the id that submit_sm_resp brought. Some centres wr
 one place and in decimal in the other; `message_ids` says so, and both are then turned into the
 form of the answer, without leading zeros. With "same" it is opaque.
 
-A text that needs several short messages is refused (`text_too_long`), or with long_text = "split"
-sent without asking for receipts and without a reference: each part has an id and a receipt of its
-own, an attempt has room for one, and the receipt of one part says nothing of the message.
+What becomes of a text that needs several short messages, `long_text` says: "split" sends parts
+that begin with a header (UDH), "sar" parts that are joined by optional parameters, "payload" one
+message with the text in message_payload, and "refuse" nothing (`text_too_long`), nor does any of
+them where there would be more than MOST_PARTS. Parts are charged and confirmed one by one: the
+message is delivered when all are and failed when one is, and its reference is the first part's id
+with the number of those that follow. A repeated receipt of a part that has arrived is parked.
 
 Unconfirmed, each centre's own: the type of number of senders (`sender_ton`, `sender_npi`), what
 its data_coding 0 means (`alphabet`), what its statuses from 0x400 mean (`vendor_statuses`; without
@@ -22,7 +25,7 @@ a row: refused, may be tried elsewhere), whether validity_period is kept to. Tha
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from gateway.domain import gsm, smpp, vendor
@@ -61,7 +64,9 @@ from gateway.ports import (
 METHOD = "SMPP"  # of a callback that came over the session
 
 MESSAGE_IDS = ("same", "receipt_decimal", "receipt_hex")
-LONG_TEXTS = ("refuse", "split")
+LONG_TEXTS = ("split", "sar", "payload", "refuse")
+MOST_PARTS = 8  # of one text; what is said of each has to fit into an attempt's words
+HEADER = 6  # octets of the header of a part
 RECEIPT = frozenset({0x04, 0x20})  # of esm_class & 0x3C: receipt, intermediate notification
 UCS2 = 0x08
 # What answers a submit_sm; the last one stands for it where it was never sent, for want of a bind.
@@ -87,7 +92,7 @@ class SmppSettings(RouteSettings):
     sender_ton: int | None = None  # None: by what the sender looks like
     sender_npi: int | None = None
     alphabet: str = "gsm"
-    long_text: str = "refuse"
+    long_text: str = "split"
     message_ids: str = "same"
     vendor_statuses: Mapping[str, str] = field(default_factory=dict)  # "0x401" = "account"
     window: int = 10
@@ -203,11 +208,17 @@ class Smpp:
     def build(self, outgoing: Outgoing) -> ShortMessage:
         reference = zlib.crc32(outgoing.attempt_id.encode()) & 0xFF  # a repeat builds the same
         parts = gsm.parts(outgoing.text, alphabet=self._settings.alphabet, reference=reference)
-        if len(parts) > 1 and self._settings.long_text == "refuse":
+        if len(parts) == 1:
+            return ShortMessage((self._message(outgoing, parts[0]),))
+        if self._settings.long_text == "refuse" or len(parts) > MOST_PARTS:
             return ShortMessage(())
-        return ShortMessage(
-            tuple(self._message(outgoing, part, receipt=len(parts) == 1) for part in parts)
-        )
+        if self._settings.long_text == "payload":
+            whole = gsm.whole(outgoing.text, alphabet=self._settings.alphabet)
+            return ShortMessage((_as_payload(self._message(outgoing, whole)),))
+        messages = [self._message(outgoing, part) for part in parts]
+        if self._settings.long_text == "sar":
+            messages = [_with_sar(message) for message in messages]
+        return ShortMessage(tuple(messages))
 
     def auth(self) -> Auth | None:
         return None
@@ -224,15 +235,23 @@ class Smpp:
             return Unknown("partly_sent", error)
         if last.status:
             return self._refused(last, error)
-        if last.command != Command.SUBMIT_SM_RESP:
+        if any(answer.command != Command.SUBMIT_SM_RESP for answer in response):
             return Unknown("odd_answer", error)
-        try:
-            given = vendor.storable(smpp.message_id(last.body))
-        except smpp.SmppError:
-            given = None
-        if given is None:
+        named = [self._named(answer) for answer in response]
+        ids = [one for one in dict.fromkeys(named) if one is not None]
+        if None in named:
             return Unknown("no_message_id")
-        return Accepted(None if earlier else self._canonical(given, of_receipt=False))
+        if len(ids) == 1:
+            return Accepted(ids[0])
+        return Accepted(f"{ids[0]} +{len(ids) - 1}", parts=tuple(ids))
+
+    def _named(self, answer: smpp.Pdu) -> str | None:
+        """The id in a submit_sm_resp."""
+        try:
+            given = vendor.storable(smpp.message_id(answer.body))
+        except smpp.SmppError:
+            return None
+        return self._canonical(given, of_receipt=False) if given is not None else None
 
     def authenticate(self, callback: Callback) -> bool:
         """Whether the wiring made it of a PDU: anything that HTTP brings has a URL."""
@@ -296,14 +315,14 @@ class Smpp:
         number = int(given, 16 if hexadecimal else 10)
         return f"{number:x}" if spelling == "receipt_decimal" else str(number)
 
-    def _message(self, outgoing: Outgoing, part: gsm.Part, *, receipt: bool) -> Message:
+    def _message(self, outgoing: Outgoing, part: gsm.Part) -> Message:
         return Message(
             service_type=self._settings.service_type,
             source=self._source(outgoing.sender),
             destination=Address(outgoing.recipient.removeprefix("+"), ton=1, npi=1),
             esm_class=smpp.UDHI if part.headed else 0,
             validity_period=smpp.relative_time(outgoing.validity),
-            registered_delivery=int(receipt),
+            registered_delivery=1,
             data_coding=part.data_coding,
             short_message=part.octets,
         )
@@ -337,6 +356,23 @@ class Smpp:
         reason, kind = found
         avoid = self._settings.avoid if status == Status.ESME_RINVDSTADR else None
         return Refused(reason, kind, error=error, avoid=avoid)
+
+
+def _as_payload(message: Message) -> Message:
+    """Its text as the optional parameter, which has room for all of it."""
+    tlvs = ((Tag.MESSAGE_PAYLOAD, message.short_message),)
+    return replace(message, short_message=b"", tlvs=tlvs)
+
+
+def _with_sar(message: Message) -> Message:
+    """A part joined to the others by optional parameters, in place of its header."""
+    _, _, _, reference, total, number = message.short_message[:HEADER]
+    tlvs = (
+        (Tag.SAR_MSG_REF_NUM, bytes([0, reference])),
+        (Tag.SAR_TOTAL_SEGMENTS, bytes([total])),
+        (Tag.SAR_SEGMENT_SEQNUM, bytes([number])),
+    )
+    return replace(message, esm_class=0, short_message=message.short_message[HEADER:], tlvs=tlvs)
 
 
 def _said(message: Message) -> str:

@@ -6,7 +6,7 @@ The account is `accounts["smpp"]`: `system_id`, `password`, and `receipt_ids` = 
 centre that answers with ids in hex and writes them in decimal in its receipts. A submit_sm that
 asks for receipts gets them, as text and as optional parameters, over any session that is bound;
 one that is not taken is repeated after 1, 2 and 4 seconds. A part of a long text is a message of
-its own here. `validity_period` is checked and not acted upon.
+its own here; one in message_payload is whole. `validity_period` is checked and not acted upon.
 """
 
 import asyncio
@@ -55,6 +55,7 @@ STATUS_INSTEAD = {
 AGAIN = (1.0, 2.0, 4.0)
 PATIENCE = 10.0  # seconds for the answer to a deliver_sm
 LONGEST = 64 * 1024
+MESSAGE_PAYLOAD = 0x0424
 
 _GSM = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ\x1bÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -284,8 +285,10 @@ def parse(body: bytes) -> Submission:
         raise Wrong(BAD_SENDER)
     if not _VALIDITY.fullmatch(validity):
         raise Wrong(BAD_EXPIRY)
-    if length > 160:
+    payload = fields.tlv(MESSAGE_PAYLOAD)
+    if length > 160 or (length and payload):
         raise Wrong(BAD_MESSAGE_LENGTH)
+    octets = octets or payload
     text = octets[1 + octets[0] :] if esm_class & 0x40 and octets else octets
     return Submission(f"+{number}", sender, _text(text, data_coding), bool(receipts & 3))
 
@@ -353,6 +356,15 @@ class _Fields:
 
     def octet(self) -> int:
         return self.take(1)[0]
+
+    def tlv(self, tag: int) -> bytes:
+        """The value of an optional parameter, read to the end; empty where it is not there."""
+        value = b""
+        while self._left:
+            found, length = struct.unpack(">HH", self.take(4))
+            content = self.take(length)
+            value = content if found == tag else value
+        return value
 
     def take(self, length: int) -> bytes:
         if length > len(self._left):

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.domain import addresses, delivery, retention, verification, workflow
+from gateway.domain import addresses, delivery, recipient, retention, verification, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.events import Standing as Stood
 from gateway.domain.health import Heard, Reason, RouteState, Standing
@@ -232,15 +232,19 @@ class Case:
 
     def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> None:
         """A receipt for an attempt. A word heard before only raises `repeats` (F11)."""
-        word = receipt.word[:255]
+        word, state = self.clean(receipt.word), receipt.state
+        if receipt.part is not None:
+            word = receipt.part.word(state, word)
+            state = receipt.part.whole(state, attempt.words)
+        word = word[:255]
         again = attempt.heard(word)
-        if again and not delivery.advance(attempt.state, receipt.state).applied:
+        if again and not delivery.advance(attempt.state, state).applied:
             self.change(attempt._replace(repeats=attempt.repeats + 1))
             return
         words = attempt.words.split("\n")[:_WORDS_KEPT] if attempt.words else []
         heard = self.hear(
             attempt,
-            receipt.state,
+            state,
             source=source,
             word=word,
             provider_time=receipt.provider_time,
@@ -253,6 +257,16 @@ class Case:
         hint = attempt.route in self.context.unsigned and receipt.recipient is None
         if receipt.state is State.FAILED and not hint:
             self.avoid(heard, receipt.avoid, receipt.reason)
+
+    def clean(self, word: str) -> str:
+        """A vendor's word as it may be logged, stored and shown: every word comes by here."""
+        return recipient.redact_word(word, self._code)
+
+    def _code(self) -> str:
+        try:
+            return code_of(self.context.keyring, self.verification)
+        except KeyringError:  # its key is gone, so that no vendor can have been told the code
+            return ""
 
     def _count_receipt(self, before: State, heard: Attempt) -> None:
         if heard.state is State.FAILED:

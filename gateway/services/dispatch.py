@@ -21,6 +21,7 @@ from gateway.domain.delivery import Attempt, Outcome, State
 from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring, KeyringError
+from gateway.domain.parts import Part
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     NO_TRACER,
@@ -370,8 +371,8 @@ def wants(operation: Conclude) -> Wants:
     """The attempt, and whatever carries or is parked under the reference it brought."""
     result = operation.result
     if isinstance(result, Accepted) and result.reference:
-        references = ((operation.account, result.reference),)
-        return Wants(attempts=(operation.attempt_id,), references=references)
+        references = ((operation.account, one) for one in (result.reference, *result.parts))
+        return Wants(attempts=(operation.attempt_id,), references=tuple(references))
     return Wants(attempts=(operation.attempt_id,))
 
 
@@ -422,6 +423,8 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
     )
     if reference is not None:
         receive.unpark(case, attempt, reference)
+        for number, part in enumerate(accepted.parts, start=1):
+            receive.expect_part(case, attempt, part, Part(number, len(accepted.parts)))
 
 
 def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:

@@ -3,21 +3,25 @@
 What cannot be applied is kept: *parked* while the reference is unknown (the receipt overtook the
 answer to our call), *quarantined* when it cannot be read or names another number than the
 attempt's. Neither ever touches an attempt it was not meant for.
+
+Where a message went out in parts, a row beside the parked ones says of each part's id whose it is;
+it goes when the part has arrived.
 """
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 import orjson
 
-from gateway.domain import addresses, identity
+from gateway.domain import addresses, identity, recipient
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, KeyringError
+from gateway.domain.parts import Part
 from gateway.ports import (
     Asks,
     Callback,
@@ -33,7 +37,7 @@ from gateway.services.case import Case, Context, Note, address_for
 from gateway.services.metering import Heard
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import Kept, Source, Way
+from gateway.store.records import PART, Kept, Source, Way
 
 REFERENCE_LENGTH = 255  # a longer one is no reference
 _UNPROVEN = ("callback_unproven", "The callback cannot be checked now; send it again.")
@@ -47,8 +51,9 @@ OTHER_ACCOUNT = "other_account"
 
 
 @dataclass(frozen=True, slots=True)
-class Receive(Operation[None]):
-    """Apply these statements. `attempt_id`: named by the callback's own URL."""
+class Receive(Operation[tuple[Receipt, ...]]):
+    """Apply these statements. `attempt_id`: named by the callback's own URL. Its sender gets back
+    those about parts of messages, which now name their attempts and are still to be applied."""
 
     route: str
     account: str
@@ -85,7 +90,10 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     items = tuple(route.provider.receipts(callback))
     if items:
         named = UUID(callback.attempt_id) if callback.attempt_id is not None else None
-        await runtime.ledger.submit(Receive(route.name, route.provider.account, named, items))
+        account = route.provider.account
+        parts = await runtime.ledger.submit(Receive(route.name, account, named, items))
+        if parts:
+            await runtime.ledger.submit(Receive(route.name, account, None, parts))
     return None
 
 
@@ -135,9 +143,12 @@ def wants(operation: Receive) -> Wants:
     return Wants(attempts=tuple(attempts), references=tuple(references))  # type: ignore[arg-type]
 
 
-def apply(tx: Transaction, context: Context, operation: Receive, now: datetime) -> None:
-    """Item by item; a bad one is kept aside and the rest applied."""
+def apply(
+    tx: Transaction, context: Context, operation: Receive, now: datetime
+) -> tuple[Receipt, ...]:
+    """Item by item; a bad one is kept aside and the rest applied, less those about parts."""
     cases: dict[UUID, Case] = {}
+    parts: list[Receipt] = []
     for item in operation.items:
         if isinstance(item, Malformed):
             _keep(
@@ -152,10 +163,50 @@ def apply(tx: Transaction, context: Context, operation: Receive, now: datetime) 
             )
             _count(tx, operation, MALFORMED)
             continue
-        _apply_one(tx, context, operation, item, cases=cases, now=now)
+        about = _part_named(tx, context, operation, item)
+        if about is not None:
+            parts.append(about)
+        else:
+            _apply_one(tx, context, operation, item, cases=cases, now=now)
     for case in cases.values():
         case.decide()
         case.close()
+    return tuple(parts)
+
+
+def _part_named(
+    tx: Transaction, context: Context, operation: Receive, item: Receipt
+) -> Receipt | None:
+    """The item with its attempt, where its reference is a part's. Rare, and cheap where it is not:
+    such rows were loaded with the references."""
+    if item.attempt_id is not None or item.reference is None:
+        return None
+    for kept in tx.kept(_parts_of(operation.account), item.reference):
+        attempt_id, number, of = orjson.loads(_opened(context, kept))
+        return replace(item, attempt_id=attempt_id, part=Part(number, of))
+    return None
+
+
+def expect_part(case: Case, attempt: Attempt, reference: str, part: Part) -> None:
+    """From now on this reference is a part's of the attempt's message, and so it was for the
+    receipts that came before."""
+    about = orjson.dumps([str(attempt.id), *part])
+    pair = (_parts_of(attempt.account), reference)
+    case.tx.keep(_sealed(case.context, pair, PART, about, case.now))
+    unpark(case, attempt, reference, part)
+
+
+def _parts_of(account: str) -> str:
+    """Parts are bounded and counted apart from receipts kept aside."""
+    return f"parts of {account}"
+
+
+def _arrived(tx: Transaction, account: str, item: Receipt) -> None:
+    """A part that has arrived has nothing more to say."""
+    if item.part is None or item.reference is None or item.state is not State.DELIVERED:
+        return
+    for kept in tx.kept(_parts_of(account), item.reference):
+        tx.drop(kept)
 
 
 def _apply_one(
@@ -185,7 +236,8 @@ def _apply_one(
         return
     if owner is None:
         # Purged long ago, or never ours: 2xx and a line, so that the provider stops repeating it.
-        facts = {"attempt_id": named, "route": operation.route, "word": item.word}
+        word = recipient.redact(item.word)  # whose code it might hold, nobody knows any more
+        facts = {"attempt_id": named, "route": operation.route, "word": word}
         tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
         _count(tx, operation, metering.NO_ATTEMPT)
         return
@@ -229,9 +281,11 @@ def _hear(
         _count(tx, operation, OTHER_NUMBER)
         return
     if item.state is None:
-        facts = {"attempt_id": attempt.id, "route": attempt.route, "word": item.word}
+        word = case.clean(item.word)
+        facts = {"attempt_id": attempt.id, "route": attempt.route, "word": word}
         case.after.append(Note("receipt_without_state", facts, level="warning"))
     case.receive(attempt, item, operation.source)
+    _arrived(tx, operation.account, item)
     after = case.attempt(attempt.id)
     case.after.append(_heard(attempt, after, item, operation, now, linked=linked))
 
@@ -276,12 +330,12 @@ def _same_number(case: Case, attempt: Attempt, item: Receipt) -> bool:
     return ours is None or addresses.same(ours, item.recipient)
 
 
-def unpark(case: Case, attempt: Attempt, reference: str) -> None:
+def unpark(case: Case, attempt: Attempt, reference: str, part: Part | None = None) -> None:
     """Apply the receipts that came before the answer to our call (F1), in the same commit."""
     for kept in case.tx.kept(attempt.account, reference):
         if kept.why != PARKED:
             continue
-        item = _unpacked(case.context, kept)
+        item = replace(_unpacked(case.context, kept), part=part)
         case.tx.drop(kept)
         operation = Receive(attempt.route, attempt.account, None, (item,))
         _hear(case, case.attempt(attempt.id), item, operation, linked=True)
@@ -309,18 +363,24 @@ def _keep(
     why: str | None = None,
 ) -> None:
     """Set a receipt aside, sealed: it may hold a number."""
-    named = uuid7(now, context.entropy(10))
-    keyring = context.keyring
-    sealed = keyring.seal(
-        keyring.current,
-        raw[:_RAW_KEPT],
-        owner=named.bytes,
-        nonce=context.entropy(NONCE_BYTES),
-    )
-    tx.keep(Kept(named, account, reference, reason, sealed, keyring.current, now))
+    tx.keep(_sealed(context, (account, reference), reason, raw[:_RAW_KEPT], now))
     facts = {"account": account, "why": reason, "detail": why}
     level = "info" if reason == PARKED else "warning"
     tx.after.append(Note("receipt_kept", facts, level=level))
+
+
+def _sealed(
+    context: Context, pair: tuple[str, str | None], reason: str, raw: bytes, now: datetime
+) -> Kept:
+    named = uuid7(now, context.entropy(10))
+    keyring = context.keyring
+    nonce = context.entropy(NONCE_BYTES)
+    sealed = keyring.seal(keyring.current, raw, owner=named.bytes, nonce=nonce)
+    return Kept(named, *pair, reason, sealed, keyring.current, now)
+
+
+def _opened(context: Context, kept: Kept) -> bytes:
+    return context.keyring.open(kept.key_id, kept.sealed, owner=kept.id.bytes)
 
 
 def _packed(item: Receipt) -> bytes:
@@ -341,8 +401,7 @@ def _packed(item: Receipt) -> bytes:
 
 
 def _unpacked(context: Context, kept: Kept) -> Receipt:
-    plain = context.keyring.open(kept.key_id, kept.sealed, owner=kept.id.bytes)
-    fields = orjson.loads(plain)
+    fields = orjson.loads(_opened(context, kept))
     state = fields.pop("state")
     raw = base64.b64decode(fields.pop("raw"))
     return Receipt(state=State(state) if state is not None else None, raw=raw, **fields)

@@ -38,9 +38,13 @@ class Logged(NamedTuple):
     recorded_at: datetime
 
 
+PART = "part"  # why a row is kept that is no receipt: its reference is a part's of a message
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A receipt kept aside; `sealed` is the receipt as JSON, under the key `key_id`."""
+    """A receipt kept aside; `sealed` is the receipt as JSON, under the key `key_id`. Of a PART it
+    is the attempt and which part of how many."""
 
     id: UUID
     account: str

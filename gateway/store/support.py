@@ -19,7 +19,7 @@ from gateway.store import audits, tables
 from gateway.store.audits import Filter
 from gateway.store.engine import Engine, Read, value
 from gateway.store.reads import KEPT_BY_REFERENCE, Reads, Record
-from gateway.store.records import Kept
+from gateway.store.records import PART, Kept
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
 OTHERS = 20  # earlier verifications of a number that are listed
@@ -108,7 +108,12 @@ _STUCK: Read[Due] = Read(
     Due,
 )
 _RECEIPT = table(tables.Receipt)
-_ASIDE = select(_RECEIPT.c.account, _RECEIPT.c.why).limit(value("limit")).subquery()
+_ASIDE = (
+    select(_RECEIPT.c.account, _RECEIPT.c.why)
+    .where(_RECEIPT.c.why != PART)
+    .limit(value("limit"))
+    .subquery()
+)
 _PARKED: Read[Parked] = Read(
     select(_ASIDE.c.account, _ASIDE.c.why, func.count())
     .group_by(_ASIDE.c.account, _ASIDE.c.why)

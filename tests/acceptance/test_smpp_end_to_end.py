@@ -143,6 +143,26 @@ async def test_what_becomes_of_a_message(world: World, number: str, state: str) 
     assert 1 == len(world.sandbox.messages())
 
 
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [
+        ("+33600000000", "DELIVERED"),
+        ("+33600000300", "FAILED"),
+        ("+33600000500", "DELIVERED"),  # each receipt three times
+        ("+33600000700", "DELIVERED"),  # receipts before the submit_sm_resp
+    ],
+)
+async def test_what_becomes_of_a_long_text(world: World, number: str, state: str) -> None:
+    key = await world.rig.client("long", "send status text")
+    body = {"to": number, "text": "{code} " + "is your code " * 20}
+    answer = await world.rig.call("/otp/send", body, key=key)
+
+    await world.comes_to(answer.json()["verification_id"], state)
+    texts = [message.text for message in world.sandbox.messages()]
+    assert 2 == len(texts)
+    assert "".join(texts).endswith("is your code " * 20)
+
+
 async def test_ids_in_two_spellings(tmp_path: Path, migrated: Path, clock: Clock) -> None:
     async with running(tmp_path, migrated, clock, receipt_ids="decimal") as world:
         await world.comes_to(await world.send("+33600000000"), "DELIVERED")

@@ -40,7 +40,7 @@ from gateway.ports import (
     Secret,
     Unknown,
 )
-from gateway.providers.smpp import Smpp
+from gateway.providers.smpp import LONG_TEXTS, Smpp
 
 PLAIN = Message(
     source=Address(),
@@ -245,23 +245,50 @@ SENDS: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any], Sequence[Messag
         {},
         [replace(PLAIN, short_message=b"a" * 160)],
     ),
-    ("too long", {"text": "a" * 161}, {}, []),
-    ("too long in UCS2", {"text": CYRILLIC}, {}, []),
     (
-        "split: no receipts of parts, 0xf3 by the attempt's id",
+        "two parts, joined by a header; 0xf3 by the attempt's id",
         {"text": "a" * 161},
-        {"long_text": "split"},
+        {},
         [
             replace(
                 PLAIN,
-                registered_delivery=0,
                 esm_class=0x40,
                 short_message=b"\x05\x00\x03\xf3\x02" + bytes([at]) + b"a" * length,
             )
             for at, length in ((1, 153), (2, 8))
         ],
     ),
-    ("split where it need not be", {}, {"long_text": "split"}, [PLAIN]),
+    (
+        "two parts, joined by optional parameters",
+        {"text": "a" * 161},
+        {"long_text": "sar"},
+        [
+            replace(
+                PLAIN,
+                short_message=b"a" * length,
+                tlvs=((0x20C, b"\x00\xf3"), (0x20E, b"\x02"), (0x20F, bytes([at]))),
+            )
+            for at, length in ((1, 153), (2, 8))
+        ],
+    ),
+    (
+        "one message with a payload",
+        {"text": CYRILLIC},
+        {"long_text": "payload"},
+        [
+            replace(
+                PLAIN,
+                data_coding=8,
+                short_message=b"",
+                tlvs=((0x424, CYRILLIC.encode("utf-16-be")),),
+            )
+        ],
+    ),
+    ("too long", {"text": "a" * 161}, {"long_text": "refuse"}, []),
+    ("too long in UCS2", {"text": CYRILLIC}, {"long_text": "refuse"}, []),
+    ("more parts than there may be", {"text": "a" * (8 * 153 + 1)}, {}, []),
+    ("too long for a payload", {"text": "a" * (8 * 153 + 1)}, {"long_text": "payload"}, []),
+    *(("short enough", {}, {"long_text": way}, [PLAIN]) for way in LONG_TEXTS),
 ]
 
 RECEIPTS: Sequence[tuple[str, bytes, Sequence[Receipt | Malformed]]] = [
@@ -682,7 +709,14 @@ def test_different_ids_stay_different() -> None:
     ("answers", "expected"),
     [
         ((), Refused("text_too_long", PERMANENT)),
-        ((TAKEN, answer(0, b"m_2\0")), Accepted(None)),
+        ((TAKEN, answer(0, b"m_2\0")), Accepted("m_1 +1", parts=("m_1", "m_2"))),
+        ((TAKEN, answer(0, b"m_1\0")), Accepted("m_1")),  # one id, one receipt
+        ((TAKEN, answer(0)), Unknown("no_message_id")),
+        ((answer(0), TAKEN), Unknown("no_message_id")),
+        (
+            (answer(0, b"", Command.GENERIC_NACK), TAKEN),
+            Unknown("odd_answer", "ESME_ROK (0x00)"),
+        ),
         ((TAKEN, answer(0x58)), Unknown("partly_sent", "ESME_RTHROTTLED (0x58)")),
         ((TAKEN, answer(0x0B)), Unknown("partly_sent", "ESME_RINVDSTADR (0x0B)")),
         ((answer(0x58),), refused(0x58, "throttled", THROTTLED)),
@@ -728,7 +762,7 @@ def test_how_long_a_wrong_number_is_left_alone() -> None:
 
 def test_a_repeated_message_is_built_the_same() -> None:
     long = replace(OUTGOING, text=LONG)
-    provider = smpp_route(long_text="split")
+    provider = smpp_route()
 
     assert provider.build(long) == provider.build(long)
     assert provider.build(long) != provider.build(replace(long, attempt_id="0193-b2"))

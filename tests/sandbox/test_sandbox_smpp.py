@@ -80,13 +80,14 @@ def submission(
     registered: int = 1,
     sender: bytes = b"ACME",
     validity: bytes = b"000000000200000R",
+    after: bytes = b"",
 ) -> bytes:
     return b"".join(
         (
             b"\0\x05\x00" + sender + b"\0\x01\x01" + number.encode() + b"\0",
             bytes([esm_class, 0, 0]),
             b"\0" + validity + b"\0",
-            bytes([registered, 0, coding, 0, len(text)]) + text,
+            bytes([registered, 0, coding, 0, len(text)]) + text + after,
         )
     )
 
@@ -180,6 +181,7 @@ async def test_a_message_reaches_its_phone(client: Client, world: Rig) -> None:
         (b"@$_", {"coding": 1}, "@$_"),
         (b"\xe7", {"coding": 3}, "ç"),
         (b"\x05\x00\x03\x07\x02\x01first", {"esm_class": 0x40}, "first"),
+        (b"", {"after": b"\x04\x24\x00\x05whole"}, "whole"),
     ],
 )
 async def test_alphabets(
