@@ -33,6 +33,8 @@ _RUNNER = {
     "receipts": "test_a_callback_says_this",
     "signature": "test_a_forged_callback_is_refused",
 }
+_READ = "test_what_is_read_is_among_the_cases"
+_COST = "test_what_it_costs_is_among_the_cases"
 _POLL = "test_a_poll_says_this"
 
 _HEAD = """\
@@ -51,8 +53,8 @@ words.
 
 
 _MORE = """
-READ and the cost of a message are among the cases of `receipts`. From end to end, over sockets,
-every route that takes a number: `tests/acceptance/test_sandbox_routes.py`.
+`read` and `cost` hold the cases of `receipts` and of answers to what the table above says. From end
+to end, over sockets, every route that takes a number: `tests/acceptance/test_sandbox_routes.py`.
 """
 
 
@@ -130,20 +132,27 @@ def tests() -> Iterator[tuple[str, str, str]]:
     """(provider, what is shown, test) of every provider; tests as named below tests/providers."""
     from gateway import config
     from gateway.app import sandboxed
+    from gateway.domain.delivery import State
     from gateway.services.runtime import polls
 
     loaded = sandboxed.with_sandbox(config.load({}), sandboxed.no_keyring(), sandboxed.Ports(8081))
     asked = {kind_of(one) for one in loaded.providers if polls(one)}
+    read = {kind_of(one) for one in loaded.providers if State.READ in one.confirms}
+    priced = {kind_of(one) for one in loaded.providers if one.sheet.cost}
     for kind, cases in _CASES.items():
         for what, name in _RUNNER.items():
             yield kind, what, f"{cases}::{name}"
+        if kind in read:
+            yield kind, "read", f"{cases}::{_READ}"
+        if kind in priced:
+            yield kind, "cost", f"{cases}::{_COST}"
         if kind in asked:
             yield kind, "poll", f"{cases.partition('::')[0]}::{_POLL}"
 
 
 def _shown_by(kinds: Sequence[str]) -> str:
     named = {(kind, what): f"`{test}`" for kind, what, test in tests()}
-    columns = ("provider", *_RUNNER, "poll")
+    columns = ("provider", *_RUNNER, "read", "poll", "cost")
     rows = [
         (f"`{kind}`", *(named.get((kind, what), _NO) for what in columns[1:])) for kind in kinds
     ]

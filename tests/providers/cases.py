@@ -175,6 +175,7 @@ class ProviderCases:
     )
     signs_url: ClassVar[bool] = False  # the signature covers the URL
     signs_body: ClassVar[bool] = True  # the signature covers the body, byte by byte
+    shows_cost: ClassVar[bool] = True  # False: another class of the provider's has those cases
     fetches_token: ClassVar[bool] = False  # `auth` is a flow
     unusable: ClassVar[Sequence[object]] = (None, "", " ", [], ["m_1"], 7, "x" * 256, "m\x00")
     opaque: ClassVar[Sequence[str]] = ("007", "AbC", "abc", "m-é", "x" * 255)
@@ -268,6 +269,22 @@ class ProviderCases:
         callback = self.sign(statement.callback, SECRET)
 
         assert list(provider.receipts(callback)) == list(provider.receipts(callback))
+
+    def test_what_is_read_is_among_the_cases(self) -> None:
+        """A case shows READ where it is promised."""
+        said = [one for case in self.receipts for one in case.expected if isinstance(one, Receipt)]
+        shown = any(one.state is State.READ for one in said)
+
+        assert shown or State.READ not in self.make(SECRET).confirms
+
+    def test_what_it_costs_is_among_the_cases(self) -> None:
+        """A case shows a price where its sheet names a currency."""
+        answers = [case.expected for case in self.responses]
+        said = [one for case in self.receipts for one in case.expected]
+        told = [one for one in (*answers, *said) if isinstance(one, Accepted | Receipt)]
+
+        priced = self.make(SECRET).sheet.cost and self.shows_cost
+        assert any(one.cost for one in told) or not priced
 
     # What nobody may forget.
 

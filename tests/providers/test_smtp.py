@@ -113,6 +113,57 @@ def failed(reason: str, *, permanent: bool, avoid: float | None = None) -> Recei
     )
 
 
+REPLIES: Sequence[tuple[SmtpAnswer, Outcome]] = [
+    (answer(MESSAGE, 250, "2.0.0", "Ok: queued as 4F2A61234"), Accepted("4F2A61234")),
+    (answer(MESSAGE, 250, None, "OK id=1vMabc-0001-XY"), Accepted("1vMabc-0001-XY")),
+    (answer(MESSAGE, 250, None, "Ok 0100018f-aa"), Accepted("0100018f-aa")),
+    (answer(MESSAGE, 250, None, "OK"), Accepted(None)),
+    (answer(MESSAGE, 250, None, "Ok, thanks"), Accepted(None)),
+    (answer(MESSAGE, 251, None, "ok"), Unknown("odd_answer", "251: ok")),
+    (answer(MESSAGE, 354, None, ""), Unknown("odd_answer", "354")),
+    (answer(RCPT, 252, None, "?"), Refused("odd_answer", TEMPORARY, error="252: ?")),
+    (
+        answer(RCPT, 550, "5.1.1", "<anna@example.com>: User unknown"),
+        Refused(BAD, PERMANENT, error="550: 5.1.1: <…>: User unknown", avoid=WEEK),
+    ),
+    (
+        answer(MESSAGE, 550, "5.1.10", "null MX"),
+        Refused(BAD, PERMANENT, error="550: 5.1.10: null MX", avoid=WEEK),
+    ),
+    (
+        answer(RCPT, 550, "5.2.1", ""),
+        Refused("mailbox_disabled", PERMANENT, error="550: 5.2.1", avoid=WEEK),
+    ),
+    (answer(RCPT, 552, "5.2.2", ""), Refused("mailbox_full", TEMPORARY, error="552: 5.2.2")),
+    (answer(RCPT, 552, None, ""), Refused("mailbox_full", TEMPORARY, error="552")),
+    (answer(RCPT, 452, "4.2.2", ""), Refused("mailbox_full", TEMPORARY, error="452: 4.2.2")),
+    (answer(RCPT, 550, "5.7.1", ""), Refused("policy", PERMANENT, error="550: 5.7.1")),
+    (answer(RCPT, 550, None, ""), Refused("rejected", PERMANENT, error="550")),
+    (answer(RCPT, 553, None, ""), Refused("rejected", PERMANENT, error="553")),
+    (answer(RCPT, 501, None, ""), Refused("rejected", PERMANENT, error="501")),
+    (answer(RCPT, 550, "5.0.0", ""), Refused("rejected", PERMANENT, error="550: 5.0.0")),
+    (answer(RCPT, 550, "4.2.0", ""), Refused("deferred", TEMPORARY, error="550: 4.2.0")),
+    (answer(RCPT, 450, "4.7.1", "z"), Refused("policy", TEMPORARY, error="450: 4.7.1: z")),
+    (answer(RCPT, 451, None, ""), Refused("deferred", TEMPORARY, error="451")),
+    (answer(MESSAGE, 421, None, "bye"), Refused("deferred", TEMPORARY, error="421: bye")),
+    (answer(MESSAGE, 554, "5.7.1", ""), Refused("policy", PERMANENT, error="554: 5.7.1")),
+    (answer(MESSAGE, 554, None, ""), Refused("rejected", PERMANENT, error="554")),
+    (answer(DATA, 554, None, ""), Refused("rejected", PERMANENT, error="554")),
+    (answer(AUTH, 535, "5.7.8", ""), Refused("unauthorized", ACCOUNT, error="535: 5.7.8")),
+    (answer(AUTH, 454, "4.7.0", ""), Refused("policy", TEMPORARY, error="454: 4.7.0")),
+    (answer(AUTH, 500, None, ""), Refused("unauthorized", ACCOUNT, error="500")),
+    (answer(RCPT, 530, "5.7.0", ""), Refused("unauthorized", ACCOUNT, error="530: 5.7.0")),
+    (answer(SENDER, 534, None, ""), Refused("unauthorized", ACCOUNT, error="534")),
+    (answer(SENDER, 538, None, ""), Refused("unauthorized", ACCOUNT, error="538")),
+    (answer(SENDER, 553, "5.7.1", ""), Refused("bad_sender", ACCOUNT, error="553: 5.7.1")),
+    (answer(SENDER, 451, None, ""), Refused("deferred", TEMPORARY, error="451")),
+    (answer(CONNECT, 554, None, ""), Refused("connection_refused", ACCOUNT, error="554")),
+    (answer(CONNECT, 421, None, ""), Refused("deferred", TEMPORARY, error="421")),
+    (answer(HELLO, 550, None, ""), Refused("connection_refused", ACCOUNT, error="550")),
+    (answer(TLS, 501, None, ""), Refused("tls_refused", ACCOUNT, error="501")),
+]
+
+
 class TestSmtp(ProviderCases):
     provider = "smtp"
     settings: ClassVar[Mapping[str, Any]] = {
@@ -281,9 +332,24 @@ class TestSmtp(ProviderCases):
     def delivered(self) -> str:
         return "delivered"
 
-    # What the runner does with HTTP's values, done with SMTP's: here and below the class.
-    test_a_message_becomes_this_request = None  # type: ignore[assignment]
-    test_an_answer_means_this = None  # type: ignore[assignment]
+    # What the runner does with HTTP's values, done with SMTP's.
+
+    def test_a_message_becomes_this_request(self) -> None:  # type: ignore[override]
+        mail = smtp().build(MAIL)
+
+        assert f"bounce+{tag()}@otp.example.com" == mail.sender
+        assert "anna+codes@example.com" == mail.recipient
+        assert ("RET=HDRS", f"ENVID={tag()}") == mail.mail_options
+        assert (
+            "NOTIFY=SUCCESS,FAILURE,DELAY",
+            "ORCPT=rfc822;anna+2Bcodes@example.com",
+        ) == mail.rcpt_options
+
+    @pytest.mark.parametrize(("said", "outcome"), REPLIES, ids=repr)
+    def test_an_answer_means_this(  # type: ignore[override]
+        self, said: SmtpAnswer, outcome: Outcome
+    ) -> None:
+        assert outcome == smtp().parse(said)
 
     def test_a_reference_is_opaque(self) -> None:
         for attempt_id in ("007", "a", "0" * 60, UUID7):
@@ -348,18 +414,6 @@ def smtp(**changes: Any) -> Smtp:
 
 def read(mail: Mail) -> EmailMessage:
     return email.message_from_bytes(mail.content, policy=email.policy.default)
-
-
-def test_a_message_has_this_envelope() -> None:
-    mail = smtp().build(MAIL)
-
-    assert f"bounce+{tag()}@otp.example.com" == mail.sender
-    assert "anna+codes@example.com" == mail.recipient
-    assert ("RET=HDRS", f"ENVID={tag()}") == mail.mail_options
-    assert (
-        "NOTIFY=SUCCESS,FAILURE,DELAY",
-        "ORCPT=rfc822;anna+2Bcodes@example.com",
-    ) == mail.rcpt_options
 
 
 def test_a_message_has_these_headers() -> None:
@@ -467,63 +521,6 @@ def test_a_read_receipt_is_asked_for_on_request_only() -> None:
 def test_an_address_in_xtext() -> None:
     """RFC 3461, 4."""
     assert "a+2Bb+3Dc+20d+E9@example.com" == xtext("a+b=c dé@example.com")
-
-
-@pytest.mark.parametrize(
-    ("said", "outcome"),
-    [
-        (answer(MESSAGE, 250, "2.0.0", "Ok: queued as 4F2A61234"), Accepted("4F2A61234")),
-        (answer(MESSAGE, 250, None, "OK id=1vMabc-0001-XY"), Accepted("1vMabc-0001-XY")),
-        (answer(MESSAGE, 250, None, "Ok 0100018f-aa"), Accepted("0100018f-aa")),
-        (answer(MESSAGE, 250, None, "OK"), Accepted(None)),
-        (answer(MESSAGE, 250, None, "Ok, thanks"), Accepted(None)),
-        (answer(MESSAGE, 251, None, "ok"), Unknown("odd_answer", "251: ok")),
-        (answer(MESSAGE, 354, None, ""), Unknown("odd_answer", "354")),
-        (answer(RCPT, 252, None, "?"), Refused("odd_answer", TEMPORARY, error="252: ?")),
-        (
-            answer(RCPT, 550, "5.1.1", "<anna@example.com>: User unknown"),
-            Refused(BAD, PERMANENT, error="550: 5.1.1: <…>: User unknown", avoid=WEEK),
-        ),
-        (
-            answer(MESSAGE, 550, "5.1.10", "null MX"),
-            Refused(BAD, PERMANENT, error="550: 5.1.10: null MX", avoid=WEEK),
-        ),
-        (
-            answer(RCPT, 550, "5.2.1", ""),
-            Refused("mailbox_disabled", PERMANENT, error="550: 5.2.1", avoid=WEEK),
-        ),
-        (answer(RCPT, 552, "5.2.2", ""), Refused("mailbox_full", TEMPORARY, error="552: 5.2.2")),
-        (answer(RCPT, 552, None, ""), Refused("mailbox_full", TEMPORARY, error="552")),
-        (answer(RCPT, 452, "4.2.2", ""), Refused("mailbox_full", TEMPORARY, error="452: 4.2.2")),
-        (answer(RCPT, 550, "5.7.1", ""), Refused("policy", PERMANENT, error="550: 5.7.1")),
-        (answer(RCPT, 550, None, ""), Refused("rejected", PERMANENT, error="550")),
-        (answer(RCPT, 553, None, ""), Refused("rejected", PERMANENT, error="553")),
-        (answer(RCPT, 501, None, ""), Refused("rejected", PERMANENT, error="501")),
-        (answer(RCPT, 550, "5.0.0", ""), Refused("rejected", PERMANENT, error="550: 5.0.0")),
-        (answer(RCPT, 550, "4.2.0", ""), Refused("deferred", TEMPORARY, error="550: 4.2.0")),
-        (answer(RCPT, 450, "4.7.1", "z"), Refused("policy", TEMPORARY, error="450: 4.7.1: z")),
-        (answer(RCPT, 451, None, ""), Refused("deferred", TEMPORARY, error="451")),
-        (answer(MESSAGE, 421, None, "bye"), Refused("deferred", TEMPORARY, error="421: bye")),
-        (answer(MESSAGE, 554, "5.7.1", ""), Refused("policy", PERMANENT, error="554: 5.7.1")),
-        (answer(MESSAGE, 554, None, ""), Refused("rejected", PERMANENT, error="554")),
-        (answer(DATA, 554, None, ""), Refused("rejected", PERMANENT, error="554")),
-        (answer(AUTH, 535, "5.7.8", ""), Refused("unauthorized", ACCOUNT, error="535: 5.7.8")),
-        (answer(AUTH, 454, "4.7.0", ""), Refused("policy", TEMPORARY, error="454: 4.7.0")),
-        (answer(AUTH, 500, None, ""), Refused("unauthorized", ACCOUNT, error="500")),
-        (answer(RCPT, 530, "5.7.0", ""), Refused("unauthorized", ACCOUNT, error="530: 5.7.0")),
-        (answer(SENDER, 534, None, ""), Refused("unauthorized", ACCOUNT, error="534")),
-        (answer(SENDER, 538, None, ""), Refused("unauthorized", ACCOUNT, error="538")),
-        (answer(SENDER, 553, "5.7.1", ""), Refused("bad_sender", ACCOUNT, error="553: 5.7.1")),
-        (answer(SENDER, 451, None, ""), Refused("deferred", TEMPORARY, error="451")),
-        (answer(CONNECT, 554, None, ""), Refused("connection_refused", ACCOUNT, error="554")),
-        (answer(CONNECT, 421, None, ""), Refused("deferred", TEMPORARY, error="421")),
-        (answer(HELLO, 550, None, ""), Refused("connection_refused", ACCOUNT, error="550")),
-        (answer(TLS, 501, None, ""), Refused("tls_refused", ACCOUNT, error="501")),
-    ],
-    ids=repr,
-)
-def test_a_reply_means_this(said: SmtpAnswer, outcome: Outcome) -> None:
-    assert outcome == smtp().parse(said)
 
 
 @pytest.mark.parametrize(

@@ -595,6 +595,7 @@ class TestTwilio(TwilioCases):
 
 
 class TestTwilioWhatsApp(TwilioCases):
+    shows_cost = False
     statuses = Twilio.statuses
     settings: ClassVar[Mapping[str, Any]] = settings_of(
         "whatsapp", content={"login": {"fr": HX, "pt_BR": HX[:-1] + "2"}, "reset": {"default": HX}}
@@ -659,6 +660,7 @@ class TestTwilioWhatsApp(TwilioCases):
 
 
 class TestTwilioVoice(TwilioCases):
+    shows_cost = False
     statuses = Twilio.calls
     settings: ClassVar[Mapping[str, Any]] = settings_of("voice")
 

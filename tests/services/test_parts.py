@@ -13,9 +13,9 @@ from rig import Rig, make_settings
 from gateway import config
 from gateway.config import StepSettings
 from gateway.domain import smpp
-from gateway.domain.smpp import Address, Command, Message, Pdu, ShortMessage
+from gateway.domain.smpp import Address, Command, Message, Pdu
 from gateway.domain.workflow import Until
-from gateway.ports import Callback, Secret
+from gateway.ports import Auth, Callback, Secret
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import receive, reconcile
 
@@ -31,7 +31,7 @@ class Centre:
         self.ids: list[list[str]] = []  # by message
         self.early: dict[int, str] = {}
 
-    async def send(self, request: ShortMessage, **_: Any) -> tuple[Pdu, ...]:
+    async def send(self, request: Any, *, within: float, auth: Auth | None = None) -> Any:
         ids = [f"{len(self.ids)}-{place}" for place in range(len(request.parts))]
         self.ids.append(ids)
         for place, word in self.early.items():
