@@ -42,6 +42,7 @@ from gateway.services import (
     idempotency,
     keys,
     limiting,
+    naming,
     notify,
     operate,
     receive,
@@ -104,6 +105,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         dispatch.Conclude: doing(0, 2.0, dispatch.wants, dispatch.apply),
         receive.Receive: doing(1, 1.0, receive.wants, receive.apply),
         health.Judge: doing(1, 2.0, health.wants, health.apply),
+        naming.Adopt: doing(1, 1.0, naming.wants, naming.apply),
         receive.Sweep: doing(1, 1.0, receive.wants_sweep, receive.apply_sweep),
         limiting.Forget: doing(6, 1.0, limiting.wants_forget, limiting.apply_forget),
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
@@ -306,7 +308,8 @@ def build(
         node=f"{platform.node()}:{os.getpid()}",
         charged=settings.policy.charged if settings.policy.spending is not None else None,
     )
-    dispatcher.attach(ledger)
+    finder = naming.Finder(reads, ledger, keyring)
+    dispatcher.attach(ledger, finder.look_back)
     notifier.attach(ledger)
     runtime = Runtime(
         engine=engine,
@@ -321,6 +324,7 @@ def build(
         now=now,
         entropy=entropy,
         outage=outage,
+        place=finder.place,
         meter=meter,
         tracer=tracer,
         retention=settings.retention,

@@ -9,7 +9,7 @@ Over 500 lines: what follows a commit, the call and what its outcome means are o
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -45,6 +45,7 @@ from gateway.services.case import (
     Inquiry,
     Note,
     Recall,
+    address_for,
     code_of,
 )
 from gateway.services.metering import UNMETERED, Meter
@@ -87,6 +88,9 @@ class Conclude(Operation[None]):
     account: str
     claim: int
     result: Result
+
+
+LookBack = Callable[[Attempt, str, datetime], Awaitable[None]]  # whose number it is, and now
 
 
 class Log(Protocol):
@@ -152,6 +156,7 @@ class Dispatcher:
         self._monotonic = monotonic
         self._log = log
         self._ledger: Ledger | None = None
+        self._look_back: LookBack | None = None
         self._lanes = {
             route.name: _Lane(route.provider.concurrency, route.provider.rate)
             for route in routes.values()
@@ -162,9 +167,11 @@ class Dispatcher:
         self._closing = False
         self._failures = 0
 
-    def attach(self, ledger: Ledger) -> None:
-        """Where outcomes go: the ledger is made with our slots, so it comes after us."""
+    def attach(self, ledger: Ledger, look_back: LookBack) -> None:
+        """Where outcomes go: the ledger is made with our slots, so it comes after us. `look_back`:
+        who finds the receipts of an attempt that was taken and has no reference."""
         self._ledger = ledger
+        self._look_back = look_back
 
     def slots(self) -> dict[str, int]:
         """Free slots by route, for the next batch."""
@@ -252,6 +259,8 @@ class Dispatcher:
         stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
         if stored:
             self._meter.called(attempt.route, result, seconds)
+            if isinstance(result, Accepted) and result.reference is None:
+                await self._look(handover)
 
     async def _submit(self, handover: Handover, span: Span | None) -> Result:
         """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
@@ -360,6 +369,16 @@ class Dispatcher:
     async def _wake(self, verification_id: UUID) -> None:
         with contextlib.suppress(Unavailable):  # its jittered second brings it back as well
             await self._the_ledger().submit(Wake(named=(verification_id,)))
+
+    async def _look(self, handover: Handover) -> None:
+        """Receipts may have come before we knew that the message was taken."""
+        attempt = handover.attempt
+        if self._look_back is None or not self._routes[attempt.route].by_number:
+            return
+        with contextlib.suppress(Unavailable, KeyringError):  # they stay parked
+            number = address_for(self._keyring, handover.verification, attempt.channel)
+            if number is not None:
+                await self._look_back(attempt, number, self._now())
 
     def _the_ledger(self) -> Ledger:
         if self._ledger is None:

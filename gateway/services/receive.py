@@ -9,6 +9,7 @@ it goes when the part has arrived.
 """
 
 import base64
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from gateway.domain import addresses, identity, recipient
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
-from gateway.domain.keyring import NONCE_BYTES, KeyringError
+from gateway.domain.keyring import NONCE_BYTES, Keyring, KeyringError
 from gateway.domain.parts import Part
 from gateway.ports import (
     Asks,
@@ -53,7 +54,8 @@ OTHER_ACCOUNT = "other_account"
 @dataclass(frozen=True, slots=True)
 class Receive(Operation[tuple[Receipt, ...]]):
     """Apply these statements. `attempt_id`: named by the callback's own URL. Its sender gets back
-    those about parts of messages, which now name their attempts and are still to be applied."""
+    those that were not: about parts of messages, with their attempts, and those that were parked.
+    """
 
     route: str
     account: str
@@ -91,10 +93,21 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     if items:
         named = UUID(callback.attempt_id) if callback.attempt_id is not None else None
         account = route.provider.account
-        parts = await runtime.ledger.submit(Receive(route.name, account, named, items))
-        if parts:
+        left = await runtime.ledger.submit(Receive(route.name, account, named, items))
+        if parts := tuple(item for item in left if item.part is not None):
             await runtime.ledger.submit(Receive(route.name, account, None, parts))
+        if len(left) > len(parts) and route.by_number:
+            await _place(runtime, account, left)
     return None
+
+
+async def _place(runtime: Runtime, account: str, items: Sequence[Receipt]) -> None:
+    """Look for the attempts of those that were parked. They are stored; this may fail."""
+    for item in items:
+        if item.part is None and item.reference is not None and item.recipient is not None:
+            with contextlib.suppress(Unavailable):
+                now = runtime.now()
+                await runtime.place(account, item.reference, item.recipient, now)
 
 
 async def _ask(route: Route, provider: Asks, callback: Callback) -> None:
@@ -146,9 +159,9 @@ def wants(operation: Receive) -> Wants:
 def apply(
     tx: Transaction, context: Context, operation: Receive, now: datetime
 ) -> tuple[Receipt, ...]:
-    """Item by item; a bad one is kept aside and the rest applied, less those about parts."""
+    """Item by item; a bad one is kept aside and the rest applied, less those it returns."""
     cases: dict[UUID, Case] = {}
-    parts: list[Receipt] = []
+    left: list[Receipt] = []
     for item in operation.items:
         if isinstance(item, Malformed):
             _keep(
@@ -165,13 +178,13 @@ def apply(
             continue
         about = _part_named(tx, context, operation, item)
         if about is not None:
-            parts.append(about)
-        else:
-            _apply_one(tx, context, operation, item, cases=cases, now=now)
+            left.append(about)
+        elif not _apply_one(tx, context, operation, item, cases=cases, now=now):
+            left.append(item)
     for case in cases.values():
         case.decide()
         case.close()
-    return tuple(parts)
+    return tuple(left)
 
 
 def _part_named(
@@ -182,7 +195,7 @@ def _part_named(
     if item.attempt_id is not None or item.reference is None:
         return None
     for kept in tx.kept(_parts_of(operation.account), item.reference):
-        attempt_id, number, of = orjson.loads(_opened(context, kept))
+        attempt_id, number, of = orjson.loads(_opened(context.keyring, kept))
         return replace(item, attempt_id=attempt_id, part=Part(number, of))
     return None
 
@@ -217,7 +230,8 @@ def _apply_one(
     *,
     cases: dict[UUID, Case],
     now: datetime,
-) -> None:
+) -> bool:
+    """False: it was parked, since nobody knows its reference."""
     account = operation.account
     reference = item.reference if _sound(item.reference) else None
     named = _named(item) or operation.attempt_id
@@ -228,24 +242,25 @@ def _apply_one(
                 tx, context, account, reference=reference, reason=PARKED, raw=_packed(item), now=now
             )
             _count(tx, operation, PARKED)
-            return
+            return False
     owner = tx.owner(named) if named is not None else None
     if named is None:
         _keep(tx, context, account, reference=None, reason=NO_REFERENCE, raw=item.raw, now=now)
         _count(tx, operation, NO_REFERENCE)
-        return
+        return True
     if owner is None:
         # Purged long ago, or never ours: 2xx and a line, so that the provider stops repeating it.
         word = recipient.redact(item.word)  # whose code it might hold, nobody knows any more
         facts = {"attempt_id": named, "route": operation.route, "word": word}
         tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
         _count(tx, operation, metering.NO_ATTEMPT)
-        return
+        return True
     case = cases.get(owner) or Case.open(tx, context, owner, now)
     if case is None:
         raise LookupError("an attempt without its verification")
     cases[owner] = case
     _hear(case, case.attempt(named), item, operation)
+    return True
 
 
 def _count(tx: Transaction, operation: Receive, verdict: str) -> None:
@@ -335,7 +350,7 @@ def unpark(case: Case, attempt: Attempt, reference: str, part: Part | None = Non
     for kept in case.tx.kept(attempt.account, reference):
         if kept.why != PARKED:
             continue
-        item = replace(_unpacked(case.context, kept), part=part)
+        item = replace(_unpacked(case.context.keyring, kept), part=part)
         case.tx.drop(kept)
         operation = Receive(attempt.route, attempt.account, None, (item,))
         _hear(case, case.attempt(attempt.id), item, operation, linked=True)
@@ -379,8 +394,8 @@ def _sealed(
     return Kept(named, *pair, reason, sealed, keyring.current, now)
 
 
-def _opened(context: Context, kept: Kept) -> bytes:
-    return context.keyring.open(kept.key_id, kept.sealed, owner=kept.id.bytes)
+def _opened(keyring: Keyring, kept: Kept) -> bytes:
+    return keyring.open(kept.key_id, kept.sealed, owner=kept.id.bytes)
 
 
 def _packed(item: Receipt) -> bytes:
@@ -400,8 +415,16 @@ def _packed(item: Receipt) -> bytes:
     )
 
 
-def _unpacked(context: Context, kept: Kept) -> Receipt:
-    fields = orjson.loads(_opened(context, kept))
+def names(keyring: Keyring, kept: Kept, number: str) -> bool:
+    """Whether it is a parked receipt that names this number."""
+    if kept.why != PARKED:
+        return False
+    told = _unpacked(keyring, kept).recipient
+    return told is not None and addresses.same(number, told)
+
+
+def _unpacked(keyring: Keyring, kept: Kept) -> Receipt:
+    fields = orjson.loads(_opened(keyring, kept))
     state = fields.pop("state")
     raw = base64.b64decode(fields.pop("raw"))
     return Receipt(state=State(state) if state is not None else None, raw=raw, **fields)

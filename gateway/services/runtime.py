@@ -4,7 +4,7 @@ Providers and transports are met only here, together, as a `Route`.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,7 @@ from gateway.ports import (
     NO_TRACER,
     Asks,
     Confirms,
+    Correlation,
     Polls,
     Provider,
     Revokes,
@@ -53,6 +54,9 @@ from gateway.store.reads import Reads, encode_plan
 
 ROUTE = "route:"  # before a route's name, in place of a workflow's: this route alone
 TRYING = 60  # seconds of patience there
+# Gives a parked receipt's account and reference to the attempt to this number, as of then, if one
+# can be told: services.naming.
+Placing = Callable[[str, str, str, datetime], Awaitable[None]]
 _NOBODY = str(UUID(int=0))  # an attempt, to see whether a provider can be asked about any
 
 
@@ -71,6 +75,13 @@ class Route:
     asks: Asks | None = field(init=False)
     confirms: Confirms | None = field(init=False)
     revokes: Revokes | None = field(init=False)
+
+    @property
+    def by_number(self) -> bool:
+        """Whether its attempts may lack the reference that receipts name, though they were taken:
+        a repeated call does not bring it."""
+        provider = self.provider
+        return provider.idempotent and provider.correlates is Correlation.REFERENCE
 
     def __post_init__(self) -> None:
         skills = (("polls", Polls), ("asks", Asks), ("confirms", Confirms), ("revokes", Revokes))
@@ -124,6 +135,7 @@ class Runtime:
     now: Callable[[], datetime]
     entropy: Callable[[int], bytes]
     outage: Outage
+    place: Placing
     waiting: Waiting = field(default_factory=Waiting)
     standing: Routes = field(default_factory=Routes)
     used_keys: dict[UUID, datetime] = field(default_factory=dict)  # see services.keys
