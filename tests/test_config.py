@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError, replace
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from keypair import key_pair
 
 from gateway import config
 from gateway.config import Settings, SettingsError, StepSettings
@@ -976,3 +978,21 @@ def test_without_a_server_the_file_is_the_database(load: Load) -> None:
     settings = load("")
 
     assert (settings.database, None) == (settings.store, settings.server)
+
+
+def test_the_examples_of_the_readme_are_settings(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    environ = dict.fromkeys(re.findall(r'env = "(\w+)"', readme), "a-secret")
+    environ["VONAGE_PRIVATE_KEY"] = key_pair().private
+    plans = []
+    for number, text in enumerate(examples):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text, "utf-8")
+        steps = config.load(environ, file).workflows["default"]
+        plans.append([(one.channel, one.patience, one.until) for one in steps])
+
+    assert [
+        [("sms", 60, "delivered"), ("voice", 60, "delivered")],
+        [("messenger", 120, "read"), ("sms", 60, "delivered")],
+    ] == plans

@@ -24,6 +24,7 @@ _COLUMNS = (
     "account",
     "state",
     "confirms",
+    "correlates",
     "idempotent",
     "validity",
     "polls",
@@ -31,6 +32,11 @@ _COLUMNS = (
     "cost",
     "sender",
 )
+# Where receipts go of a route without a callback URL, by how they find their attempts.
+_NO_ADDRESS = {
+    "token": "an address of each message's own",
+    "reference": "no address: they come over the session",
+}
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the route.")]
 Why = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; shown in `gateway routes`.")
@@ -203,7 +209,7 @@ def _addresses(shown: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]
     rows: dict[str, tuple[str, str, str]] = {}
     for route in shown:
         if route["confirms"]:
-            url = route["callback_url"] or "an address of each message's own"
+            url = route["callback_url"] or _NO_ADDRESS.get(route["correlates"], "no address")
             rows.setdefault(route["account"], (route["account"], url, route["proof"]))
     return list(rows.values())
 

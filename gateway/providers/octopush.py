@@ -298,7 +298,7 @@ class Octopush:
     def _refusal(self, answer: Mapping[str, object], error: str) -> Outcome | None:
         code = _code(answer)
         if code == ALREADY_SENT:
-            return Accepted(None)  # its ticket went with the lost answer; the receipt is parked
+            return Accepted(None)  # its ticket went with the lost answer: found by the number
         if code not in self.errors:
             return None
         reason, kind = self.errors[code]

@@ -20,16 +20,14 @@ from gateway.services.receive import Receive
 def every_case() -> list[type[ProviderCases]]:
     """The cases of all providers, each class that pytest collects."""
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
-        if file.stem != Path(__file__).stem:
-            importlib.import_module(f"providers.{file.stem}")
+        importlib.import_module(file.stem)
     return [one for one in below(ProviderCases) if one.__name__.startswith("Test")]
 
 
 def below(cases: type[ProviderCases]) -> Iterator[type[ProviderCases]]:
     for one in cases.__subclasses__():
-        if one.__module__.startswith("providers."):
-            yield one
-            yield from below(one)
+        yield one
+        yield from below(one)
 
 
 def test_no_provider_is_without_cases() -> None:
