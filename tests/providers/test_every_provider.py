@@ -20,7 +20,7 @@ from gateway.services.receive import Receive
 def every_case() -> list[type[ProviderCases]]:
     """The cases of all providers, each class that pytest collects."""
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
-        importlib.import_module(file.stem)
+        importlib.import_module(f"tests.providers.{file.stem}")  # as pytest names it
     return [one for one in below(ProviderCases) if one.__name__.startswith("Test")]
 
 
