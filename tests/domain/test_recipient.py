@@ -350,3 +350,33 @@ def test_what_was_redacted_stays_as_it_is(text: str) -> None:
 )
 def test_a_vendor_s_text_keeps_no_e_mail_address(text: str, kept: str) -> None:
     assert kept == recipient.redact(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("failed 30003", "failed 30003"),
+        ("ESME_RTHROTTLED (0x58)", "ESME_RTHROTTLED (0x58)"),
+        ("131026: 5.1.1", "131026: 5.1.1"),
+        ("your code is 482913", "your code is •••"),
+        ("4 8 2 9 1 3", "•••"),
+        ("4,8,2,9,1,3", "•••"),
+        ("no 4829136", "no •••"),
+        ("to +33 6 12-34.56 78", "to +•••"),
+        ("06 12 34 56 78 unknown", "••• unknown"),
+        ("<anna@example.com> unknown", "<•••> unknown"),
+    ],
+)
+def test_a_vendors_word_is_shown_without_code_and_number(word: str, shown: str) -> None:
+    assert shown == recipient.redact_word(word, lambda: "482913")
+
+
+def test_nobody_derives_a_code_for_a_word_without_digits() -> None:
+    def own() -> str:
+        raise AssertionError("derived")
+
+    assert "delivered 250" == recipient.redact_word("delivered 250", own)
+
+
+def test_without_our_code_nothing_like_one_is_shown() -> None:
+    assert "failed •••" == recipient.redact_word("failed 30003", str)
