@@ -69,7 +69,7 @@ class Finder:
     async def place(self, account: str, reference: str, number: str, now: datetime) -> None:
         """Give a parked receipt's reference to the attempt that it is about, if one can be told.
         Raises Unavailable."""
-        found = self._nameless(account, number, now)
+        found = await self._nameless(account, number, now)
         if found is not None:
             await self.ledger.submit(Adopt(found.id, account, reference))
 
@@ -78,7 +78,7 @@ class Finder:
         before. Raises Unavailable."""
         references = {
             kept.reference
-            for kept in self.reads.kept(_PARKED)
+            for kept in await self.reads.kept(_PARKED)
             if kept.account == attempt.account
             and kept.received_at >= attempt.queued_at
             and receive.names(self.keyring, kept, number)
@@ -86,10 +86,11 @@ class Finder:
         if len(references) == 1 and (reference := references.pop()) is not None:
             await self.place(attempt.account, reference, number, now)
 
-    def _nameless(self, account: str, number: str, now: datetime) -> Attempt | None:
+    async def _nameless(self, account: str, number: str, now: datetime) -> Attempt | None:
         digits = "".join(char for char in number if char.isdigit()).removeprefix("00")
         index = self.keyring.index(*addresses.indexed(Address(PHONE, f"+{digits}")))
-        records = self.reads.records(self.reads.by_number(None, index, _NEWEST), log=False)
+        newest = await self.reads.by_number(None, index, _NEWEST)
+        records = await self.reads.records(newest, log=False)
         return only([one for record in records for one in record.attempts], account, now)
 
 
