@@ -204,7 +204,8 @@ class Api:
 
     def _ticket(self, body: schemas.WhichBody) -> Ticket:
         """What a verification key says. An address beside it must be the one it was made for."""
-        if body.verification_id is not None or body.reference is not None:
+        beside = (body.number, body.email, body.messenger)
+        if (body.verification_id, body.reference) != (None, None) or len({*beside} - {None}) > 1:
             raise _not_one()
         ticket = tokens.read(self._runtime.keyring, body.verification_key or "")
         if body.address is not None and self._index(body) != ticket.recipient_index:

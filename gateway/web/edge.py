@@ -102,7 +102,8 @@ def _uncounted(call: str, code: str) -> None:
 
 
 class Edge:
-    """Calls by path, calls by the beginning of their path, and an application for everything else.
+    """Calls by path, calls below a path, and an application for everything else. Below a path is
+    either all that follows it (`/a/`), or what has the form of one with an `{id}` (`/a/{id}/b`).
 
     Every refusal becomes its problem, and below that lies a net: an unforeseen error is a 500
     problem and a line in the log.
@@ -118,7 +119,8 @@ class Edge:
     ) -> None:
         self._app = app
         self._calls = calls
-        self._below = tuple(below.items())
+        self._below = dict(below)
+        self._parts = tuple((*path.partition("{id}"), several) for path, several in below.items())
         self._log = log
         self._refused = refused
 
@@ -147,9 +149,11 @@ class Edge:
         methods = self._calls.get(path)
         if methods is not None:
             return methods, ""
-        for beginning, several in self._below:
+        for beginning, named, rest, several in self._parts:
             if path.startswith(beginning):
-                return several, path[len(beginning) :]
+                tail = path[len(beginning) :]
+                if not named or "".join(tail.partition("/")[1:]) == rest:
+                    return several, tail
         return None
 
     async def _answer(self, methods: Methods, call: Call) -> Answer | Stream:

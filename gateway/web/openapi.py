@@ -109,7 +109,7 @@ def document(served: Mapping[str, Iterable[str]]) -> Json:
     models = _components()
     paths: dict[str, Json] = {}
     for (path, method), operation in OPERATIONS.items():
-        if method in served.get(path, served.get(path.partition("{")[0], ())):
+        if method in served.get(path, served.get(_beginning(path), ())):
             described = _operation(operation, models)
             names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
             if names:
@@ -149,19 +149,25 @@ def everything() -> dict[str, set[str]]:
     """All that is described, as if it were served."""
     served: dict[str, set[str]] = {}
     for path, method in OPERATIONS:
-        served.setdefault(path.partition("{")[0], set()).add(method)
+        served.setdefault(path, set()).add(method)
     return served
 
 
 def undescribed(served: Mapping[str, Iterable[str]]) -> list[str]:
     """What is served and not in OPERATIONS: `GET /path`. HEAD goes with GET."""
-    known = {(path.partition("{")[0], method) for path, method in OPERATIONS}
+    known = {
+        one for path, method in OPERATIONS for one in ((path, method), (_beginning(path), method))
+    }
     return [
         f"{method} {path}"
         for path, methods in served.items()
         for method in methods
         if method != "HEAD" and (path, method) not in known
     ]
+
+
+def _beginning(path: str) -> str:
+    return path.partition("{")[0]
 
 
 def _components() -> Json:
@@ -203,7 +209,10 @@ def _operation(operation: Operation, models: Json) -> Json:
         content: Json = {"schema": _ref(operation.body)}
         if operation.examples:
             content["examples"] = {k: {"value": v} for k, v in operation.examples.items()}
-        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+        described["requestBody"] = {
+            "required": not operation.bare,
+            "content": {"application/json": content},
+        }
     if operation.tag == "Receipts":
         described["requestBody"] = {"required": False, "content": {"*/*": {}}}
         if operation.name.startswith("receipt_get"):
@@ -272,6 +281,7 @@ def _parameters(model: Json) -> list[Json]:
         {
             "name": name,
             "in": "query",
+            "required": name in model.get("required", ()),
             "description": field["description"],
             "schema": _given(field),
             "example": field["examples"][0],

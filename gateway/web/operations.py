@@ -51,7 +51,7 @@ _EXAMPLES: Mapping[str, Json] = {
 class Operation:
     """One call. `scope`: what its key must allow, None where no key is asked for. `problems`: the
     codes it may refuse with; one with two statuses is written `code:status`. `query`: the body's
-    model as query parameters. `once`: takes an Idempotency-Key;
+    model as query parameters. `bare`: it may come without a body. `once`: takes an Idempotency-Key;
     `waits`: takes Prefer. `ok`: status → model, or words for
     an answer that is no JSON of ours."""
 
@@ -62,6 +62,7 @@ class Operation:
     ok: Mapping[int, type[BaseModel] | tuple[type[BaseModel], ...] | str]
     scope: str | None = None
     body: type[BaseModel] | None = None
+    bare: bool = False
     query: type[BaseModel] | None = None
     examples: Mapping[str, Json] | None = None
     problems: tuple[str, ...] = ()
@@ -165,17 +166,18 @@ _SUBSCRIPTIONS: Mapping[tuple[str, str], Operation] = {
         "The old one signs beside it for a while.",
         ok={200: answers.NewSubscription},
         scope="send",
-        problems=(*_KEY, *_OWN, "no_such_path", *_STORE),
+        problems=(*_KEY, *_OWN, *_STORE),
     ),
     (_PATH + "/{id}/replay", "POST"): _subscription(
         "replay",
         "Post them again",
         "All undelivered events, or all since a time; also enables it again.",
+        bare=True,
         ok={202: answers.ReplayAnswer},
         scope="send",
         body=subscriptions.ReplayBody,
         examples={"since": {"since": "2026-11-21T12:00:00Z"}},
-        problems=(*_KEY, *_BODY, *_OWN, "no_such_path", *_STORE),
+        problems=(*_KEY, *_BODY, *_OWN, *_STORE),
     ),
     (_PATH + "/{id}/test", "POST"): _subscription(
         "test",
@@ -183,7 +185,7 @@ _SUBSCRIPTIONS: Mapping[tuple[str, str], Operation] = {
         "Posts one test event at once.",
         ok={200: answers.TestAnswer},
         scope="send",
-        problems=(*_KEY, *_OWN, "no_such_path", *_STORE),
+        problems=(*_KEY, *_OWN, *_STORE),
     ),
 }
 

@@ -1,5 +1,6 @@
 """Bodies: what may come in, checked field by field, and what goes out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -7,12 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
     Tag,
     ValidationError,
+    ValidationInfo,
 )
 
 from gateway.domain import explanation, tokens
@@ -34,6 +37,24 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
 Ip = Annotated[str, StringConstraints(min_length=2, max_length=45)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+def _whole(value: Any, info: ValidationInfo) -> Any:
+    """`300.0` is the integer 300 to JSON Schema, and to languages with one kind of number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if info.mode != "json" and isinstance(value, str) and _DIGITS.fullmatch(value):  # of a query
+        return int(value)
+    return value
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,9}")
+_WHOLE = BeforeValidator(_whole)
+
+CodeLength = Annotated[int, Field(ge=CODE_LENGTHS[0], le=CODE_LENGTHS[-1]), _WHOLE]
+Ttl = Annotated[int, Field(ge=TTL_SECONDS[0], le=TTL_SECONDS[-1]), _WHOLE]
+History = Annotated[int, Field(ge=0, le=50), _WHOLE]
+Wait = Annotated[int, Field(ge=0, le=60), _WHOLE]
 
 Locale = Annotated[
     str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")
@@ -78,6 +99,11 @@ class Addresses(Body):
     )
 
 
+def _given(name: str) -> dict[str, Any]:
+    """A schema: that field is there, and not null."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
 _FORMS = ("number", "addresses")  # words of ours, not the caller's
 
 
@@ -93,6 +119,8 @@ To = Annotated[
 
 class SendBody(Body):
     """What to send, and to whom: `to` or `recipients`."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_given("to"), _given("recipients")]})
 
     to: To | None = Field(
         default=None,
@@ -118,18 +146,14 @@ class SendBody(Body):
     code: Code | None = Field(
         default=None, description="Your own code, 4 to 10 digits.", examples=["493027"]
     )
-    code_length: int | None = Field(
+    code_length: CodeLength | None = Field(
         default=None,
-        ge=CODE_LENGTHS[0],
-        le=CODE_LENGTHS[-1],
         description="Digits of the code that the gateway makes; 6 if neither this nor `code` is "
         "given.",
         examples=[6],
     )
-    ttl: int = Field(
+    ttl: Ttl = Field(
         default=300,
-        ge=TTL_SECONDS[0],
-        le=TTL_SECONDS[-1],
         description="How long the code lives, in seconds.",
         examples=[300],
     )
@@ -252,18 +276,14 @@ class WhichBody(Body):
 class StatusBody(WhichBody):
     """Names what to look up."""
 
-    history: int = Field(
+    history: History = Field(
         default=0,
-        ge=0,
-        le=50,
         description="How many verifications of that name to tell at most, the newest as the answer "
         "and older ones in `history`; 0: the newest alone.",
         examples=[5],
     )
-    wait: int = Field(
+    wait: Wait = Field(
         default=0,
-        ge=0,
-        le=60,
         description="Hold the answer until `until` is so, at most so many seconds.",
         examples=[30],
     )

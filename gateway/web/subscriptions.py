@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from gateway.domain import identity
-from gateway.domain.errors import InvalidInput, NotFound
+from gateway.domain.errors import InvalidInput
+from gateway.domain.events import KINDS
 from gateway.services.subscriptions import Subscriptions
 from gateway.store.outbox import Subscription
 from gateway.web import schemas
@@ -28,6 +29,7 @@ class AddBody(schemas.Body):
         max_length=50,
         description="Which events; none: all of them.",
         examples=[["verification.delivered", "verification.failed"]],
+        json_schema_extra={"items": {"type": "string", "enum": [*KINDS]}},
     )
 
 
@@ -53,8 +55,13 @@ class SubscriptionCalls:
         return {_PATH: {"GET": self.list_all, "POST": self.add}}
 
     def below(self) -> dict[str, Methods]:
-        """What is served below it: `{id}`, and `{id}/rotate`, `{id}/replay`, `{id}/test`."""
-        return {f"{_PATH}/": {"GET": self.show, "DELETE": self.remove, "POST": self.act}}
+        """What is served below it."""
+        return {
+            f"{_PATH}/{{id}}": {"GET": self.show, "DELETE": self.remove},
+            f"{_PATH}/{{id}}/rotate": {"POST": self.rotate},
+            f"{_PATH}/{{id}}/replay": {"POST": self.replay},
+            f"{_PATH}/{{id}}/test": {"POST": self.test},
+        }
 
     async def list_all(self, call: Call) -> Answer:
         key = await self._keys.caller(call, "status")
@@ -68,26 +75,20 @@ class SubscriptionCalls:
         return _json({**await self._shown(made), "secret": secret}, 201)
 
     async def show(self, call: Call) -> Answer:
-        return _json(await self._shown(await self._one(call, "status", call.tail)), 200)
+        return _json(await self._shown(await self._one(call, "status")), 200)
 
     async def remove(self, call: Call) -> Answer:
-        await self._subscriptions.remove(await self._one(call, "send", call.tail))
+        await self._subscriptions.remove(await self._one(call, "send"))
         return Answer(204)
 
-    async def act(self, call: Call) -> Answer:
-        named, _, deed = call.tail.partition("/")
-        deeds = {"rotate": self._rotate, "replay": self._replay, "test": self._test}
-        if deed not in deeds:
-            known = ", ".join(deeds)
-            raise NotFound("no_such_path", f"A subscription takes POST at /{{id}}/: {known}.")
-        return await deeds[deed](call, await self._one(call, "send", named))
-
-    async def _rotate(self, call: Call, one: Subscription) -> Answer:
+    async def rotate(self, call: Call) -> Answer:
+        one = await self._one(call, "send")
         secret = await self._subscriptions.rotate(one)
         now = await self._subscriptions.one(one.client_id, one.id)
         return _json({**await self._shown(now), "secret": secret}, 200)
 
-    async def _replay(self, call: Call, one: Subscription) -> Answer:
+    async def replay(self, call: Call) -> Answer:
+        one = await self._one(call, "send")
         raw = await call.body(MAX_BODY)
         body = schemas.parse(ReplayBody, raw) if raw else ReplayBody()
         if body.since is not None and body.since > self._subscriptions.now():
@@ -96,15 +97,17 @@ class SubscriptionCalls:
         now = await self._subscriptions.one(one.client_id, one.id)
         return _json({**await self._shown(now), "replayed_verifications": count}, 202)
 
-    async def _test(self, call: Call, one: Subscription) -> Answer:
+    async def test(self, call: Call) -> Answer:
+        one = await self._one(call, "send")
         tried = await self._subscriptions.test(one)
         taken = tried.problem is None
         answer = {"delivered": taken, "http_status": tried.status, "problem": tried.problem}
         return _json({"subscription_id": one.id, **answer}, 200)
 
-    async def _one(self, call: Call, scope: str, named: str) -> Subscription:
+    async def _one(self, call: Call, scope: str) -> Subscription:
         key = await self._keys.caller(call, scope)
-        return await self._subscriptions.one(key.client_id, identity.parse(named))
+        named = identity.parse(call.tail.partition("/")[0])
+        return await self._subscriptions.one(key.client_id, named)
 
     async def _shown(self, one: Subscription) -> dict[str, Any]:
         return {

@@ -286,8 +286,8 @@ async def test_own_code_and_code_length_together_are_refused(rig: Rig) -> None:
 # --- ttl ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ttl", "expires"), [(60, "12:01:00"), (600, "12:10:00")])
-async def test_a_code_lives_as_long_as_asked(rig: Rig, ttl: int, expires: str) -> None:
+@pytest.mark.parametrize(("ttl", "expires"), [(60, "12:01:00"), (600.0, "12:10:00")])
+async def test_a_code_lives_as_long_as_asked(rig: Rig, ttl: float, expires: str) -> None:
     sent = await rig.send(workflow="sms_only", ttl=ttl)
 
     assert f"2026-11-21T{expires}Z" == sent["expires_at"]

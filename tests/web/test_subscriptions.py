@@ -162,7 +162,12 @@ async def test_there_are_no_other_deeds(rig: Rig) -> None:
     made = await subscribe(rig)
 
     problem(await rig.call(f"{PATH}/{made['subscription_id']}/x", {}), 404, "no_such_path")
-    problem(await rig.call(f"{PATH}/{made['subscription_id']}", {}), 404, "no_such_path")
+    whole = await rig.call(f"{PATH}/{made['subscription_id']}", {})
+    deed = await get(rig, f"{PATH}/{made['subscription_id']}/rotate")
+    problem(whole, 405, "method_not_allowed")
+    problem(deed, 405, "method_not_allowed")
+
+    assert ("GET, DELETE, HEAD", "POST") == (whole.headers["allow"], deed.headers["allow"])
 
 
 async def test_removing_is_answered_with_nothing(rig: Rig) -> None:

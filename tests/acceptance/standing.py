@@ -1,0 +1,42 @@
+"""A gateway as `serve` puts it together, with the sandbox beside it, on sockets of this machine and
+in the test's own loop; and a client's key."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import keyring
+
+from gateway import app, config
+from gateway.cli import clients
+
+SCOPES = "send verify status operate text"
+TIMING = {"receipt_delay": 0.01, "late": 0.05}  # seconds
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where it listens, and a test key: its codes are known."""
+
+    url: str
+    key: str
+    callback_key: str  # of the account `octopush`
+
+
+@contextlib.asynccontextmanager
+async def standing(folder: Path) -> AsyncGenerator[Standing]:
+    """It runs for as long as the block lasts."""
+    inside, outside = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{app.port_of(inside)}"
+    loaded = config.load({"GATEWAY_DATA_DIR": str(folder)}, public_url=url)
+    app.make_folders(loaded)
+    app.check_schema(loaded.database, migrate_new=True)
+    async with contextlib.AsyncExitStack() as stack:
+        beside = app.beside(loaded, keyring(), outside, timing=TIMING)
+        _, loaded = await stack.enter_async_context(beside)
+        gateway = app.build(loaded, keyring(), test=app.Realm(loaded))
+        await stack.enter_async_context(app.served(gateway.web, inside, grace=1))
+        _, _, key = await clients.new(loaded, "caller", SCOPES, test=True)
+        secret = keyring().index("sandbox", "octopush-callback").hex()
+        yield Standing(url, key, secret)
