@@ -52,7 +52,14 @@ async def test_an_altered_key_is_invalid(rig: Rig, path: str) -> None:
     assert Status.PENDING is rig.status(sent["verification_id"])
 
 
-@pytest.mark.parametrize("more", [{"verification_id": "x"}, {"reference": "o-1"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"verification_id": "x"},
+        {"reference": "o-1"},
+        {"number": NUMBER, "email": "someone@example.com"},
+    ],
+)
 async def test_a_second_name_beside_it_is_refused(rig: Rig, more: dict[str, str]) -> None:
     _, key, code = await keyed(rig)
     answer = await rig.call("/otp/verify", {"verification_key": key, "code": code, **more})
