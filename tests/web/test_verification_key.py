@@ -57,7 +57,7 @@ async def test_an_altered_key_is_invalid(rig: Rig, path: str) -> None:
     [
         {"verification_id": "x"},
         {"reference": "o-1"},
-        {"number": NUMBER, "email": "someone@example.com"},
+        {"number": "+33612345678", "email": "someone@example.com"},
     ],
 )
 async def test_a_second_name_beside_it_is_refused(rig: Rig, more: dict[str, str]) -> None:
