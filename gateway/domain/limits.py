@@ -135,17 +135,26 @@ def resend(verification: Verification, now: datetime) -> None:
     """Raise Limited when the person asks again too soon or too often."""
     cool_down(verification.sent_at, now)
     if verification.sends_left <= 0:
-        life = math.ceil((verification.expires_at - verification.created_at).total_seconds())
-        raise refuse(
-            "sends_used_up",
+        raise sends_used_up(
+            verification,
             f"This verification has used its {verification.sends_max} sends; the codes sent stay "
             "valid until it expires.",
-            "sends",
-            verification.sends_max,
-            life,
-            reset=verification.expires_at,
-            now=now,
+            now,
         )
+
+
+def sends_used_up(verification: Verification, detail: str, now: datetime) -> Limited:
+    """The refusal of another send while this one runs: its window is its life."""
+    life = math.ceil((verification.expires_at - verification.created_at).total_seconds())
+    return refuse(
+        "sends_used_up",
+        detail,
+        "sends",
+        verification.sends_max,
+        life,
+        reset=verification.expires_at,
+        now=now,
+    )
 
 
 def cool_down(sent_at: datetime, now: datetime) -> None:

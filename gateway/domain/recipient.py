@@ -6,6 +6,7 @@ of; what a provider echoes is never trusted to be spelled alike.
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -85,7 +86,9 @@ def _any_of(kinds: Sequence[PhoneNumberDesc | None]) -> Callable[[str], bool]:
 
 
 def _read(text: str, default_region: str | None) -> PhoneNumber:
-    spelled = text.strip()
+    spelled = text.strip().removeprefix("tel:")
+    if not all(map(_written, spelled)):
+        raise _no_number()
     if spelled.startswith("00"):
         spelled = "+" + spelled[2:]
     elif default_region is None and not spelled.startswith("+") and spelled[:1].isdigit():
@@ -94,10 +97,25 @@ def _read(text: str, default_region: str | None) -> PhoneNumber:
     try:
         return phonenumbers.parse(spelled, default_region)
     except phonenumbers.NumberParseException:
-        raise InvalidInput(
-            "recipient_invalid",
-            "This is not a phone number: write it with + and the country code first.",
-        ) from None
+        raise _no_number() from None
+
+
+def _written(character: str) -> bool:
+    """Whether people write it into a number: digits of any script, blanks, dashes, marks of the
+    direction of writing. The parser would take letters for digits, and drop what comes before or
+    after a number: an extension, or a second one.
+    """
+    return character in "+\N{FULLWIDTH PLUS SIGN}.()/" or unicodedata.category(character) in _SIGNS
+
+
+_SIGNS = {"Nd", "Zs", "Pd", "Cf"}
+
+
+def _no_number() -> InvalidInput:
+    return InvalidInput(
+        "recipient_invalid",
+        "This is not a phone number: write it with + and the country code first.",
+    )
 
 
 def _split(text: str) -> PhoneNumber | None:

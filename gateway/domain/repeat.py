@@ -9,7 +9,8 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.domain.errors import Conflict, Limited
+from gateway.domain import limits
+from gateway.domain.errors import Conflict
 from gateway.domain.verification import Verification
 
 
@@ -37,12 +38,11 @@ def replaced(running: Verification, fresh: Verification, now: datetime) -> Verif
     Raises Limited `sends_used_up`, as a resend would be refused.
     """
     if running.sends_left <= 0:
-        raise Limited(
-            "sends_used_up",
+        raise limits.sends_used_up(
+            running,
             f"This number has used its {running.sends_max} sends, and replacing counts as one. The "
             "running verification's codes stay valid until it expires.",
-            retry_after=(running.expires_at - now).total_seconds(),
-            facts={"rule": "sends", "limit": running.sends_max, "remaining": 0},
+            now,
         )
     return fresh._replace(sends_used=running.sends_used + 1)
 

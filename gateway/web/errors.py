@@ -84,7 +84,7 @@ def problem(
     given = (headers or {}).items()
     return Answer(
         status,
-        orjson.dumps({**(facts or {}), **body}, default=str),
+        orjson.dumps({**(facts or {}), **body}, default=str, option=orjson.OPT_UTC_Z),
         b"application/problem+json",
         tuple((name.lower().encode(), text.encode()) for name, text in given),
     )

@@ -200,6 +200,12 @@ def test_what_was_read_reads_as_itself(number: str) -> None:
         "112",
         "a@example.com",
         "\x00",
+        "+33612345678 ext 5",  # the parser would drop what follows, or what comes before
+        "+33612345678#12",
+        "+33612345678,,123",
+        "+33612345678\x00",
+        "call +33612345678",
+        "+1-800-FLOWERS",
     ],
 )
 def test_what_is_no_number_is_refused(text: str) -> None:

@@ -132,7 +132,8 @@ async def test_replace_is_no_way_around_the_sends_of_a_number(rig: Rig) -> None:
     facts = problem(answer, 429, "sends_used_up")
 
     assert [4, 3, 2, 1, 0] == left
-    assert {"rule": "sends", "limit": MAX_SENDS, "remaining": 0, "retry_after": 300} == facts
+    reset = {"remaining": 0, "reset": "2026-11-21T12:05:00.000Z", "retry_after": 300}
+    assert {"rule": "sends", "limit": MAX_SENDS, "window": 300, **reset} == facts
     assert MAX_SENDS == len(rig.transport.submissions)
 
 
