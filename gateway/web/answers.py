@@ -225,7 +225,7 @@ class Subscription(BaseModel):
     kinds: list[str] = _field("Which events; none: all.", ["verification.delivered"])
     created_at: Time = _field("When it was made, UTC.", _AT)
     rotated_at: Time | None = _field("When its secret was last changed, UTC.", _AT)
-    undelivered: int = _field("How many events wait.", 0)
+    undelivered: int = _field("How many verifications have events that it has not got.", 0)
     failures: int = _field("How often in a row it failed.", 0)
     failing_since: Time | None = _field("Since when it fails, UTC.", _AT)
     problem: str | None = _field("What went wrong last.", "answered 500")
