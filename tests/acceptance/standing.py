@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rig import keyring
 
-from gateway import app, config
+from gateway import config
+from gateway.app import folder, process, wiring
 from gateway.cli import clients
 
 SCOPES = "send verify status operate text"
@@ -25,18 +26,18 @@ class Standing:
 
 
 @contextlib.asynccontextmanager
-async def standing(folder: Path) -> AsyncGenerator[Standing]:
+async def standing(data: Path) -> AsyncGenerator[Standing]:
     """It runs for as long as the block lasts."""
-    inside, outside = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{app.port_of(inside)}"
-    loaded = config.load({"GATEWAY_DATA_DIR": str(folder)}, public_url=url)
-    app.make_folders(loaded)
-    app.check_schema(loaded.database, migrate_new=True)
+    inside, outside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{process.port_of(inside)}"
+    loaded = config.load({"GATEWAY_DATA_DIR": str(data)}, public_url=url)
+    folder.make_folders(loaded)
+    folder.check_schema(loaded.database, migrate_new=True)
     async with contextlib.AsyncExitStack() as stack:
-        beside = app.beside(loaded, keyring(), outside, timing=TIMING)
+        beside = process.beside(loaded, keyring(), outside, timing=TIMING)
         _, loaded = await stack.enter_async_context(beside)
-        gateway = app.build(loaded, keyring(), test=app.Realm(loaded))
-        await stack.enter_async_context(app.served(gateway.web, inside, grace=1))
+        gateway = wiring.build(loaded, keyring(), test=wiring.Realm(loaded))
+        await stack.enter_async_context(process.served(gateway.web, inside, grace=1))
         _, _, key = await clients.new(loaded, "caller", SCOPES, test=True)
         secret = keyring().index("sandbox", "octopush-callback").hex()
         yield Standing(url, key, secret)
