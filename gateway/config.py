@@ -27,12 +27,14 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.domain import identity, limits, recipient, spending, wording
+from gateway.domain.access import Role
 from gateway.domain.countries import Countries
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.guard import Guard, Mode
 from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
 from gateway.domain.limits import Per, Rule
 from gateway.domain.networks import Allowed
+from gateway.domain.oidc import Terms
 from gateway.domain.policy import Policy
 from gateway.domain.retention import LEAST_DAYS, Retention
 from gateway.domain.spending import Spending, Tariff
@@ -95,6 +97,15 @@ class TraceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """An identity provider for the console's logins; `title` is what people call it."""
+
+    terms: Terms
+    secret: Secret | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the gateway can be told."""
 
@@ -120,6 +131,7 @@ class Settings:
     commit_delay: float = 0.0  # seconds added to each commit: scripts/bench plays a slower disk
     retention: Retention = field(default_factory=Retention)
     policy: Policy = field(default_factory=Policy)
+    oidc: OidcSettings | None = None
     server: Server | None = None  # PostgreSQL
 
     @property
@@ -165,6 +177,23 @@ class _Metrics(_Model):
 class _Traces(_Model):
     endpoint: str
     headers: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Roles(_Model):
+    viewer: list[str] = Field(default_factory=list)
+    support: list[str] = Field(default_factory=list)
+    admin: list[str] = Field(default_factory=list)
+
+
+class _Oidc(_Model):
+    issuer: str
+    client_id: str = Field(min_length=1, max_length=255)
+    client_secret: dict[str, str] | str | None = None
+    title: str = Field(default="single sign-on", min_length=1, max_length=60)
+    scopes: list[str] = Field(default=["openid", "profile", "email"])
+    name_claim: str = Field(default="preferred_username", min_length=1)
+    role_claim: str = Field(default="groups", min_length=1)
+    roles: _Roles = _Roles()
 
 
 class _Retention(_Model):
@@ -228,6 +257,7 @@ class _File(_Model):
     sandbox: _Sandbox = _Sandbox()
     metrics: _Metrics = _Metrics()
     traces: _Traces | None = None
+    oidc: _Oidc | None = None
     retention: _Retention = _Retention()
     node: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,64}$")
     limits: dict[str, _Limit] = Field(default_factory=dict)
@@ -282,6 +312,7 @@ def load(
         metrics_token=_token("metrics.token", parsed.metrics.token, environ, mistakes),
         commit_delay=_commit_delay(environ, mistakes),
         traces=_traces(parsed.traces, environ, mistakes),
+        oidc=_oidc(parsed.oidc, environ, mistakes),
         retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
         server=_server(parsed, "GATEWAY_DATABASE_URL" in environ, environ, mistakes),
     )
@@ -540,6 +571,34 @@ def _traces(
         for name, one in given.headers.items()
     }
     return TraceSettings(_url("traces.endpoint", given.endpoint, mistakes), headers)
+
+
+def _oidc(
+    given: _Oidc | None, environ: Mapping[str, str], mistakes: dict[str, str]
+) -> OidcSettings | None:
+    if given is None:
+        return None
+    _url("oidc.issuer", given.issuer, mistakes)
+    if "openid" not in given.scopes:
+        mistakes["oidc.scopes"] = 'lacks "openid"; without it no identity comes back'
+    roles = {role: frozenset(getattr(given.roles, role)) for role in Role}
+    if not any(roles.values()):
+        mistakes["oidc.roles"] = (
+            'makes nobody anything: write admin = ["…"] (support, viewer) with values of the claim '
+            f"{given.role_claim}"
+        )
+    secret = None
+    if given.client_secret is not None:
+        secret = _secret("oidc.client_secret", given.client_secret, environ, mistakes)
+    terms = Terms(
+        issuer=given.issuer,
+        client_id=given.client_id,
+        scopes=tuple(given.scopes),
+        name_claim=given.name_claim,
+        role_claim=given.role_claim,
+        roles=roles,
+    )
+    return OidcSettings(terms, secret, given.title)
 
 
 def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | None:

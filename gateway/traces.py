@@ -22,7 +22,18 @@ from opentelemetry.trace import (
 from gateway import __version__
 from gateway.ports import Facts
 
-_FAILED = frozenset({"unknown", "temporary", "throttled", "account", "permanent"})
+_FAILED = frozenset(
+    {
+        "unknown",
+        "temporary",
+        "throttled",
+        "account",
+        "permanent",
+        "refused",
+        "gone",
+        "unreachable",
+    }
+)
 
 
 class OtelSpan:

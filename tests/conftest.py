@@ -19,6 +19,11 @@ from gateway.store import schema  # noqa: E402
 BOTH = ("sqlite", "postgres")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the manual's pictures go, when they are to be taken anew."""
+    parser.addoption("--pictures", metavar="FOLDER", help="keep the console's screenshots there")
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
     """Every test runs on the loop that production runs on."""
     return {"uvloop": uvloop.new_event_loop}

@@ -9,6 +9,7 @@ import gateway
 from gateway import config
 from gateway.app import wiring
 from gateway.config import Settings, SettingsError
+from gateway.domain.access import Role
 
 TOKEN = "a-token-of-the-metrics"
 
@@ -103,3 +104,40 @@ def test_a_wrong_delay_is_refused(tmp_path: Path, given: str) -> None:
         load(tmp_path, "", GATEWAY_COMMIT_DELAY_MS=given)
 
     assert ["GATEWAY_COMMIT_DELAY_MS"] == list(refused.value.mistakes)
+
+
+# An identity provider for the console.
+
+OIDC = """
+[oidc]
+issuer = "https://id.example.com/realms/acme/"
+client_id = "otp-console"
+client_secret = { env = "OIDC_SECRET" }
+roles = { admin = ["ops"], viewer = ["staff"] }
+"""
+
+
+def test_an_identity_provider_is_taken_as_it_names_itself(tmp_path: Path) -> None:
+    """Its trailing slash is part of the name that its tokens carry."""
+    settings = load(tmp_path, OIDC, OIDC_SECRET="hush-hush")
+
+    assert settings.oidc is not None
+    assert "https://id.example.com/realms/acme/" == settings.oidc.terms.issuer
+    assert frozenset({"ops"}) == settings.oidc.terms.roles[Role.ADMIN]
+    assert "hush-hush" not in repr(settings.oidc)
+
+
+def test_what_is_wrong_with_an_identity_provider_is_listed(tmp_path: Path) -> None:
+    text = """
+[oidc]
+issuer = "http://id.example.com"
+client_id = "otp-console"
+client_secret = "literal"
+scopes = ["profile"]
+"""
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+
+    assert {"oidc.issuer", "oidc.client_secret", "oidc.scopes", "oidc.roles"} == set(
+        raised.value.mistakes
+    )

@@ -72,6 +72,11 @@ class Visitor:
         fields = {"token": await self.token()} | (form or {})
         return self._seen(await self.http.post(path, data=fields, **more))
 
+    async def away(self, url: str) -> httpx.Response:
+        """The answer of another host, over a real socket and without our cookies."""
+        async with httpx.AsyncClient() as outside:
+            return await outside.get(url)
+
     async def follow(self, answer: httpx.Response) -> httpx.Response:
         """The page that a redirect leads to."""
         assert 303 == answer.status_code, answer.text

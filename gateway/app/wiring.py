@@ -19,7 +19,8 @@ from starlette.types import ASGIApp
 
 from gateway.app import clock
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
-from gateway.app.readiness import problems
+from gateway.app.readiness import Readiness
+from gateway.app.signing_in import sign_in
 from gateway.config import Settings, SettingsError, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
@@ -47,6 +48,7 @@ from gateway.services import (
     operate,
     receive,
     reconcile,
+    release,
     retention,
     send,
     tracing,
@@ -54,7 +56,9 @@ from gateway.services import (
 )
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
+from gateway.services.lately import Lately
 from gateway.services.notify import Notifier
+from gateway.services.oidc import SignIn
 from gateway.services.runtime import Route, Runtime, Step, Workflow, resolve
 from gateway.services.standing import Routes
 from gateway.services.subscriptions import Subscriptions
@@ -111,6 +115,7 @@ def doings(context: Context) -> Mapping[type[Operation[Any]], Doing]:
         verify.Check: doing(2, 0.9, verify.wants_check, verify.apply_check),
         verify.Cancel: doing(3, 0.9, verify.wants_cancel, verify.apply_cancel),
         verify.Next: doing(4, 0.75, verify.wants_next, verify.apply_next),
+        release.Release: doing(4, 0.75, release.wants, release.apply),
         operate.Ask: doing(4, 0.75, operate.wants, operate.apply),
         send.Accept: doing(5, 0.75, send.wants, send.apply),
         reconcile.Wake: doing(6, 2.0, reconcile.wants, reconcile.apply),
@@ -147,6 +152,7 @@ class Gateway:
     meter: PrometheusMeter
     dropped: Callable[[], int]  # log lines that could not be written
     desk: Desk  # the console's
+    sign_in: SignIn | None  # the console's logins at an identity provider
     role: Role
     web: ASGIApp = field(init=False)
     sampler: Sampler = field(init=False)
@@ -262,6 +268,7 @@ def build(
         tracer=tracer,
     )
     waiting = Waiting()
+    lately = Lately(now)
     outage = Outage()
     entropy = Entropy(os.urandom)
     standing = Routes(settings.silent_fallbacks)
@@ -285,6 +292,8 @@ def build(
         now=now,
         entropy=entropy,
         log=log,
+        meter=meter,
+        tracer=tracer,
     )
 
     def follow(items: Any) -> None:
@@ -293,6 +302,7 @@ def build(
                 after(item)
         dispatcher.follow(items)
         meter.follow(items)
+        lately.follow(items)
         if tracer.on:
             tracing.follow(tracer, items)
         notifier.follow(items)
@@ -331,10 +341,12 @@ def build(
         waiting=waiting,
         standing=standing,
         policy=settings.policy,
+        lately=lately,
     )
     if test is not None:
         runtime = replace(runtime, test=_reached(runtime, test, simulated or live))
     keep = timedelta(days=settings.keep_events)
+    elsewhere = HttpTransport(AiohttpTransport(limit=4))  # connects at the first login there
     poll = partial(waiting.poll, outbox.versions)
     sweep = partial(notify.sweep, ledger, outbox, keep)
     worker = Worker(runtime, log, notifier, sweep, poll, due=role is not Role.API)
@@ -347,12 +359,17 @@ def build(
         subscriptions=Subscriptions(ledger, outbox, keyring, notifier, allowed.url, now, entropy),
         runtime=runtime,
         worker=worker,
-        transports=(*{id(r.transport): r.transport for r in routes.values()}.values(), *carriers),
+        transports=(
+            *{id(r.transport): r.transport for r in routes.values()}.values(),
+            *carriers,
+            elsewhere,
+        ),
         log=log,
         meter=meter,
         dropped=dropped,
         desk=Desk(settings.store),
         role=role,
+        sign_in=sign_in(settings, keyring, elsewhere, now, log),
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -410,13 +427,13 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     callbacks = Callbacks(runtime)
     subscriptions = SubscriptionCalls(gateway.subscriptions, callers)
     worker = gateway.worker if gateway.role is not Role.API else None
-    ready = partial(problems, runtime.reads, worker, runtime.now)
+    ready = Readiness(runtime, worker).look
     scrape = Scrape(
         gateway.scrape,
         token=gateway.settings.metrics_token,
         public_url=gateway.settings.public_url,
     )
-    console = Console(runtime, gateway.desk, gateway.log)
+    console = Console(runtime, gateway.desk, gateway.subscriptions, gateway.log, gateway.sign_in)
     probes = [*Probes(ready).routes(), *scrape.routes()]
     serving = (api, callbacks, subscriptions, Streams(runtime, callers))
     calls = {path: methods for one in serving for path, methods in one.calls().items()}
@@ -429,9 +446,15 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem
+
+    def refused(call: str, code: str) -> None:
+        gateway.meter.refused(call, code)
+        if runtime.lately is not None:
+            runtime.lately.refused(call, code)
+
     if gateway.role is Role.WORKER:
-        return Edge(rest, {}, {}, gateway.log, gateway.meter.refused)
-    return Edge(rest, calls, below, gateway.log, gateway.meter.refused)
+        return Edge(rest, {}, {}, gateway.log, refused)
+    return Edge(rest, calls, below, gateway.log, refused)
 
 
 def tracer_of(settings: Settings) -> Tracer:

@@ -44,7 +44,9 @@ def check(
     *,
     live: Annotated[
         bool,
-        typer.Option("--live", help="Ask the providers, too: credentials, credit, templates."),
+        typer.Option(
+            "--live", "--deep", help="Ask the providers, too: credentials, credit, templates."
+        ),
     ] = False,
     config: Config = None,
     as_json: Json = False,

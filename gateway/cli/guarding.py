@@ -1,8 +1,6 @@
 """`gateway guard`: what the pumping guard sees, and whom it lets through."""
 
 import asyncio
-import re
-from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +16,6 @@ app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
 )
-_PREFIX = re.compile(r"\+[1-9][0-9]{1,14}", re.ASCII)
 
 
 @app.callback()
@@ -65,16 +62,21 @@ def allow(
 ) -> None:
     """Let a prefix or country through the guard. A running gateway notices within seconds."""
     from gateway.app import clock, folder
-    from gateway.domain import recipient
+    from gateway.domain import guard as rules
     from gateway.store import tallies
     from gateway.store.tallies import Pass
 
-    if not _PREFIX.fullmatch(scope) and scope not in recipient.COUNTRIES:
+    if not rules.names_scope(scope):
         raise Failure("PREFIX is + and digits, or a country code such as FR", Code.USAGE)
     if len(reason) > 200 or not (reason.isprintable()):
         raise Failure("--reason is at most 200 printable characters", Code.USAGE)
     now = clock.now()
-    given = Pass(scope, _moment(until, now), reason, now)
+    moment = rules.until(until)
+    if moment is None:
+        raise Failure("--until is a date such as 2026-12-31", Code.USAGE)
+    if moment <= now:
+        raise Failure("--until is in the past", Code.USAGE)
+    given = Pass(scope, moment, reason, now)
 
     async def store() -> None:
         async with folder.opened(settings(config)) as engine:
@@ -85,19 +87,6 @@ def allow(
         dump(given)
     else:
         typer.echo(f"{scope} is let through until {given.until:%F %R} UTC")
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure("--until is a date such as 2026-12-31", Code.USAGE) from None
-    if len(text) <= len("2026-12-31"):
-        moment = datetime.combine(moment.date(), time(23, 59, 59), UTC)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if moment <= now:
-        raise Failure("--until is in the past", Code.USAGE)
-    return moment
 
 
 def _row(rule: "Guard", one: "Sight") -> tuple[object, ...]:

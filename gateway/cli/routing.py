@@ -76,7 +76,7 @@ def disable(name: Name, *, reason: Why, config: Config = None) -> None:
 
     A running gateway notices within two seconds. Codes that are on their way are still verified.
     """
-    _order(config, name, reason, switched_on=False)
+    _order(config, name, reason, "disabled")
 
 
 @app.command()
@@ -85,10 +85,19 @@ def enable(name: Name, *, reason: Why = "enabled", config: Config = None) -> Non
 
     What was counted before is not held against it.
     """
-    _order(config, name, reason, switched_on=True)
+    _order(config, name, reason, "enabled")
 
 
-def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
+@app.command()
+def pin(name: Name, *, reason: Why, config: Config = None) -> None:
+    """Use a route whatever its breaker thinks, until it is enabled or disabled.
+
+    For a route there is no other for, or a provider that is known to fail for a reason of ours.
+    """
+    _order(config, name, reason, "pinned")
+
+
+def _order(file: Any, name: str, reason: str, order: str) -> None:
     from gateway.app import clock, folder
     from gateway.domain import health
     from gateway.store import writes
@@ -98,7 +107,7 @@ def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
         raise Failure(f"there is no route {name!r}; see: gateway routes", Code.NOT_FOUND)
     if not reason.strip() or len(reason) > 200 or not reason.isprintable():
         raise Failure("--reason must be 1 to 200 printable characters", Code.USAGE)
-    make = health.enabled if switched_on else health.disabled
+    make = {"enabled": health.enabled, "disabled": health.disabled, "pinned": health.pinned}[order]
     state = make(name, reason, _who(), clock.now())
 
     async def write() -> None:
@@ -108,7 +117,7 @@ def _order(file: Any, name: str, reason: str, *, switched_on: bool) -> None:
             await engine.commit()
 
     asyncio.run(write())
-    say(f"{name} is {'enabled' if switched_on else 'disabled'}: {reason}")
+    say(f"{name} is {order}: {reason}")
 
 
 def _who() -> str:

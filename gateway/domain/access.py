@@ -73,9 +73,11 @@ class Session:
         return now < self.proven_at + PROOF
 
 
-def opened(digest: bytes, operator_id: UUID, now: datetime) -> Session:
-    """A session that begins now."""
-    return Session(digest, operator_id, now, now, now, now + LONGEST)
+def opened(
+    digest: bytes, operator_id: UUID, now: datetime, proven_at: datetime | None = None
+) -> Session:
+    """A session that begins now. `proven_at`: when who it is was last proven, if not just now."""
+    return Session(digest, operator_id, now, now, proven_at or now, now + LONGEST)
 
 
 def tried(counter: Counter | None, key: bytes, most: int, now: datetime) -> Counter:

@@ -15,12 +15,16 @@ refused is not counted as sent: once a window has passed so, the scope is open a
 anew.
 """
 
+import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from gateway.domain import recipient
 from gateway.domain.limits import opened
+
+_PREFIX = re.compile(r"\+[1-9][0-9]{1,14}", re.ASCII)
 
 
 class Mode(StrEnum):
@@ -95,6 +99,23 @@ def scopes(guard: Guard, number: str, country: str) -> tuple[str, str]:
 def covers(passed: str, number: str, country: str) -> bool:
     """Whether what an operator lets through (a prefix of any length, a country) covers a number."""
     return passed == country or (passed.startswith("+") and number.startswith(passed))
+
+
+def names_scope(text: str) -> bool:
+    """Whether that is a prefix (+ and 2 to 15 digits) or a country."""
+    return _PREFIX.fullmatch(text) is not None or text in recipient.COUNTRIES
+
+
+def until(text: str) -> datetime | None:
+    """A date (that day included) or a time, in UTC where it does not say; None when it is
+    neither."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if len(text) <= len("2026-12-31"):
+        moment = datetime.combine(moment.date(), time(23, 59, 59), UTC)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def under_way(guard: Guard, now: datetime) -> datetime:

@@ -8,12 +8,14 @@ Each route is READY, PAUSED by its breaker, or DISABLED by an operator, whose wo
               a pause twice as long ──▶ PAUSED
     PAUSED ── what was missing is heard again ──▶ READY
     any ── gateway routes disable ──▶ DISABLED ── gateway routes enable ──▶ READY
+    any ── gateway routes pin ──▶ PINNED: carries messages, and no breaker touches it
 
 Nothing that was counted before a route became READY is held against it again. Where every route
 of a step is paused the configured order holds: it is the world then, and no route of ours (F30).
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -42,6 +44,34 @@ class Heard(StrEnum):
     FAILED = "failed"  # by receipt, or refused for good
     SILENT = "silent"  # its patience ended without the receipt it should have had
     VERIFIED = "verified"  # its code was typed
+    WITHIN_2 = "within_2"  # a delivery was confirmed so many seconds after the message was made
+    WITHIN_5 = "within_5"
+    WITHIN_10 = "within_10"
+    WITHIN_20 = "within_20"
+    WITHIN_30 = "within_30"
+    WITHIN_60 = "within_60"
+    WITHIN_120 = "within_120"
+    WITHIN_300 = "within_300"
+    SLOWER = "slower"
+
+
+STEPS = (2, 5, 10, 20, 30, 60, 120, 300)  # seconds
+_LATENCIES = (*(Heard(f"within_{step}") for step in STEPS), Heard.SLOWER)
+
+
+def latency(seconds: float) -> Heard:
+    """How a delivery that took so long is counted."""
+    return _LATENCIES[bisect_left(STEPS, seconds)]
+
+
+def quantile(counts: Sequence[int], share: float) -> int | None:
+    """The step in seconds within which that share of the deliveries came; None: beyond the last."""
+    wanted, seen = share * sum(counts), 0
+    for step, count in zip(STEPS, counts, strict=False):
+        seen += count
+        if seen >= wanted:
+            return step
+    return None
 
 
 class Tally(NamedTuple):
@@ -55,6 +85,20 @@ class Tally(NamedTuple):
     failed: int = 0
     silent: int = 0
     verified: int = 0
+    within_2: int = 0
+    within_5: int = 0
+    within_10: int = 0
+    within_20: int = 0
+    within_30: int = 0
+    within_60: int = 0
+    within_120: int = 0
+    within_300: int = 0
+    slower: int = 0
+
+    @property
+    def latency(self) -> tuple[int, ...]:
+        """The deliveries by their step, those beyond the last one last."""
+        return self[-len(_LATENCIES) :]
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together."""
@@ -72,6 +116,7 @@ class Standing(StrEnum):
     READY = "ready"
     PAUSED = "paused"
     DISABLED = "disabled"
+    PINNED = "pinned"  # carries them, whatever its breaker thinks
 
 
 class Reason(StrEnum):
@@ -133,7 +178,7 @@ def judge(tally: Tally) -> Reason | None:
 
 
 def pause(route: str, known: RouteState | None, reason: Reason, now: datetime) -> RouteState | None:
-    """The route paused; None where it is so already, or an operator has disabled it."""
+    """The route paused; None where it is so already, or an operator has disabled or pinned it."""
     if known is not None and known.standing is not Standing.READY:
         return None
     lately = known is not None and now - known.since < FORGIVEN
@@ -186,6 +231,11 @@ def resumed(state: RouteState, heard: Heard, now: datetime) -> RouteState | None
 def disabled(route: str, reason: str, actor: str, now: datetime) -> RouteState:
     """By an operator, until he enables it."""
     return RouteState(route, Standing.DISABLED, now, reason, actor)
+
+
+def pinned(route: str, reason: str, actor: str, now: datetime) -> RouteState:
+    """By an operator: used, and not paused by its breaker, until he enables or disables it."""
+    return RouteState(route, Standing.PINNED, now, reason, actor)
 
 
 def enabled(route: str, reason: str, actor: str, now: datetime) -> RouteState:

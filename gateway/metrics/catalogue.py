@@ -62,6 +62,17 @@ LATENCY = Metric(
 )
 CHECKS = Metric("otp_checks_total", "Codes compared.", ("result",))
 ENDED = Metric("otp_verifications_ended_total", "Verifications, by their end.", ("status",))
+LIMITS = Metric(
+    "otp_limits_total",
+    "Sends that met a rule's limit, refused or, in shadow, let through.",
+    ("rule", "verdict"),
+)
+WEBHOOKS = Metric("otp_webhooks_total", "Webhooks tried, by what came of it.", ("outcome",))
+BREAKER = Metric(
+    "otp_route_changes_total",
+    "Times that a breaker paused a route or resumed it, by the reason of the pause.",
+    ("route", "standing", "reason"),
+)
 REFUSALS = Metric(
     "otp_refusals_total", "Requests answered with a problem, by its code.", ("call", "code")
 )
@@ -88,7 +99,7 @@ CATALOGUE: Mapping[str, Metric] = {
     one.name: one
     for one in (
         SENDS, FALLBACKS, OUTCOMES, CALLS, CROWDED, TRANSITIONS, RECEIPTS, LATENCY, CHECKS, ENDED,
-        REFUSALS, WARNINGS, RERUNS, BATCHES, COMMITS, QUEUE, UNDER_WAY, LAG, PASSED, LOOP, DROPPED,
-        BUILD,
+        LIMITS, WEBHOOKS, BREAKER, REFUSALS, WARNINGS, RERUNS, BATCHES, COMMITS, QUEUE, UNDER_WAY,
+        LAG, PASSED, LOOP, DROPPED, BUILD,
     )
 }  # fmt: skip

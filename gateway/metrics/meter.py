@@ -17,12 +17,13 @@ from prometheus_client.process_collector import ProcessCollector
 
 from gateway import __version__
 from gateway.domain.delivery import Cause
+from gateway.domain.health import Reason
 from gateway.metrics import catalogue
 from gateway.metrics.catalogue import CATALOGUE, Metric
 from gateway.metrics.sampling import Standing
 from gateway.services.case import Crowded, Handover, Note
 from gateway.services.dispatch import Released, Withdrawn
-from gateway.services.metering import Heard, kind_of
+from gateway.services.metering import Heard, Held, kind_of
 from gateway.store.ledger import Tally
 
 # Attempts a person or client asked for are no fallbacks.
@@ -82,6 +83,7 @@ class PrometheusMeter:
             Handover: self._handover,
             Crowded: self._crowded,
             Heard: self._heard,
+            Held: self._held,
         }
         self._noting: dict[str, Callable[[Any], tuple[str, ...] | None]] = {
             "verification_accepted": _accepted,
@@ -89,6 +91,10 @@ class PrometheusMeter:
             "check_passed": lambda _: (catalogue.CHECKS.name, "passed"),
             "check_failed": lambda _: (catalogue.CHECKS.name, "wrong"),
             "verification_ended": lambda facts: (catalogue.ENDED.name, facts["status"]),
+            "spend_cap_shadow": lambda _: (catalogue.LIMITS.name, "spend", "shadow"),
+            "route_paused": lambda facts: _changed(facts, "paused", facts["reason"]),
+            "route_silent": lambda facts: _changed(facts, "paused", facts["reason"]),
+            "route_resumed": lambda facts: _changed(facts, "ready", facts["was"]),
         }
         self._child((catalogue.BUILD.name, __version__)).set(1)
 
@@ -108,6 +114,10 @@ class PrometheusMeter:
         self._count((catalogue.OUTCOMES.name, route, kind))
         if not isinstance(result, _UNCALLED):
             self._observe((catalogue.CALLS.name, route), seconds)
+
+    def posted(self, outcome: str) -> None:
+        """A webhook was tried."""
+        self._count((catalogue.WEBHOOKS.name, outcome))
 
     def refused(self, call: str, code: str) -> None:
         """A request was answered with a problem."""
@@ -144,6 +154,9 @@ class PrometheusMeter:
         if heard.state is not None:
             key = (catalogue.LATENCY.name, heard.channel, heard.state)
             self._observe(key, heard.seconds)
+
+    def _held(self, held: Held) -> None:
+        self._count((catalogue.LIMITS.name, held.rule, held.verdict))
 
     def _count(self, key: tuple[str, ...], by: int = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + by
@@ -222,6 +235,12 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
             registry=registry,
         )
     return Counter(metric.name, metric.about, metric.labels, registry=registry)
+
+
+def _changed(facts: Any, standing: str, reason: str) -> tuple[str, ...]:
+    """A breaker's change; what an operator wrote as a reason is none of its words."""
+    known = reason if reason in set(Reason) else "operator"
+    return catalogue.BREAKER.name, facts["route"], standing, known
 
 
 def _accepted(facts: Any) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from gateway.domain import access, totp
 from gateway.domain.access import Role, Session
 from gateway.domain.audit import Act, Entry
-from gateway.domain.errors import Conflict, InvalidInput, Unauthenticated
+from gateway.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, Keyring
 from gateway.domain.limits import Counter
+from gateway.domain.oidc import Person
 from gateway.store import accounts, audits
 from gateway.store.desk import Desk, writing
 from gateway.store.engine import Engine
@@ -90,6 +91,27 @@ class Accounts:
         self._told(await self._desk.write(open_session))
         return secret, Login(operator, session, _form_token(secret))
 
+    async def admit(self, person: Person) -> tuple[str, Login]:
+        """The same for somebody whom the identity provider has named: an operator from the first
+        login on, of the role that they have there today.
+
+        Raises Forbidden `oidc_name`, `oidc_disabled`, Conflict `oidc_name_taken`.
+        """
+        secret, now = secrets.token_urlsafe(32), self._now()
+        proven = person.proven_at or now - access.PROOF
+
+        async def work(engine: Engine) -> tuple[Login, list[Entry]]:
+            operator, told = await _known(engine, person, now)
+            session = access.opened(_digest(secret), operator.id, now, proven)
+            await accounts.open_session(engine, session, now)
+            told.append(await audits.append(engine, Act(operator.name, "login", "oidc"), now))
+            return Login(operator, session, _form_token(secret)), told
+
+        login, told = await self._desk.write(work)
+        for entry in told:
+            self._told(entry)
+        return secret, login
+
     async def prove(self, login: Login, password: str, code: str, address: str) -> None:
         """The password once more, before a dangerous act. Raises as `login` does."""
         await self._prove(login.name, password, code, address, "prove")
@@ -101,6 +123,30 @@ class Accounts:
             return await audits.append(engine, Act(login.name, "prove"), now)
 
         self._told(await self._desk.write(touch))
+
+    async def change_password(
+        self, login: Login, password: str, code: str, new: str, address: str
+    ) -> tuple[str, Login]:
+        """Another password for who knows theirs. All sessions end; the new one's secret and login.
+
+        Raises as `login` does, InvalidInput `password_weak`, `password_elsewhere`.
+        """
+        _own(login.operator)
+        _strong(new, login.name)
+        await self._prove(login.name, password, code, address, "password")
+        async with self._hashing:
+            hashed = await asyncio.to_thread(self._hasher.hash, new)
+        secret, now = secrets.token_urlsafe(32), self._now()
+        session = access.opened(_digest(secret), login.operator.id, now)
+
+        async def work(engine: Engine) -> Entry:
+            current = await accounts.operator_named(engine, login.name) or login.operator
+            await accounts.change_operator(engine, replace(current, password=hashed))
+            await accounts.open_session(engine, session, now)
+            return await audits.append(engine, Act(login.name, "password"), now)
+
+        self._told(await self._desk.write(work))
+        return secret, Login(login.operator, session, _form_token(secret))
 
     async def find(self, secret: str, *, seen: bool = True) -> Login | None:
         """Whose cookie that is, while the session holds and the operator is not disabled.
@@ -153,9 +199,8 @@ class Accounts:
 
     def _fits(self, operator: Operator | None, password: str) -> bool:
         """Whether the password is the operator's; of nobody, after as long a time."""
-        if operator is None:
-            self._nobody = self._nobody or self._hasher.hash(secrets.token_hex(16))
-        known = operator.password if operator is not None else self._nobody or ""
+        self._nobody = self._nobody or self._hasher.hash(secrets.token_hex(16))
+        known = operator.password if operator is not None and operator.password else self._nobody
         try:
             return self._hasher.verify(known, password)
         except (VerificationError, InvalidHashError):
@@ -199,6 +244,33 @@ class Accounts:
         )
 
 
+async def _known(engine: Engine, person: Person, now: datetime) -> tuple[Operator, list[Entry]]:
+    """The operator that the identity provider means, new or of another role where need be."""
+    found = await accounts.operator_of_subject(engine, person.subject)
+    if found is None:
+        problem = name_problem(person.name)
+        if problem is not None:
+            raise Forbidden("oidc_name", f"The name that the identity provider gave {problem}.")
+        if await accounts.operator_named(engine, person.name) is not None:
+            raise Conflict(
+                "oidc_name_taken", f"There is another operator {person.name!r}. Ask an admin."
+            )
+        named = uuid7(now, secrets.token_bytes(10))
+        blank = (None, None, None)
+        made = Operator(named, person.name, person.role, "", *blank, now, None, person.subject)
+        await accounts.add_operator(engine, made)
+        act = Act("oidc", "operator add", f"{made.name}, {made.role}")
+        return made, [await audits.append(engine, act, now)]
+    if found.disabled_at is not None:
+        raise Forbidden("oidc_disabled", "Your account at this console is disabled.")
+    if found.role == person.role:
+        return found, []
+    changed = replace(found, role=person.role)
+    await accounts.change_operator(engine, changed)
+    act = Act("oidc", "operator role", f"{found.name}, {person.role}")
+    return changed, [await audits.append(engine, act, now)]
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
@@ -237,9 +309,7 @@ async def add(
     hasher: PasswordHasher = HASHER,
 ) -> Operator:
     """A new operator. Raises InvalidInput `password_weak`, Conflict `operator_exists`."""
-    problem = access.password_problem(password, name)
-    if problem is not None:
-        raise InvalidInput("password_weak", f"The password {problem}.")
+    _strong(password, name)
     hashed = hasher.hash(password)
     operator_id = uuid7(now, secrets.token_bytes(10))
     made = Operator(operator_id, name, role, hashed, None, None, None, now, None)
@@ -265,10 +335,9 @@ async def set_password(
     hasher: PasswordHasher = HASHER,
 ) -> None:
     """A new password; ends the operator's sessions and forgets failed logins. Raises InvalidInput
-    `password_weak`."""
-    problem = access.password_problem(password, operator.name)
-    if problem is not None:
-        raise InvalidInput("password_weak", f"The password {problem}.")
+    `password_weak`, `password_elsewhere`."""
+    _own(operator)
+    _strong(password, operator.name)
     tries = Counter(_key(keyring, "name", operator.name), now, 0)
     changed = replace(operator, password=hasher.hash(password))
 
@@ -280,10 +349,28 @@ async def set_password(
     await writing(engine, work)
 
 
+def _strong(password: str, name: str) -> None:
+    """Raise InvalidInput for a password that will not do."""
+    problem = access.password_problem(password, name)
+    if problem is not None:
+        raise InvalidInput("password_weak", f"The password {problem}.")
+
+
+def _own(operator: Operator) -> None:
+    """Raise InvalidInput for somebody who has no password here."""
+    if operator.subject is not None:
+        raise InvalidInput(
+            "password_elsewhere",
+            f"{operator.name} logs in through the identity provider: password and second factor "
+            "are kept there.",
+        )
+
+
 async def set_totp(
     engine: Engine, keyring: Keyring, operator: Operator, *, by: str, now: datetime, on: bool
 ) -> bytes | None:
     """A new secret for the second factor, sealed as stored, to be shown once; or none any more."""
+    _own(operator)
     secret = secrets.token_bytes(totp.SECRET_BYTES) if on else None
     sealed, key_id = None, None
     if secret is not None:

@@ -13,7 +13,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from gateway.domain import addresses, delivery, recipient, retention, verification, workflow
+from gateway.domain import (
+    addresses,
+    delivery,
+    health,
+    recipient,
+    retention,
+    verification,
+    workflow,
+)
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.events import Standing as Stood
 from gateway.domain.health import Heard, Reason, RouteState, Standing
@@ -275,6 +283,8 @@ class Case:
         elif heard.state.reaches(State.DELIVERED):
             if not before.reaches(State.DELIVERED):
                 self.count(heard.route, Heard.DELIVERED)
+                seconds = (self.now - heard.queued_at).total_seconds()
+                self.count(heard.route, health.latency(seconds))
             if heard.state is State.READ:
                 self.count(heard.route, Heard.READ)
 

@@ -14,7 +14,7 @@ from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
 
 LOOK_EVERY = timedelta(seconds=1)
-KEPT = timedelta(days=2)  # how long counts are kept
+KEPT = timedelta(days=8)  # how long counts are kept
 FORGET_EVERY = timedelta(hours=1)
 
 

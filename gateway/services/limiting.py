@@ -20,6 +20,7 @@ from gateway.domain.spending import Spending, shown
 from gateway.domain.verification import Verification
 from gateway.services import counting
 from gateway.services.case import Context, Note, address_for
+from gateway.services.metering import Held
 from gateway.services.runtime import Runtime
 from gateway.store import tallies
 from gateway.store.ledger import Operation, Transaction, Wants
@@ -223,6 +224,7 @@ def _hold(tx: Transaction, charge: Charge, current: Verification, now: datetime)
         raise limits.reached(rule, reset, now)
     facts = _facts(current, rule=rule.name, limit=rule.most, window=rule.window, used=used)
     tx.after.append(Note("limit_shadow", facts))
+    tx.after.append(Held(rule.name, "shadow"))
 
 
 def _guard(tx: Transaction, rule: Guard, bill: Bill, now: datetime) -> None:

@@ -32,6 +32,14 @@ class Heard(NamedTuple):
     seconds: float = 0.0
 
 
+class Held(NamedTuple):
+    """A send met a rule's limit: `verdict` is `refused`, or `shadow` where the rule only watches.
+    Left behind by the batch that decided it."""
+
+    rule: str
+    verdict: str
+
+
 def kind_of(result: object) -> str:
     """A `dispatch.Result` in a word: of a refusal its kind."""
     return result.kind if isinstance(result, Refused) else type(result).__name__.lower()
@@ -49,6 +57,10 @@ class Meter(Protocol):
         """A submission came to its end (`dispatch.Result`), and its outcome is stored."""
         ...
 
+    def posted(self, outcome: str) -> None:
+        """A webhook was tried; see `notify.Tried.outcome`."""
+        ...
+
 
 class _Nobody:
     """Counts nothing."""
@@ -57,6 +69,9 @@ class _Nobody:
         """Nothing."""
 
     def called(self, route: str, result: object, seconds: float) -> None:
+        """Nothing."""
+
+    def posted(self, outcome: str) -> None:
         """Nothing."""
 
 

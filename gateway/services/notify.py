@@ -17,7 +17,9 @@ from gateway.domain import signing
 from gateway.domain.errors import Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import Keyring, KeyringError
-from gateway.ports import Request, Transport, TransportError
+from gateway.ports import NO_TRACER, Request, Tracer, Transport, TransportError
+from gateway.services import tracing
+from gateway.services.metering import UNMETERED, Meter
 from gateway.services.publishing import Audience, Published
 from gateway.store.engine import StoreError
 from gateway.store.ledger import Ledger, Operation, Transaction, Wants
@@ -77,6 +79,13 @@ class Tried:
     retry_after: float | None = None
 
     @property
+    def outcome(self) -> str:
+        """In a word: delivered, refused (another status), gone (410) or unreachable."""
+        if self.problem is None:
+            return "delivered"
+        return "unreachable" if self.status is None else "gone" if self.gone else "refused"
+
+    @property
     def gone(self) -> bool:
         """The endpoint wants no more webhooks (410)."""
         return self.status == 410
@@ -112,6 +121,8 @@ class Notifier:
         now: Callable[[], datetime],
         entropy: Callable[[int], bytes],
         log: Log,
+        meter: Meter = UNMETERED,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._reads = reads
         self._audience = audience
@@ -120,6 +131,8 @@ class Notifier:
         self._now = now
         self._entropy = entropy
         self._log = log
+        self._meter = meter
+        self._tracer = tracer
         self._ledger: Ledger | None = None
         self._lanes: dict[UUID, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -242,14 +255,18 @@ class Notifier:
         named = [one.verification_id for one in due]
         mine = [one for one in await self._reads.deliveries(named) if one.claim == claim]
         events = await self._reads.events([one.verification_id for one in mine])
+        traces = await self._reads.traces(named) if self._tracer.on else {}
         for delivery in mine:
             event = _wanted(lane.subscription, delivery, events)
-            task = self._spawn(self._deliver(lane, delivery, event))
+            trace = traces.get(delivery.verification_id)
+            task = self._spawn(self._deliver(lane, delivery, event, trace))
             lane.under_way.add(task)
             task.add_done_callback(lane.under_way.discard)
         return len(mine)
 
-    async def _deliver(self, lane: _Lane, delivery: Delivery, event: Event | None) -> None:
+    async def _deliver(
+        self, lane: _Lane, delivery: Delivery, event: Event | None, trace: str | None
+    ) -> None:
         """One webhook, and what follows from it. An error leaves the claim to lapse."""
         try:
             if event is None:  # swept meanwhile
@@ -258,7 +275,12 @@ class Notifier:
                 return
             webhook_id = f"evt_{event.verification_id}_{event.sequence}"
             body = _body(event.kind, event.created_at, event.payload.encode())
+            named = (event.verification_id, lane.subscription.id)
+            span = tracing.posting(self._tracer, trace, event.kind, *named)
             tried = await self._send(lane.subscription, webhook_id, body)
+            self._meter.posted(tried.outcome)
+            if span is not None:
+                span.end(tried.outcome)
             changes = self._conclusions(lane, delivery, event, tried)
             await self._change(changes)
             if any(isinstance(one, Disabled) for one in changes):

@@ -45,6 +45,7 @@ from gateway.ports import (
 )
 from gateway.services.case import Outage
 from gateway.services.counting import Passes
+from gateway.services.lately import Lately
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.standing import Routes
 from gateway.services.waiting import Waiting
@@ -144,6 +145,7 @@ class Runtime:
     tracer: Tracer = NO_TRACER
     retention: Retention = field(default_factory=Retention)
     policy: Policy = field(default_factory=Policy)
+    lately: Lately | None = None  # what was refused, for the console
     passes: Passes = field(default_factory=Passes)
     futures: dict[tuple[bytes, bool], Coming] = field(default_factory=dict)  # see send.coming
     _plans: dict[tuple[str, str, tuple[str, ...]], Chosen] = field(default_factory=dict)

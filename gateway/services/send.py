@@ -28,6 +28,7 @@ from gateway.domain.workflow import Asked, Plan, PlannedRoute, Send, Wait
 from gateway.services import limiting, linking
 from gateway.services.case import Case, Context, Note, code_of
 from gateway.services.limiting import Bill, Recipient
+from gateway.services.metering import Held
 from gateway.services.runtime import Chosen, Runtime, sealed
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Further, Source, StoredPlan, Way
@@ -267,11 +268,21 @@ def wants(operation: Accept) -> Wants:
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    """Join, refuse, replace, or start anew.
+    """Join, refuse, replace, or start anew; what a limit refuses is left behind to be counted.
 
     Raises Limited (cool-down, sends, failure budget or another limit used up) or Conflict
     (`code_differs`, `workflow_differs`, `already_running`).
     """
+    try:
+        return _accept(tx, context, operation, now)
+    except Limited as error:
+        rule = error.facts.get("rule")
+        if isinstance(rule, str):
+            tx.after.append(Held(rule, "refused"))
+        raise
+
+
+def _accept(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
     prepared = operation.prepared
     limits.failures(tx.counter(operation.failures), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)

@@ -19,6 +19,7 @@ from gateway.domain.keyring import NONCE_BYTES, Keyring
 from gateway.services.notify import Change, Notifier, Tried, secrets_of
 from gateway.store.ledger import Ledger
 from gateway.store.outbox import (
+    Disabled,
     Enabled,
     OutboxReads,
     Removed,
@@ -179,6 +180,10 @@ class Subscriptions:
     async def remove(self, current: Subscription) -> None:
         """It, and all that waits for it."""
         await self._change(Removed(current.id))
+
+    async def disable(self, current: Subscription, why: str) -> None:
+        """Stop it until it is replayed; what waits for it stays."""
+        await self._change(Disabled(current.id, self.now(), why))
 
     async def rotate(self, current: Subscription) -> str:
         """Its new secret."""

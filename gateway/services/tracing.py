@@ -9,6 +9,7 @@ states are all there is.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from gateway.domain.delivery import Cause
 from gateway.ports import Facts, Request, Span, Tracer
@@ -39,6 +40,20 @@ def dispatched(span: Span | None, result: object) -> None:
     """The call is over."""
     if span is not None:
         span.end(kind_of(result))
+
+
+def posting(
+    tracer: Tracer, trace: str | None, event: str, verification_id: UUID, subscription_id: UUID
+) -> Span | None:
+    """The span of one webhook; None when its verification has no trace."""
+    if trace is None:
+        return None
+    facts: Facts = {
+        "otp.verification.id": str(verification_id),
+        "otp.subscription.id": str(subscription_id),
+        "otp.event": event,
+    }
+    return tracer.begin("otp.webhook", trace, facts, outbound=True)
 
 
 def told(request: object, span: Span | None, *, allowed: bool) -> None:

@@ -27,6 +27,10 @@ _OPERATORS: Read[Operator] = Read(
 _OPERATOR_NAMED: Read[Operator] = Read(
     select(*columns_of(_OPERATOR, Operator)).where(_OPERATOR.c.name == value("name")), Operator
 )
+_OPERATOR_OF_SUBJECT: Read[Operator] = Read(
+    select(*columns_of(_OPERATOR, Operator)).where(_OPERATOR.c.subject == value("subject")),
+    Operator,
+)
 _OPERATOR_OF: Read[Operator] = Read(
     select(*columns_of(_OPERATOR, Operator)).where(
         _OPERATOR.c.id == bindparam("v_id", type_=_OPERATOR.c.id.type)
@@ -39,7 +43,7 @@ _SESSION_OF: Read[Session] = Read(
 _INSERT_OPERATOR = Write(
     insert(_OPERATOR).values({name: value(name) for name in names_of(Operator)})
 )
-_CHANGED = ("password", "totp_sealed", "totp_key_id", "totp_step", "disabled_at")
+_CHANGED = ("role", "password", "totp_sealed", "totp_key_id", "totp_step", "disabled_at")
 _UPDATE_OPERATOR = Write(
     update(_OPERATOR)
     .where(_OPERATOR.c.id == value("id"))
@@ -76,6 +80,12 @@ async def operator_named(engine: Engine, name: str) -> Operator | None:
     return found[0] if found else None
 
 
+async def operator_of_subject(engine: Engine, subject: str) -> Operator | None:
+    """The operator whom the identity provider calls so, disabled or not."""
+    found = await engine.fetch(_OPERATOR_OF_SUBJECT, subject)
+    return found[0] if found else None
+
+
 async def session(engine: Engine, digest: bytes) -> tuple[Session, Operator] | None:
     """A session and whose it is, over or not."""
     found = await engine.fetch(_SESSION_OF, digest)
@@ -90,7 +100,7 @@ async def add_operator(engine: Engine, operator: Operator) -> None:
 
 
 async def change_operator(engine: Engine, operator: Operator) -> None:
-    """Password, second factor, disabled: as given. Whoever is logged in has to do it anew."""
+    """Role, password, second factor, disabled: as given. Whoever is logged in has to do it anew."""
     await engine.run(_UPDATE_OPERATOR, [operator])
     await engine.run(_END_SESSIONS_OF, [operator], expect=False)
 

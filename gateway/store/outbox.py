@@ -381,6 +381,9 @@ _SOONEST: Read[Any] = Read(
 _UNDELIVERED: Read[int] = Read(_deliveries_of(func.count()).select_from(_DELIVERY), int)
 _DELIVERIES = ByKeys(columns_of(_DELIVERY, Delivery), _DELIVERY.c.verification_id, Delivery)
 _EVENTS = ByKeys(columns_of(_EVENT, Event), _EVENT.c.verification_id, Event)
+_TRACES: ByKeys[tuple[UUID, str | None]] = ByKeys(
+    [VERIFICATION.c.id, VERIFICATION.c.trace], VERIFICATION.c.id, lambda *row: row
+)
 _SINCE: Read[UUID] = Read(
     select(_EVENT.c.verification_id)
     .distinct()
@@ -442,6 +445,11 @@ class OutboxReads:
         """All events of these verifications, in their order."""
         found = await self._engine.fetch_by(_EVENTS, verifications)
         return sorted(found, key=lambda event: (event.verification_id, event.sequence))
+
+    async def traces(self, verifications: Sequence[UUID]) -> dict[UUID, str]:
+        """The traces of those of these verifications that have one."""
+        found = await self._engine.fetch_by(_TRACES, verifications)
+        return {named: trace for named, trace in found if trace is not None}
 
     async def since(self, client_id: UUID, since: datetime, after: UUID, limit: int) -> list[UUID]:
         """A client's verifications above `after` that had an event since then, by id."""

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Column, ColumnElement, asc, bindparam, desc, func, select
+from sqlalchemy import Column, ColumnElement, String, asc, bindparam, column, desc, func, select
+from sqlalchemy import table as named_table
 
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.health import RouteState, Tally
@@ -135,6 +136,12 @@ DUE: Read[UUID] = Read(
 
 # Outside of it.
 
+_REVISION: Read[str] = Read(
+    select(column("version_num", String)).select_from(named_table("alembic_version")), str
+)
+_NEWEST_KEY: Read[str] = Read(
+    select(VERIFICATION.c.key_id).order_by(desc(VERIFICATION.c.id)).limit(1), str
+)
 _PAST_SUPPRESSIONS: Read[Way] = Read(
     select(*columns_of(_SUPPRESSION, Way))
     .where(_SUPPRESSION.c.until <= _typed("now", _SUPPRESSION.c.until))
@@ -253,6 +260,20 @@ def _summed(route: str, at: datetime, *counts: int) -> tuple[str, datetime, Tall
     return route, at, Tally(*counts)
 
 
+def _placed(route: str, country: str, *counts: int) -> tuple[str, str, Tally]:
+    return route, country, Tally(*counts)
+
+
+_ROUTE_PLACES: Read[tuple[str, str, Tally]] = Read(
+    select(
+        _ROUTE_STAT.c.route,
+        _ROUTE_STAT.c.country,
+        *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields),
+    )
+    .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
+    .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.country),
+    _placed,
+)
 _ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(
     select(
         _ROUTE_STAT.c.route,
@@ -373,6 +394,14 @@ class Reads:
         """The counters that follow a key, in the order of keys."""
         return await self._engine.fetch(_COUNTERS_AFTER, key, limit)
 
+    async def revision(self) -> str | None:
+        """The migration that the database is at."""
+        return next(iter(await self._engine.fetch(_REVISION)), None)
+
+    async def newest_key(self) -> str | None:
+        """The name of the key under which the newest verification is sealed."""
+        return next(iter(await self._engine.fetch(_NEWEST_KEY)), None)
+
     async def soonest(self) -> datetime | None:
         """When the next verification is due."""
         return (await self._engine.fetch(_SOONEST))[0]
@@ -404,6 +433,10 @@ class Reads:
         """What was heard of each route, over all countries and nodes, by when its counting began:
         not before `since`."""
         return await self._engine.fetch(_ROUTE_SUMS, since)
+
+    async def route_places(self, since: datetime) -> list[tuple[str, str, Tally]]:
+        """What was heard of each route in each country since then, over all nodes."""
+        return await self._engine.fetch(_ROUTE_PLACES, since)
 
     async def answer(self, key: bytes) -> StoredAnswer | None:
         """What was answered under an Idempotency-Key."""

@@ -170,6 +170,15 @@ class Counted(NamedTuple):
     failed: int
     silent: int
     verified: int
+    within_2: int = 0
+    within_5: int = 0
+    within_10: int = 0
+    within_20: int = 0
+    within_30: int = 0
+    within_60: int = 0
+    within_120: int = 0
+    within_300: int = 0
+    slower: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +196,8 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Operator:
     """A person at the console. `password` is an argon2id hash; the second factor's secret is sealed
-    under the key `totp_key_id`."""
+    under the key `totp_key_id`. `subject`: who it is at the identity provider, which then is the
+    only way in; the password is empty."""
 
     id: UUID
     name: str
@@ -198,3 +208,4 @@ class Operator:
     totp_step: int | None
     created_at: datetime
     disabled_at: datetime | None
+    subject: str | None = None

@@ -4,7 +4,7 @@ Every read goes by an index: the key of a verification or attempt is time-ordere
 is a range of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -14,12 +14,13 @@ from sqlalchemy import asc, bindparam, func, select
 
 from gateway.domain.audit import Entry
 from gateway.domain.delivery import Cause, State
+from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.store import audits, tables
 from gateway.store.audits import Filter
 from gateway.store.engine import Engine, Read, value
-from gateway.store.reads import KEPT_BY_REFERENCE, Reads, Record
-from gateway.store.records import PART, Kept
+from gateway.store.reads import COUNTERS, KEPT_BY_REFERENCE, SUPPRESSIONS, Reads, Record
+from gateway.store.records import PART, Kept, Suppression
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
 OTHERS = 20  # earlier verifications of a number that are listed
@@ -145,6 +146,14 @@ async def file(engine: Engine, named: UUID) -> File | None:
         acts=tuple(reversed(acts)),
         others=tuple(one for one in others if one.id != named)[:OTHERS],
     )
+
+
+async def standing(
+    engine: Engine, keys: Sequence[bytes], index: bytes
+) -> tuple[list[Counter], list[Suppression]]:
+    """Counters by their keys, and what providers said of a number."""
+    counters = await engine.fetch_by(COUNTERS, keys)
+    return counters, await engine.fetch_by(SUPPRESSIONS, [index])
 
 
 async def minute(engine: Engine, at: datetime) -> Minute:

@@ -18,7 +18,13 @@ from gateway.domain.health import Standing as RouteStanding
 from gateway.domain.verification import Status
 from gateway.store.columns import OUTCOME, STATE, STATUS, Coded, Id, Moment, Standing
 
-STANDING = {RouteStanding.READY: 0, RouteStanding.PAUSED: 1, RouteStanding.DISABLED: 2}
+STANDING = {
+    RouteStanding.READY: 0,
+    RouteStanding.PAUSED: 1,
+    RouteStanding.DISABLED: 2,
+    RouteStanding.PINNED: 3,
+}
+_ZERO = {"server_default": "0"}
 CAUSE = {cause: number for number, cause in enumerate(Cause, start=1)}
 
 # Names by rule, set before the first table: Alembic's batch mode can only drop what has a name.
@@ -370,7 +376,8 @@ class Mark(SQLModel, table=True):
 
 class RouteStat(SQLModel, table=True):
     """What was heard of a route in a country, counted by one process (`node`) from `at` on: five
-    minutes, less where a route was resumed within them. Summed when read."""
+    minutes, less where a route was resumed within them. Summed when read. `within_N` and `slower`:
+    deliveries by the seconds they took."""
 
     __tablename__: ClassVar[str] = "route_stat"
     __table_args__ = (_WITHOUT_ROWID,)
@@ -387,6 +394,15 @@ class RouteStat(SQLModel, table=True):
     failed: int
     silent: int
     verified: int
+    within_2: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_5: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_10: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_20: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_30: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_60: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_120: int = Field(default=0, sa_column_kwargs=_ZERO)
+    within_300: int = Field(default=0, sa_column_kwargs=_ZERO)
+    slower: int = Field(default=0, sa_column_kwargs=_ZERO)
 
 
 class RouteState(SQLModel, table=True):
@@ -405,9 +421,11 @@ class RouteState(SQLModel, table=True):
 
 class Operator(SQLModel, table=True):
     """A person at the console. `password` is an argon2id hash with its parameters; `totp_step` the
-    newest step of the second factor that was used."""
+    newest step of the second factor that was used; `subject` names them at the identity
+    provider."""
 
     __tablename__: ClassVar[str] = "operator"
+    __table_args__ = (Index("uq_operator_subject", "subject", unique=True),)
 
     id: UUID = Field(primary_key=True, sa_type=Id)
     name: str = Field(unique=True)
@@ -418,6 +436,7 @@ class Operator(SQLModel, table=True):
     totp_step: int | None = None
     created_at: datetime = Field(sa_type=Moment)
     disabled_at: datetime | None = Field(default=None, sa_type=Moment)
+    subject: str | None = None
 
 
 class Session(SQLModel, table=True):

@@ -199,8 +199,14 @@ async def passes(engine: Engine, now: datetime) -> tuple[Pass, ...]:
     return tuple(await engine.fetch(_PASSES, now))
 
 
-async def allow(engine: Engine, given: Pass) -> None:
-    """Let a scope through; what was said of it before is replaced. A transaction of its own."""
-    await engine.begin()
+async def put_pass(engine: Engine, given: Pass) -> None:
+    """Let a scope through, inside the caller's transaction; what was said of it before is
+    replaced."""
     await engine.run(_PUT_PASS, [given])
+
+
+async def allow(engine: Engine, given: Pass) -> None:
+    """The same, in a transaction of its own."""
+    await engine.begin()
+    await put_pass(engine, given)
     await engine.commit()

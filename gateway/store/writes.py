@@ -10,7 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, or_, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, insert, or_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlmodel import SQLModel
 
@@ -211,7 +211,10 @@ _STATE_ROUTE = Write(
     .on_conflict_do_update(
         index_elements=[_ROUTE_STATE.c.route],
         set_=_STATE_ANEW,
-        where=_ROUTE_STATE.c.standing != Standing.DISABLED,
+        where=and_(
+            _ROUTE_STATE.c.standing != Standing.DISABLED,
+            _ROUTE_STATE.c.standing != Standing.PINNED,
+        ),
     )
 )
 _PROBE_ROUTE = Write(
@@ -385,7 +388,7 @@ async def forget_counts(engine: Engine, before: datetime) -> None:
 
 
 async def state_routes(engine: Engine, values: Sequence[RouteState]) -> None:
-    """How breakers see routes now. What an operator has disabled stays so."""
+    """How breakers see routes now. What an operator has disabled or pinned stays so."""
     await engine.run(_STATE_ROUTE, values, expect=False)
 
 

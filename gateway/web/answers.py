@@ -278,4 +278,9 @@ class Ready(BaseModel):
     """Whether it can do its work."""
 
     status: Literal["ready", "not ready"] = _field("With 200 and 503 in this order.", "ready")
-    problems: dict[str, str] = _field("What is wrong, by part.", {})
+    problems: dict[str, str] = _field("What is wrong with this process, by part.", {})
+    warnings: dict[str, str] = _field(
+        "What is wrong at every process alike: late work (`lag`), a workflow without a working "
+        "route.",
+        {},
+    )

@@ -296,7 +296,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         name="ready",
         tag="Probes",
         summary="Ready",
-        text="Database, migrations, and the last pass of the worker.",
+        text="Database, schema, keyring and the last pass of the worker; 503 where one of them has "
+        "a problem. Warnings leave it ready.",
         ok={200: answers.Ready, 503: answers.Ready},
     ),
     ("/metrics", "GET"): Operation(

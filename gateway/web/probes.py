@@ -11,9 +11,11 @@ from gateway.web.schemas import dumps
 
 
 class Probes:
-    """`ready` names what is wrong, nothing when all is well."""
+    """`ready` names the problems, for which this process is not ready, and the warnings."""
 
-    def __init__(self, ready: Callable[[], Awaitable[dict[str, str]]]) -> None:
+    def __init__(
+        self, ready: Callable[[], Awaitable[tuple[dict[str, str], dict[str, str]]]]
+    ) -> None:
         self._ready = ready
 
     def routes(self) -> list[Route]:
@@ -33,6 +35,7 @@ class Probes:
         return Response(dumps({"status": "ok"}), media_type="application/json")
 
     async def ready(self, request: Request) -> Response:
-        wrong = await self._ready()
-        body = {"status": "not ready" if wrong else "ready", "problems": wrong}
+        wrong, odd = await self._ready()
+        status = "not ready" if wrong else "ready"
+        body = {"status": status, "problems": wrong, "warnings": odd}
         return Response(dumps(body), 503 if wrong else 200, media_type="application/json")

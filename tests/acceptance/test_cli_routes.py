@@ -143,7 +143,7 @@ def test_the_list_says_what_each_can_do_and_what_was_heard(served: Served) -> No
     assert shown["callback_url"] is None
     assert "signature" in shown["proof"]
     assert served.route("vonage_sms")["callback_url"].endswith("/otp/delivered/vonage_sms")
-    assert {"accepted": 1, "delivered": 1} == {
+    assert {"accepted": 1, "delivered": 1, "within_2": 1} == {
         name: count for name, count in served.route("aws_sms")["heard"].items() if count
     }
 

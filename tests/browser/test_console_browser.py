@@ -5,21 +5,34 @@ Skipped where there is no Chromium or no Playwright, which says so. Accessibilit
 out of the installed distribution of axe-playwright-python.
 """
 
+import contextlib
+import dataclasses
 import shutil
 import socket
 from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rig import NUMBER, Rig
-from visitor import PASSWORD, add_operator
+from visitor import CHEAP, PASSWORD, add_operator
+from web.test_console_access import RIGHTS
 
+from gateway import config
 from gateway.app import process
+from gateway.domain import totp
 from gateway.domain.access import Role
+from gateway.domain.identity import uuid7
 from gateway.domain.recipient import mask
+from gateway.services import accounts as logins
+from gateway.store import clients
+from gateway.store.records import ApiKey, Client
+from gateway.web import auth
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SOON = 15_000  # milliseconds within which something has to show
+FAILS_BY_SMS = "+33600000300"  # a magic number of the sandbox: the SMS fails, the call arrives
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
@@ -168,23 +181,149 @@ async def test_without_script_every_page_still_says_everything(
 async def test_every_page_is_for_everybody(
     rig: Rig, address: str, browser: Any, scheme: str, width: int
 ) -> None:
-    """axe finds nothing (WCAG 2.1 A and AA), and no page is wider than its window."""
+    """axe finds nothing (WCAG 2.1 A and AA) on any page there is, with all its forms open, and no
+    page is wider than its window."""
     axe = pytest.importorskip("axe_playwright_python.async_playwright").Axe()
     await add_operator(rig, "alice", Role.ADMIN)
+    await rig.call("/otp/subscriptions", {"url": "https://hooks.example/otp"})
     sent = await rig.send(workflow="sms", reference="order-17")
     await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
-    one = f"/console/verifications/{sent['verification_id']}"
+    for _ in range(5):
+        await rig.verify(sent["verification_id"], "000000")  # locked: something to release
+    places = {"id": sent["verification_id"], "name": "octopush"}
+    paths = [path.format(**places) for method, path in RIGHTS if method == "GET"]
     size = {"width": width, "height": 800}
     page = await page_of(browser, address, bypass_csp=True, color_scheme=scheme, viewport=size)
     await page.goto("/console/login")
     found = {"/console/login": await problems(axe, page)}
     await log_in(page)
-    for path in ("/console", one, "/console/live", "/console/routes", "/console/clients",
-                 "/console/audit", "/console/confirm", "/console/nothing"):  # fmt: skip
-        await page.goto(path)
-        found[path] = await problems(axe, page)
+    for path in [*paths, "/console/nothing"]:
+        if not path.endswith("/part"):
+            await page.goto(path)
+            await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            found[path] = await problems(axe, page)
 
     assert {path: [] for path in found} == found
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[tuple[str, app.Gateway, str]]:
+    """A whole gateway with the sandbox beside it, on the real clock: where it is, its parts, and a
+    caller's key."""
+    settings = config.load({"GATEWAY_DATA_DIR": str(tmp_path)})
+    keyring = app.prepare(settings)
+    ours, theirs = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
+    address = f"http://127.0.0.1:{app.port_of(ours)}"
+    settings = dataclasses.replace(settings, public_url=address)
+    timing = {"receipt_delay": 2.0}  # seconds: the page is open before the provider speaks
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(ours.close)
+        stack.callback(theirs.close)
+        beside = app.beside(settings, keyring, theirs, timing=timing)
+        _, routed = await stack.enter_async_context(beside)
+        gateway = app.build(routed, keyring)
+        await stack.enter_async_context(app.served(gateway.web, ours, grace=1))
+        key, row = new_key(app.clock())
+        await gateway.desk.write(lambda engine: clients.add(engine, *row))
+        yield address, gateway, key
+
+
+def new_key(now: datetime) -> tuple[str, tuple[Client, ApiKey]]:
+    """A caller with a key."""
+    key = auth.new_key(test=False)
+    client = Client(uuid7(now, auth.digest(key)[:10]), "backend", now)
+    named = uuid7(now, auth.digest(key)[10:20])
+    return key, (client, ApiKey(named, client.id, auth.digest(key), "send", now, None, None, False))
+
+
+async def test_a_delivery_that_falls_back_is_followed_as_it_happens(
+    world: tuple[str, app.Gateway, str], browser: Any
+) -> None:
+    """From the login with its second factor to the audit log, against the sandbox: the SMS fails,
+    the voice call arrives, and nobody touches the page."""
+    address, gateway, key = world
+    secret = await second_factor(gateway)
+    page = await page_of(browser, address)
+    await page.goto("/console/live")
+    await page.locator("#name").fill("alice")
+    await page.locator("#password").fill(PASSWORD)
+    await page.locator("#code").fill("000000")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("alert").get_by_text("is not right").wait_for()
+    page.wrong.clear()  # the browser notes that an answer was 401
+    await page.locator("#name").fill("alice")
+    await page.locator("#password").fill(PASSWORD)
+    step = int(app.clock().timestamp()) // 30
+    await page.locator("#code").fill(totp.code(secret, step))
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name="Live").wait_for()
+
+    headers = {"authorization": f"Bearer {key}"}
+    body = {"to": FAILS_BY_SMS, "workflow": "sms"}
+    sent = await page.request.post("/otp/send", data=body, headers=headers)
+    assert 202 == sent.status
+    await page.get_by_role("link", name="Search").click()
+    await page.locator("#q:focus").wait_for()
+    await page.keyboard.type(FAILS_BY_SMS)
+    await page.keyboard.press("Enter")
+    await page.get_by_text("1. SMS, octopush").first.wait_for()
+    await page.get_by_text("→ FAILED").first.wait_for()
+    await page.get_by_text("2. voice call, octopush_voice").first.wait_for()
+    await page.get_by_role("cell", name="the one before failed").wait_for()
+    await page.get_by_text("→ DELIVERED").first.wait_for()
+
+    await page.get_by_role("link", name="Audit").click()
+    row = page.locator("tr", has_text="look").first
+    assert mask(FAILS_BY_SMS) in await row.text_content()
+    assert FAILS_BY_SMS not in await page.content()
+    assert [] == page.wrong
+
+
+async def second_factor(gateway: app.Gateway) -> bytes:
+    """An admin, alice, who has one: its secret."""
+    now, keyring = app.clock(), gateway.runtime.keyring
+
+    async def work(engine: Any) -> bytes:
+        one = await logins.add(
+            engine, "alice", Role.ADMIN, PASSWORD, by="shell", now=now, hasher=CHEAP
+        )
+        secret = await logins.set_totp(engine, keyring, one, by="shell", now=now, on=True)
+        assert secret is not None
+        return secret
+
+    return await gateway.desk.read(work)
+
+
+async def test_the_pictures_of_the_manual(
+    rig: Rig, address: str, browser: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each page as docs/console.md shows it; `--pictures docs/console` puts them there."""
+    wanted = request.config.getoption("--pictures")
+    folder = Path(wanted) if wanted else tmp_path
+    await add_operator(rig, "alice", Role.ADMIN)
+    for at in range(8):
+        sent = await rig.send(f"+3361234567{at}", workflow="sms")
+        rig.clock.advance(7 * at)
+        status = "NOT_DELIVERED" if at in {2, 5} else "DELIVERED"
+        texts = [one for one in rig.transport.submissions if "recipients" in one.body]
+        await rig.octopush_receipt(texts[-1], status)
+        await rig.settle()
+    one = f"/console/verifications/{sent['verification_id']}"
+    shots = {
+        "answer": (one, "light", 1000),
+        "answer-phone": (one, "dark", 390),
+        "live": ("/console/live", "light", 1000),
+        "route": ("/console/routes/octopush", "light", 1000),
+    }
+    for name, (path, scheme, width) in shots.items():
+        size = {"width": width, "height": 800}
+        page = await page_of(browser, address, color_scheme=scheme, viewport=size)
+        await log_in(page)
+        await page.goto(path)
+        await page.screenshot(path=folder / f"{name}.png")
+        await page.context.close()
+
+    assert {f"{name}.png" for name in shots} <= {one.name for one in folder.glob("*.png")}
 
 
 async def problems(axe: Any, page: Any) -> list[str]:

@@ -156,3 +156,24 @@ def test_a_bucket_is_five_minutes_that_hold_the_moment(now: datetime) -> None:
 
     assert at <= now < at + health.BUCKET
     assert at == health.bucket(at)
+
+
+def test_a_delivery_is_counted_by_the_step_it_came_within() -> None:
+    told = [health.latency(seconds) for seconds in (0, 2, 2.1, 60, 300, 301)]
+
+    assert ["within_2", "within_2", "within_5", "within_60", "within_300", "slower"] == told
+
+
+def test_a_share_of_deliveries_came_within_a_step() -> None:
+    heard = Tally(within_2=5, within_30=4, slower=1)
+
+    assert (2, 30, None) == tuple(
+        health.quantile(heard.latency, share) for share in (0.5, 0.9, 0.95)
+    )
+
+
+def test_a_pinned_route_is_neither_paused_nor_shut() -> None:
+    state = health.pinned("sms", "the only one", "alice", START)
+
+    assert health.pause("sms", state, Reason.SILENCE, START) is None
+    assert not health.shut([state], START)

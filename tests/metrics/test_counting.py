@@ -1,12 +1,17 @@
 """What is counted, and that it is counted after the commit, once."""
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from fakes import Gate, answering, raising
+from endpoints import URL, FakeEndpoints, breaking, failing, later, notified, subscribe
+from fakes import Clock, Gate, answering, raising
 from metrics.scraped import scraped
-from rig import CALLBACK_KEY, NUMBER, Rig, problem
+from rig import CALLBACK_KEY, NUMBER, Rig, make_settings, problem
 
+from gateway.domain.limits import Per, Rule
+from gateway.domain.policy import Policy
 from gateway.metrics import CATALOGUE, Sampler, Standing
 from gateway.ports import Lost, NotSent
 from gateway.services.case import Note
@@ -301,3 +306,65 @@ async def test_only_what_is_in_the_catalogue_is_told(rig: Rig) -> None:
     told = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE otp_")}
 
     assert set(CATALOGUE) == {name for name in told if not name.endswith("_created")}
+
+
+async def test_a_limit_counts_by_its_rule_refused_or_in_shadow(
+    tmp_path: Path, migrated: Path, clock: Clock
+) -> None:
+    """A recipient among several is one like any other, though its problem is no answer's status."""
+    hour = Rule("hour", Per.CLIENT, 3600, 1, shadow=True)
+    settings = dataclasses.replace(make_settings(tmp_path), policy=Policy(rules=(hour,)))
+    async with Rig(tmp_path, migrated, clock, settings=settings) as rig:
+        await rig.send()
+        await rig.send(OTHER)
+        await rig.call("/otp/send", {"to": NUMBER})
+        await rig.call("/otp/send", {"recipients": [{"phone_number": NUMBER}]})
+
+        assert {("hour", "shadow"): 1, ("cool_down", "refused"): 2} == await scraped(
+            rig, "otp_limits_total"
+        )
+        lately = rig.runtime.lately
+        assert lately is not None
+        assert [(("cool_down", "refused"), 2), (("hour", "shadow"), 1)] == [
+            (row.names, row.long) for row in lately.limits
+        ]
+        assert [(("/otp/send", "cool_down"), 1)] == [
+            (row.names, row.short) for row in lately.problems
+        ]
+        clock.advance(3600)
+        assert [] == lately.problems
+
+
+async def test_a_breakers_changes_count_by_route_and_reason(rig: Rig) -> None:
+    rig.gateway.meter.follow(
+        [
+            Note("route_paused", {"route": "octopush", "reason": "account"}, level="error"),
+            Note("route_resumed", {"route": "octopush", "was": "account"}, level="warning"),
+            Note("route_resumed", {"route": "octopush", "was": "we know better"}, level="warning"),
+        ]
+    )
+
+    assert {
+        ("account", "octopush", "paused"): 1,
+        ("account", "octopush", "ready"): 1,
+        ("operator", "octopush", "ready"): 1,
+    } == await scraped(rig, "otp_route_changes_total")
+
+
+async def test_webhooks_count_by_what_came_of_them(
+    tmp_path: Path, migrated: Path, clock: Clock
+) -> None:
+    endpoints = FakeEndpoints()
+    async with Rig(tmp_path, migrated, clock, webhooks=endpoints) as rig:
+        await subscribe(rig)
+        endpoints.at[URL] = failing(500)
+        await rig.send(workflow="sms_only")
+        await notified(rig)
+        endpoints.at[URL] = breaking(NotSent("connect_error"))
+        await later(rig, 600)
+        del endpoints.at[URL]
+        await later(rig, 3600)
+
+        assert {("delivered",): 1, ("refused",): 1, ("unreachable",): 1} == await scraped(
+            rig, "otp_webhooks_total"
+        )

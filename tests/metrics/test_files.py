@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from gateway.domain.delivery import Cause, State
+from gateway.domain.health import Reason
 from gateway.domain.verification import Status
 from gateway.metrics import CATALOGUE
 from gateway.services import metering, receive
@@ -38,6 +39,10 @@ WORDS: dict[tuple[str, str], set[str]] = {  # labels whose values are ours to kn
         receive.OTHER_NUMBER, receive.NO_REFERENCE, receive.OTHER_ACCOUNT,
     },
     ("otp_receipts_total", "source"): {"receipt", "poll"},
+    ("otp_webhooks_total", "outcome"): {"delivered", "refused", "gone", "unreachable"},
+    ("otp_limits_total", "verdict"): {"refused", "shadow"},
+    ("otp_route_changes_total", "standing"): {"paused", "ready"},
+    ("otp_route_changes_total", "reason"): {*Reason, "operator"},
     ("otp_sends_total", "result"): {"started", "joined"},
     ("otp_checks_total", "result"): {"passed", "wrong"},
     ("otp_fallbacks_total", "cause"): set(Cause),

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from endpoints import URL, FakeEndpoints, failing, later, notified, subscribe
 from fakes import Clock, answering, raising
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -203,3 +204,26 @@ async def test_spans_hold_no_number_code_word_or_secret(
     assert len(spans(exported)) >= 5
     for secret in (NUMBER, NUMBER[1:], NUMBER[3:], submission.code, traced.key, "DELIVERED to"):
         assert secret not in re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "", text)
+
+
+async def test_a_webhook_is_in_the_trace_of_its_verification(
+    tmp_path: Path, migrated: Path, clock: Clock, exported: InMemorySpanExporter
+) -> None:
+    """Another process may deliver it: the trace is read with the event."""
+    endpoints = FakeEndpoints()
+    rig = Rig(tmp_path, migrated, clock, webhooks=endpoints)
+    rig.tracer = OtelTracer(SimpleSpanProcessor(exported))
+    async with rig:
+        await subscribe(rig)
+        endpoints.at[URL] = failing(500, times=1)
+        await send(rig)
+        await send(rig, None, to="+33612345679")
+        await rig.settle()
+        await notified(rig)
+        await later(rig, 600)
+    spans = [one for one in exported.get_finished_spans() if one.name == "otp.webhook"]
+
+    assert ["refused", "delivered"] == [(one.attributes or {})["otp.outcome"] for one in spans]
+    assert {int(TRACE, 16)} == {one.context.trace_id for one in spans if one.context is not None}
+    assert StatusCode.ERROR is spans[0].status.status_code
+    assert URL not in str([one.attributes for one in spans])

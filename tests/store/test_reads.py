@@ -230,7 +230,7 @@ async def test_only_so_many_that_are_due_are_taken(engine: Engine) -> None:
 
 
 # Statements that may walk a table: short ones, and those that stop at their limit.
-WALKS = {"_CLIENTS", "_KEPT", "_KEPT_COUNT", "_LATEST", "_ROUTE_STATES"}
+WALKS = {"_CLIENTS", "_KEPT", "_KEPT_COUNT", "_LATEST", "_NEWEST_KEY", "_REVISION", "_ROUTE_STATES"}
 STATEMENTS = {
     name: _keyed(found).query([None])[0] if isinstance(found, ByKeys) else _query(found)
     for name, found in vars(module).items()

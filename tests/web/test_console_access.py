@@ -20,7 +20,13 @@ from gateway.web.console.pages import HEADERS
 pytestmark = pytest.mark.both
 
 ANY = "01900000-0000-7000-8000-00000000c11e"
-OPEN = {"/console/login", "/console/static/{name}", "/console/{rest:path}"}
+OPEN = {
+    "/console/login",
+    "/console/oidc",
+    "/console/oidc/callback",
+    "/console/static/{name}",
+    "/console/{rest:path}",
+}
 # Every path behind the door, and the right it needs. A new one has to be entered here.
 RIGHTS = {
     ("GET", "/console"): Right.LOOK,
@@ -31,12 +37,20 @@ RIGHTS = {
     ("GET", "/console/verifications/{id}"): Right.LOOK,
     ("GET", "/console/verifications/{id}/part"): Right.LOOK,
     ("POST", "/console/verifications/{id}/act"): Right.ACT,
+    ("POST", "/console/verifications/{id}/release"): Right.ACT,
     ("POST", "/console/verifications/{id}/number"): Right.REVEAL,
+    ("GET", "/console/password"): Right.LOOK,
+    ("POST", "/console/password"): Right.LOOK,
+    ("GET", "/console/limits"): Right.LOOK,
+    ("POST", "/console/limits/pass"): Right.MANAGE,
+    ("GET", "/console/subscriptions"): Right.MANAGE,
+    ("POST", "/console/subscriptions"): Right.MANAGE,
+    ("POST", "/console/subscriptions/{id}/{deed}"): Right.MANAGE,
     ("GET", "/console/live"): Right.LOOK,
     ("GET", "/console/live/part"): Right.LOOK,
     ("GET", "/console/routes"): Right.LOOK,
-    ("POST", "/console/routes/{name}/disable"): Right.MANAGE,
-    ("POST", "/console/routes/{name}/enable"): Right.MANAGE,
+    ("GET", "/console/routes/{name}"): Right.LOOK,
+    ("POST", "/console/routes/{name}/{order}"): Right.MANAGE,
     ("GET", "/console/clients"): Right.MANAGE,
     ("POST", "/console/clients"): Right.MANAGE,
     ("POST", "/console/clients/{id}/keys"): Right.MANAGE,
@@ -65,18 +79,21 @@ def test_every_path_is_in_the_table_of_rights(rig: Rig) -> None:
     assert set(RIGHTS) == served(rig)
 
 
-@pytest.mark.parametrize("method,path", PATHS)  # noqa: PT006
-async def test_without_a_session_every_page_leads_to_the_login(
-    rig: Rig, method: str, path: str
-) -> None:
-    nobody = Visitor(rig)
-    answer = await nobody.http.request(method, path.format(id=ANY, name="octopush"), data={})
+def filled(path: str) -> str:
+    """A path with something in its places."""
+    return path.format(id=ANY, name="octopush", deed="rotate", order="pin")
 
-    if path.endswith("/part"):
-        assert 401 == answer.status_code
-    else:
-        assert 303 == answer.status_code
-        assert answer.headers["location"].startswith("/console/login?next=")
+
+async def test_without_a_session_every_page_leads_to_the_login(rig: Rig) -> None:
+    nobody = Visitor(rig)
+    for method, path in PATHS:
+        answer = await nobody.http.request(method, filled(path), data={})
+
+        if path.endswith("/part"):
+            assert 401 == answer.status_code, path
+        else:
+            assert 303 == answer.status_code, path
+            assert answer.headers["location"].startswith("/console/login?next=")
 
 
 @pytest.mark.parametrize("role", Role)
@@ -89,7 +106,7 @@ async def test_every_page_is_for_those_who_have_its_right(rig: Rig, role: Role) 
             continue
         answer = await someone.http.request(
             method,
-            path.format(id=ANY, name="octopush"),
+            filled(path),
             data={"token": token} if method == "POST" else None,
         )
         refused = answer.status_code == 403 and "does not allow" in answer.text
@@ -97,24 +114,23 @@ async def test_every_page_is_for_those_who_have_its_right(rig: Rig, role: Role) 
         assert refused is not role.may(right), (method, path, answer.status_code)
 
 
-@pytest.mark.parametrize("method,path", [one for one in PATHS if one[0] == "POST"])  # noqa: PT006
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-        {"sec-fetch-site": "none"},
-        {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1:8080"},
-    ],
+FOREIGN = (
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "none"},
+    {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1:8080"},
 )
-async def test_a_form_that_another_site_sends_is_refused(
-    rig: Rig, method: str, path: str, headers: dict[str, str]
-) -> None:
-    someone = await visitor(rig, Role.ADMIN)
-    answer = await someone.post(path.format(id=ANY, name="octopush"), headers=headers)
+FORMS = [path for method, path in PATHS if method == "POST"]
 
-    assert 403 == answer.status_code
-    assert "form_foreign" in answer.text
+
+async def test_a_form_that_another_site_sends_is_refused(rig: Rig) -> None:
+    someone = await visitor(rig, Role.ADMIN)
+    form = {"token": await someone.token()}
+    for path in FORMS:
+        for headers in FOREIGN:
+            answer = await someone.http.post(filled(path), data=form, headers=headers)
+
+            assert (403, True) == (answer.status_code, "form_foreign" in answer.text), path
 
 
 @pytest.mark.parametrize(
@@ -139,17 +155,14 @@ async def test_an_older_browser_is_known_by_its_origin(
     assert status == answer.status_code
 
 
-@pytest.mark.parametrize("method,path", [one for one in PATHS if one[0] == "POST"])  # noqa: PT006
-async def test_a_form_brings_the_token_of_its_own_session(rig: Rig, method: str, path: str) -> None:
+async def test_a_form_brings_the_token_of_its_own_session(rig: Rig) -> None:
     someone = await visitor(rig, Role.ADMIN)
     other = await visitor(rig, Role.ADMIN, "another")
-    answers = [
-        await someone.post(path.format(id=ANY, name="octopush"), {"token": token})
-        for token in ("", "é", "0" * 64, await other.token())
-    ]
+    for path in FORMS:
+        for token in ("", "é", "0" * 64, await other.token()):
+            answer = await someone.http.post(filled(path), data={"token": token})
 
-    assert [403] * 4 == [answer.status_code for answer in answers]
-    assert all("form_stale" in answer.text for answer in answers)
+            assert (403, True) == (answer.status_code, "form_stale" in answer.text), path
 
 
 async def test_a_login_form_from_elsewhere_logs_nobody_in(rig: Rig) -> None:
@@ -330,7 +343,10 @@ async def test_a_page_holds_no_script_or_style_of_its_own(rig: Rig) -> None:
     admin = await visitor(rig, Role.ADMIN)
     sent = await rig.send()
     one = f"/console/verifications/{sent['verification_id']}"
-    for name in ("", "/live", "/routes", "/clients", "/audit", one.removeprefix("/console")):
+    for name in (
+        "", "/live", "/routes", "/clients", "/audit", "/limits", "/subscriptions", "/password",
+        one.removeprefix("/console"),
+    ):  # fmt: skip
         path = f"/console{name}"
         page = (await admin.get(path)).text
 

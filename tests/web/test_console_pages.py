@@ -10,12 +10,17 @@ from typing import Any
 
 import orjson
 import pytest
+from fakes import answering
 from rig import NUMBER, Rig
 from visitor import Visitor, says, visitor
 
 from gateway.domain.access import Role
+from gateway.domain.health import Standing
 from gateway.domain.recipient import mask
 from gateway.domain.verification import COOL_DOWN, Status
+from gateway.services import health
+from gateway.services.health import KEPT, Looking
+from gateway.services.routing import SPANS
 from gateway.store import audits, clients
 from gateway.store.audits import Filter
 
@@ -397,16 +402,64 @@ async def test_the_routes_are_those_that_serve(rig: Rig) -> None:
 
 
 async def test_the_routes_say_how_they_do(rig: Rig) -> None:
+    """Over three spans, and each by country, with how long deliveries took."""
     person = await visitor(rig, Role.VIEWER)
     sent = await rig.send(workflow="sms")
+    rig.clock.advance(4)
     await rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED")
     await rig.verify(sent["verification_id"], rig.transport.submissions[0].code)
     rig.clock.advance(20 * 60)
+    await rig.send("+447400123456", workflow="sms")
+    rig.clock.advance(2)
+    rows = says(await person.get("/console/routes"))
+    one = rows.partition("octopush ready")[2].partition("octopush_voice")[0]
+    page = await person.get("/console/routes/octopush")
+    text = says(page)
+    countries = text.partition("By country, 24 hours")[2].partition("By country, 7 days")[0]
+
+    assert "15 minutes 1 0 0 0, 0 % 0 0 0 0, 0 % - -" in one
+    assert "24 hours 2 0 0 1, 50 % 0 0 0 1, 50 % ≤ 5 s ≤ 5 s" in one
+    assert "7 days 2 0 0 1, 50 %" in one
+    assert "FR 1 0 0 1, 100 % 0 0 0 1, 100 % ≤ 5 s ≤ 5 s" in countries
+    assert "GB 1 0 0 0, 0 %" in countries
+    assert "2026-11-21 12:00:00 2 1 0" in text
+    assert 2 == page.text.count("<svg")
+    assert "11-21 12:00: 2 accepted, 1 delivered, 0 lost" in page.text
+    assert 404 == (await person.get("/console/routes/nobody")).status_code
+
+
+async def test_a_week_of_counts_is_kept_and_read_seldom(rig: Rig) -> None:
+    """The newest minutes are read at every look, a week once in ten minutes."""
+    person = await visitor(rig, Role.VIEWER)
+    await rig.send(workflow="sms")
+    await person.get("/console/routes")
+    with closing(sqlite3.connect(rig.gateway.settings.database)) as opened_:
+        opened_.execute("DELETE FROM route_stat")
+        opened_.commit()
+    rig.clock.advance(4)
     page = says(await person.get("/console/routes"))
     one = page.partition("octopush ready")[2].partition("octopush_voice")[0]
 
-    assert "15 minutes 0 0 0 0, - 0 0 0 0, -" in one
-    assert "24 hours 1 0 0 1, 100 % 0 0 0 1, 100 %" in one
+    assert "15 minutes 0 0" in one
+    assert "7 days 1 0" in one
+    assert KEPT > SPANS[-1].back
+
+
+async def test_a_pinned_route_is_left_alone_by_its_breaker(rig: Rig) -> None:
+    admin = await visitor(rig, Role.ADMIN, "alice")
+    path = "/console/routes/octopush"
+    odd = await admin.post(f"{path}/explode", {"why": "because"})
+    pinned = await admin.follow(await admin.post(f"{path}/pin", {"why": "the only one"}))
+    await health.run_once(rig.runtime, Looking(), rig.clock.now())
+    rig.transport.script("sms-campaign", *[answering(401, {"code": 101})] * 4)
+    for at in range(4):
+        await rig.send(f"+3361234567{at}", workflow="sms_only")
+    (state,) = rig.reads.route_states()
+
+    assert 404 == odd.status_code
+    assert "pinned since 2026-11-21 12:00:00 UTC, by alice: the only one" in says(pinned)
+    assert Standing.PINNED is state.standing
+    assert not rig.runtime.standing.shut
 
 
 async def test_a_route_is_disabled_and_enabled_with_a_reason(rig: Rig) -> None:
@@ -593,7 +646,8 @@ async def test_no_page_ever_holds_a_code_or_a_number_unasked(rig: Rig) -> None:
     await rig.send("+33612345679", code=own, workflow="sms")
     await admin.find("+33612345679")
     for path in ("/console", "/console/live", "/console/routes", "/console/clients",
-                 "/console/audit"):  # fmt: skip
+                 "/console/audit",
+                 "/console/limits", "/console/subscriptions", "/console/password"):  # fmt: skip
         await admin.get(path)
     await admin.post("/console/audit/export", {"format": "jsonl"})
     await admin.post("/console/search", {"q": code})

@@ -33,7 +33,13 @@ KINDS = {
     if isinstance(kind, type) and issubclass(kind, GatewayError) and kind is not GatewayError
 }
 # What the console tells people, in pages of its own.
-PAGES = ("gateway/domain/access.py", "gateway/services/accounts.py", "gateway/web/console/")
+PAGES = (
+    "gateway/domain/access.py",
+    "gateway/domain/oidc.py",
+    "gateway/services/accounts.py",
+    "gateway/services/oidc.py",
+    "gateway/web/console/",
+)
 PASSED_ON = {"gateway/web/recipients.py": "error.code"}  # a refusal told again, with its field
 
 

@@ -1,6 +1,7 @@
 """What this is, whether it lives, whether it is ready."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -8,6 +9,7 @@ from rig import Rig
 
 from gateway import __version__
 from gateway.app.readiness import LATE_PASS
+from gateway.domain import health
 
 Passed = Callable[[], Awaitable[None]]
 
@@ -56,6 +58,7 @@ async def test_it_is_not_ready_before_the_first_pass(rig: Rig) -> None:
     assert {
         "status": "not ready",
         "problems": {"reconciler": "has not passed yet"},
+        "warnings": {},
     } == answer.json()
 
 
@@ -64,7 +67,7 @@ async def test_it_is_ready_once_the_worker_has_passed(rig: Rig, passed: Passed) 
     answer = await rig.http.get("/readyz")
 
     assert 200 == answer.status_code
-    assert {"status": "ready", "problems": {}} == answer.json()
+    assert {"status": "ready", "problems": {}, "warnings": {}} == answer.json()
 
 
 async def test_it_is_not_ready_when_nobody_passes_any_more(rig: Rig, passed: Passed) -> None:
@@ -88,3 +91,41 @@ async def test_it_is_not_ready_without_its_database(rig: Rig, passed: Passed) ->
     assert 503 == answer.status_code
     assert ["database"] == list(answer.json()["problems"])
     assert 200 == (await rig.http.get("/healthz")).status_code
+
+
+async def test_a_schema_or_a_keyring_that_is_behind_is_named(rig: Rig, passed: Passed) -> None:
+    await rig.send()
+    await passed()
+    with contextlib.closing(rig.connect()) as other:
+        other.execute("UPDATE verification SET key_id = 'k2'")
+        other.execute("UPDATE alembic_version SET version_num = '0001'")
+        behind = await rig.http.get("/readyz")
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+        ahead = await rig.http.get("/readyz")
+
+    assert ["schema", "keyring"] == list(behind.json()["problems"])
+    assert "is at 0001" in behind.json()["problems"]["schema"]
+    assert "'k2'" in behind.json()["problems"]["keyring"]
+    assert (503, ["keyring"]) == (ahead.status_code, list(ahead.json()["problems"]))
+
+
+async def test_what_every_process_has_is_a_warning(rig: Rig, passed: Passed) -> None:
+    await rig.send()
+    rig.clock.advance(200)
+    await passed()
+    now = rig.clock.now()
+    rig.runtime.standing.put(health.disabled("octopush_voice", "fraud", "ops", now), now)
+    some = await rig.http.get("/readyz")
+    paused = health.pause("octopush", None, health.Reason.ACCOUNT, now)
+    assert paused is not None
+    rig.runtime.standing.put(paused, now)
+    answer = await rig.http.get("/readyz")
+
+    assert ["lag"] == list(some.json()["warnings"])
+    assert 200 == answer.status_code
+    assert "the oldest due verification had waited" in answer.json()["warnings"]["lag"]
+    assert (
+        "no route works: octopush is paused, octopush_voice is disabled"
+        == answer.json()["warnings"]["workflow sms"]
+    )
+    assert "workflow default" not in answer.json()["warnings"]

@@ -88,12 +88,12 @@ class Door:
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._secure = parts.scheme == "https"  # plain http is for loopback only: config sees to it
         # The prefix makes browsers refuse a cookie that another host or path has put there.
-        self._cookie = "__Host-console" if self._secure else "console"
+        self.cookie = "__Host-console" if self._secure else "console"
 
     def routes(self) -> list[Route]:
         """What is at the door itself."""
         return [
-            Route("/console/login", self._guarded(self._ask), methods=["GET"]),
+            self.open("/console/login", self._ask),
             Route("/console/login", self._guarded(self._login), methods=["POST"]),
             self.form("/console/logout", Right.LOOK, self._logout),
             self.page("/console/confirm", Right.LOOK, self._confirm),
@@ -146,6 +146,10 @@ class Door:
 
         return await self._guarded(endpoint)(request)
 
+    def open(self, path: str, handler: Endpoint) -> Route:
+        """A page for everybody."""
+        return Route(path, self._guarded(handler), methods=["GET"])
+
     def render(
         self, visit: Visit, template: str, status: int = 200, /, **facts: object
     ) -> Response:
@@ -181,50 +185,66 @@ class Door:
     async def _ask(self, request: Request) -> Response:
         if await self.accounts.find(self._secret(request)) is not None:
             return RedirectResponse(HOME, 303)
-        onward = _onward(request.query_params.get("next", ""))
+        onward = onward_of(request.query_params.get("next", ""))
         return self.pages.page("login.html", visit=None, onward=onward, problem=None)
 
     async def _login(self, request: Request) -> Response:
         self._same_origin(request)
         given = await _form(request)
-        onward = _onward(given.get("next", ""))
+        onward = onward_of(given.get("next", ""))
         try:
             secret, _ = await self.accounts.login(
                 given.get("name", "").strip(),
                 given.get("password", ""),
                 given.get("code", ""),
-                _address(request),
+                address_of(request),
             )
         except GatewayError as error:
             status = STATUS[type(error)]
             facts = {"visit": None, "onward": onward, "problem": error.detail}
             return self.pages.page("login.html", status, **facts)
+        return await self.let_in(request, secret, onward)
+
+    async def let_in(self, request: Request, secret: str, onward: str) -> Response:
+        """To where they wanted to be, with the cookie of a session that has just been opened."""
         before = await self.accounts.find(self._secret(request))
         if before is not None:  # a session that somebody else may know ends here
             await self.accounts.logout(before)
         response = RedirectResponse(onward, 303)
-        response.set_cookie(
-            self._cookie, secret, path="/", secure=self._secure, httponly=True, samesite="lax"
-        )
+        self.keep(response, self.cookie, secret)
         return response
+
+    def keep(self, response: Response, name: str, text: str, seconds: int | None = None) -> None:
+        """Set a cookie that no script and no other host has to do with."""
+        response.set_cookie(
+            name,
+            text,
+            max_age=seconds,
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="lax",
+        )
 
     async def _logout(self, visit: Visit) -> Response:
         await self.accounts.logout(visit.login)
         response = RedirectResponse("/console/login", 303)
-        response.delete_cookie(
-            self._cookie, path="/", secure=self._secure, httponly=True, samesite="lax"
-        )
+        self.drop(response, self.cookie)
         return response
 
+    def drop(self, response: Response, name: str) -> None:
+        """Take a cookie back."""
+        response.delete_cookie(name, path="/", secure=self._secure, httponly=True, samesite="lax")
+
     async def _confirm(self, visit: Visit) -> Response:
-        onward = _onward(visit.request.query_params.get("next", ""))
+        onward = onward_of(visit.request.query_params.get("next", ""))
         return self.render(visit, "confirm.html", onward=onward, problem=None)
 
     async def _confirmed(self, visit: Visit) -> Response:
-        onward = _onward(visit.form.get("next", ""))
+        onward = onward_of(visit.form.get("next", ""))
         password, code = visit.form.get("password", ""), visit.form.get("code", "")
         try:
-            await self.accounts.prove(visit.login, password, code, _address(visit.request))
+            await self.accounts.prove(visit.login, password, code, address_of(visit.request))
         except GatewayError as error:
             status = STATUS[type(error)]
             facts = {"onward": onward, "problem": error.detail}
@@ -232,11 +252,11 @@ class Door:
         return RedirectResponse(onward, 303)
 
     def _secret(self, request: Request) -> str:
-        return request.cookies.get(self._cookie, "")
+        return request.cookies.get(self.cookie, "")
 
     def _to_login(self, request: Request) -> Response:
         path = request.url.path if request.method == "GET" else HOME
-        query = urlencode({"next": _onward(path)})
+        query = urlencode({"next": onward_of(path)})
         return RedirectResponse(f"/console/login?{query}", 303)
 
     def _same_origin(self, request: Request) -> None:
@@ -296,11 +316,14 @@ async def _form(request: Request) -> dict[str, str]:
     return dict(pairs)
 
 
-def _onward(path: str) -> str:
+def onward_of(path: str) -> str:
     """Where to go after a login: a page of ours, or the first one."""
-    fine = _PATH.fullmatch(path) and not path.endswith(("/login", "/logout", "/part"))
+    fine = _PATH.fullmatch(path) and not path.endswith(
+        ("/login", "/logout", "/part", "/oidc", "/callback")
+    )
     return path if fine else HOME
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from, as we see it."""
     return request.client.host if request.client is not None else "unknown"

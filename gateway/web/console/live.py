@@ -4,6 +4,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.access import Right
+from gateway.services.lately import Lately
 from gateway.services.lookup import Overview, View
 from gateway.store.support import COUNTED
 from gateway.web.console import shown
@@ -13,9 +14,10 @@ from gateway.web.console.door import Door, Visit
 class Live:
     """The live view."""
 
-    def __init__(self, door: Door, overview: Overview) -> None:
+    def __init__(self, door: Door, overview: Overview, lately: Lately | None) -> None:
         self._door = door
         self._overview = overview
+        self._lately = lately
 
     def routes(self) -> list[Route]:
         """The pages."""
@@ -26,12 +28,16 @@ class Live:
 
     async def view(self, visit: Visit) -> Response:
         """The page."""
-        return self._door.render(visit, "live.html", **_facts(await self._overview.look()))
+        return self._door.render(visit, "live.html", **await self._facts())
 
     async def part(self, visit: Visit) -> Response:
         """What of it is live."""
-        text = self._door.pages.text("live_part.html", **_facts(await self._overview.look()))
+        text = self._door.pages.text("live_part.html", **await self._facts())
         return Response(text, media_type="text/html")
+
+    async def _facts(self) -> dict[str, object]:
+        problems = self._lately.problems if self._lately is not None else []
+        return {**_facts(await self._overview.look()), "problems": problems}
 
 
 def _facts(view: View) -> dict[str, object]:

@@ -30,9 +30,11 @@ HEADERS: Mapping[str, str] = {
 
 
 class Pages:
-    """Rendering. Everything that goes into a page is escaped; nothing undefined is let through."""
+    """Rendering. Everything that goes into a page is escaped; nothing undefined is let through.
 
-    def __init__(self) -> None:
+    `elsewhere`: what people call the identity provider, where there is one."""
+
+    def __init__(self, elsewhere: str | None = None) -> None:
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -47,6 +49,7 @@ class Pages:
             if path.suffix in _KINDS
         }
         whole = b"".join(content for content, _ in sorted(self._static.values()))
+        self._templates.globals["elsewhere"] = elsewhere
         self._templates.globals["version"] = hashlib.sha256(whole).hexdigest()[:12]
 
     def text(self, template: str, **facts: object) -> str:

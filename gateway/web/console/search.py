@@ -6,6 +6,8 @@ page is.
 
 import hashlib
 import hmac
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,12 +19,14 @@ from gateway.domain.access import Right
 from gateway.domain.advice import advise
 from gateway.domain.errors import Forbidden, GatewayError, InvalidInput, NotFound
 from gateway.domain.verification import Status
-from gateway.services import lookup, operate
+from gateway.services import lookup, operate, release
 from gateway.services.accounts import Accounts
 from gateway.services.operate import Wish
+from gateway.services.release import Block
 from gateway.services.runtime import Runtime
 from gateway.store import support
 from gateway.store.desk import Desk
+from gateway.store.engine import Engine
 from gateway.store.support import File
 from gateway.web.console import shown
 from gateway.web.console.door import HOME, Door, Visit, act, reason
@@ -31,6 +35,7 @@ _DONE = {
     "next": "Done: the next step is on its way.",
     "resend": "Done: the code is on its way once more.",
     "cancel": "Done: the verification is canceled.",
+    "release": "Done: nothing stands in the way of a new code.",
 }
 
 
@@ -52,6 +57,7 @@ class Search:
             self._door.page(one, Right.LOOK, self.show),
             self._door.page(f"{one}/part", Right.LOOK, self.part, live=True),
             self._door.form(f"{one}/act", Right.ACT, self.act),
+            self._door.form(f"{one}/release", Right.ACT, self.release),
             self._door.form(f"{one}/number", Right.REVEAL, self.number),
         ]
 
@@ -85,7 +91,8 @@ class Search:
         number = shown.masked(self._runtime.keyring, current)
         await self._accounts.record(act(visit, "look", number, subject=str(current.id)))
         done = _DONE.get(visit.request.query_params.get("done", ""))
-        return self._page(visit, file, number, done=done)
+        blocks = await self._blocks(file, visit.now)
+        return self._page(visit, file, number, done=done, blocks=blocks)
 
     async def part(self, visit: Visit) -> Response:
         """What of it is live. Only for who has opened the page, and so been written down."""
@@ -117,6 +124,26 @@ class Search:
             raise
         return RedirectResponse(f"/console/verifications/{subject}?done={wish}", 303)
 
+    async def release(self, visit: Visit) -> Response:
+        """Whatever stands in the way of the person's next code: written down, then taken away."""
+        file = await self._file(visit.request)
+        current, why = file.record.verification, reason(visit)
+        told = "; ".join(block.told for block in await self._blocks(file, visit.now))
+        number, subject = shown.masked(self._runtime.keyring, current), str(current.id)
+        await self._accounts.record(act(visit, "release", f"{number}: {told}", why, subject))
+        await self._runtime.ledger.submit(release.releasing(self._runtime.policy, current))
+        return RedirectResponse(f"/console/verifications/{subject}?done=release", 303)
+
+    async def _blocks(self, file: File, now: datetime) -> list[Block]:
+        policy, current = self._runtime.policy, file.record.verification
+        keys = release.keys(policy, current)
+
+        async def read(engine: Engine) -> list[Block]:
+            found = await support.standing(engine, keys, current.recipient_index)
+            return release.blocks(policy, current, *found, now)
+
+        return await self._desk.read(read)
+
     async def number(self, visit: Visit) -> Response:
         """The number in full, once, with a reason; not kept in any page's address."""
         file = await self._file(visit.request)
@@ -144,11 +171,13 @@ class Search:
         *,
         full: str | None = None,
         done: str | None = None,
+        blocks: Sequence[Block] = (),
     ) -> Response:
         facts = self._facts(visit, file, number)
         more = {
             "full": full,
             "done": done,
+            "blocks": blocks,
             "look": _look(visit, file.record.verification.id),
             "tag": _tag(self._door.pages.text("part.html", **facts)),
         }

@@ -10,6 +10,7 @@ from gateway.domain import recipient
 from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt
 from gateway.domain.explanation import CHANNELS
+from gateway.domain.health import Tally
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.verification import Verification
 from gateway.services.case import addresses_of, code_of
@@ -38,7 +39,16 @@ SOURCES = {
     "deadline": "time ran out",
     "engine": "the gateway",
 }
-_ACTS = {"next", "resend", "cancel", "number", "next refused", "resend refused", "cancel refused"}
+_ACTS = {
+    "next",
+    "resend",
+    "cancel",
+    "number",
+    "release",
+    "next refused",
+    "resend refused",
+    "cancel refused",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +187,60 @@ class Chart:
     total: int
     bars: tuple[Bar, ...]
     width: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteBar:
+    """One bar of a route's chart: heights out of 100 above its line, out of 25 below."""
+
+    x: int
+    accepted: float
+    delivered: float
+    lost: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChart:
+    """What a route did over a span, oldest first, and the same as rows: since when, accepted,
+    delivered, failed or silent."""
+
+    title: str
+    accepted: int
+    delivered: int
+    lost: int
+    bars: tuple[RouteBar, ...]
+    rows: tuple[tuple[datetime, int, int, int], ...]
+    width: int
+
+
+def route_chart(title: str, bars: Sequence[tuple[datetime, Tally]]) -> RouteChart:
+    """A chart of these counts, to its own scale."""
+    rows = [
+        (at, one.accepted + one.unknown, one.delivered, one.failed + one.silent) for at, one in bars
+    ]
+    most = max((max(row[1], row[2]) for row in rows), default=0) or 1
+    deepest = max((row[3] for row in rows), default=0) or 1
+    drawn = tuple(
+        RouteBar(
+            10 * place,
+            round(100 * accepted / most, 1),
+            round(100 * delivered / most, 1),
+            round(25 * lost / max(deepest, most / 4), 1),
+            f"{at:%m-%d %H:%M}: {accepted} accepted, {delivered} delivered, {lost} lost",
+        )
+        for place, (at, accepted, delivered, lost) in enumerate(rows)
+        if accepted or delivered or lost
+    )
+    return RouteChart(
+        title,
+        accepted=sum(row[1] for row in rows),
+        delivered=sum(row[2] for row in rows),
+        lost=sum(row[3] for row in rows),
+        bars=drawn,
+        rows=tuple(row for row in reversed(rows) if any(row[1:])),
+        width=10 * len(rows),
+    )
 
 
 def charts(minutes: Sequence[Minute]) -> list[Chart]:

@@ -1,7 +1,8 @@
-"""The routes: what each can do, how it does, and whether it may be used."""
+"""The routes: what each can do, how it does in each country, and whether it may be used."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -9,7 +10,8 @@ from starlette.routing import Route
 from gateway.domain import health
 from gateway.domain.access import Right
 from gateway.domain.errors import NotFound
-from gateway.domain.health import RouteState, Tally
+from gateway.domain.health import RouteState, Standing, Tally
+from gateway.services.routing import Heard, RouteCounts
 from gateway.services.runtime import Route as Way
 from gateway.services.runtime import Runtime
 from gateway.store import audits, writes
@@ -17,10 +19,14 @@ from gateway.store.desk import Desk
 from gateway.store.engine import Engine
 from gateway.store.reads import Reads
 from gateway.web.console.door import Door, Visit, act, reason
-from gateway.web.console.shown import NOTHING, percent
+from gateway.web.console.shown import NOTHING, RouteChart, percent, route_chart
 
 PATH = "/console/routes"
-SPANS = (("15 minutes", timedelta(minutes=15)), ("24 hours", timedelta(hours=24)))
+_ORDERS: dict[str, Callable[[str, str, str, datetime], RouteState]] = {
+    "disable": health.disabled,
+    "enable": health.enabled,
+    "pin": health.pinned,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,62 +34,53 @@ class Known:
     """What the database says of the routes."""
 
     states: dict[str, RouteState]
-    sums: list[tuple[str, datetime, Tally]]
+    spans: list[Heard]
     parked: dict[str, int]  # by account
 
 
 class Ways:
-    """The page of the routes."""
+    """The pages of the routes."""
 
     def __init__(self, door: Door, runtime: Runtime, desk: Desk) -> None:
         self._door = door
         self._runtime = runtime
         self._desk = desk
+        self._counts = RouteCounts(desk, runtime.now)
 
     def routes(self) -> list[Route]:
         """The pages."""
-        order = f"{PATH}/{{name}}"
+        order = f"{PATH}/{{name}}/{{order}}"
         return [
             self._door.page(PATH, Right.LOOK, self.show),
-            self._door.form(f"{order}/disable", Right.MANAGE, self.disable, dangerous=True),
-            self._door.form(f"{order}/enable", Right.MANAGE, self.enable, dangerous=True),
+            self._door.page(f"{PATH}/{{name}}", Right.LOOK, self.one),
+            self._door.form(order, Right.MANAGE, self.order, dangerous=True),
         ]
 
     async def show(self, visit: Visit) -> Response:
         """The routes as this process has them, with what was heard of each over all countries."""
-        ways = self._runtime.routes.values()
-        accounts = sorted({way.provider.account for way in ways})
-        longest = visit.now - SPANS[-1][1]
-
-        async def read(engine: Engine) -> Known:
-            reads = Reads(engine)
-            return Known(
-                {state.route: state for state in await reads.route_states()},
-                await reads.route_sums(longest),
-                {account: await reads.kept_count(account) for account in accounts},
-            )
-
-        known = await self._desk.read(read)
-        rows = [_row(way, known, visit.now) for way in ways]
+        known = await self._known()
+        rows = [_row(way, known) for way in self._runtime.routes.values()]
         workflows = [(one.name, one.steps) for one in self._runtime.workflows.values()]
         return self._door.render(visit, "routes.html", rows=rows, workflows=workflows)
 
-    async def disable(self, visit: Visit) -> Response:
-        """Nothing more is sent over it, until it is enabled."""
-        return await self._order(visit, switched_on=False)
+    async def one(self, visit: Visit) -> Response:
+        """One of them, country by country and bar by bar."""
+        way = self._way(visit)
+        known = await self._known()
+        spans = [_by_country(way.name, heard) for heard in known.spans]
+        charts = [_chart(way.name, heard) for heard in known.spans[1:]]
+        facts = {"row": _row(way, known), "spans": spans, "charts": charts}
+        return self._door.render(visit, "route.html", **facts)
 
-    async def enable(self, visit: Visit) -> Response:
-        """Used again, whoever or whatever had stopped it."""
-        return await self._order(visit, switched_on=True)
-
-    async def _order(self, visit: Visit, *, switched_on: bool) -> Response:
-        """The same as `gateway routes disable|enable`: every process sees it at its next look."""
-        name, why = visit.request.path_params["name"], reason(visit)
-        if name not in self._runtime.routes:
-            raise NotFound("route_not_found", "There is no such route.")
-        make = health.enabled if switched_on else health.disabled
-        state = make(name, why, visit.name, visit.now)
-        done = act(visit, "route enable" if switched_on else "route disable", name, why)
+    async def order(self, visit: Visit) -> Response:
+        """Disable, enable, pin; the same as `gateway routes`: every process sees it at its next
+        look."""
+        name, order = self._way(visit).name, visit.request.path_params["order"]
+        if order not in _ORDERS:
+            raise NotFound("no_such_page", "There is no such page.")
+        why = reason(visit)
+        state = _ORDERS[order](name, why, visit.name, visit.now)
+        done = act(visit, f"route {order}", name, why)
 
         async def write(engine: Engine) -> None:
             await writes.order_routes(engine, [state])
@@ -92,8 +89,26 @@ class Ways:
         await self._desk.write(write)
         return RedirectResponse(PATH, 303)
 
+    def _way(self, visit: Visit) -> Way:
+        way = self._runtime.routes.get(visit.request.path_params["name"])
+        if way is None:
+            raise NotFound("route_not_found", "There is no such route.")
+        return way
 
-def _row(way: Way, known: Known, now: datetime) -> dict[str, object]:
+    async def _known(self) -> Known:
+        accounts = sorted({way.provider.account for way in self._runtime.routes.values()})
+        spans = await self._counts.look()
+
+        async def read(engine: Engine) -> Known:
+            reads = Reads(engine)
+            states = {state.route: state for state in await reads.route_states()}
+            parked = {one: await reads.kept_count(one) for one in accounts}
+            return Known(states, spans, parked)
+
+        return await self._desk.read(read)
+
+
+def _row(way: Way, known: Known) -> dict[str, object]:
     provider, state = way.provider, known.states.get(way.name)
     confirms = sorted(provider.confirms, key=lambda one: one.rank)
     return {
@@ -101,9 +116,10 @@ def _row(way: Way, known: Known, now: datetime) -> dict[str, object]:
         "provider": type(provider).__name__,
         "channel": provider.channel,
         "account": provider.account,
-        "state": state.standing if state is not None else health.Standing.READY,
+        "state": state.standing if state is not None else Standing.READY,
         "told": state,
-        "spans": [(title, _heard(way.name, known, now - span)) for title, span in SPANS],
+        "spans": [(one.span.title, _cells(one.whole(way.name))) for one in known.spans],
+        "chart": _chart(way.name, known.spans[1]),
         "confirms": ", ".join(confirms) or "nothing",
         "senders": _senders(way),
         "limits": f"{provider.concurrency} at once, {provider.timeout:g} s",
@@ -112,13 +128,19 @@ def _row(way: Way, known: Known, now: datetime) -> dict[str, object]:
     }
 
 
-def _heard(name: str, known: Known, since: datetime) -> dict[str, str]:
-    """What was heard since, to the five minutes in which it is counted."""
-    first = health.bucket(since)
-    found = Tally()
-    for route, at, tally in known.sums:
-        if route == name and at >= first:
-            found = found.plus(tally)
+def _by_country(route: str, heard: Heard) -> tuple[str, list[tuple[str, dict[str, str]]]]:
+    """A span's title and the cells of each country, the most used first."""
+    mine = [(place, tally) for (name, place), tally in heard.places.items() if name == route]
+    mine.sort(key=lambda pair: (-pair[1].accepted, pair[0]))
+    return heard.span.title, [(place or "elsewhere", _cells(tally)) for place, tally in mine]
+
+
+def _chart(route: str, heard: Heard) -> RouteChart:
+    return route_chart(heard.span.title, heard.bars(route))
+
+
+def _cells(found: Tally) -> dict[str, str]:
+    """What was heard, to the five minutes in which it is counted."""
     sent = found.accepted + found.unknown
     return {
         "accepted": str(found.accepted),
@@ -129,7 +151,17 @@ def _heard(name: str, known: Known, since: datetime) -> dict[str, str]:
         "failed": str(found.failed),
         "silent": str(found.silent),
         "verified": f"{found.verified}, {percent(found.verified, sent)}",
+        "p50": _seconds(found, 0.5),
+        "p95": _seconds(found, 0.95),
     }
+
+
+def _seconds(found: Tally, share: float) -> str:
+    """The time within which that share of the deliveries was confirmed."""
+    if not any(found.latency):
+        return NOTHING
+    bound = health.quantile(found.latency, share)
+    return f"≤ {bound} s" if bound is not None else f"> {health.STEPS[-1]} s"
 
 
 def _senders(way: Way) -> str:
