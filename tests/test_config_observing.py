@@ -7,7 +7,7 @@ import pytest
 
 import gateway
 from gateway import config
-from gateway.app import wiring
+from gateway.app import extras
 from gateway.config import Settings, SettingsError
 from gateway.domain.access import Role
 
@@ -86,11 +86,11 @@ def test_without_the_extra_traces_are_refused_and_all_else_works(
     monkeypatch.delattr(gateway, "traces", raising=False)
 
     with pytest.raises(SettingsError) as refused:
-        wiring.tracer_of(settings)
+        extras.tracer_of(settings)
 
     assert ["traces.endpoint"] == list(refused.value.mistakes)
     assert "otp-gateway[otel]" in refused.value.mistakes["traces.endpoint"]
-    assert not wiring.tracer_of(config.load({})).on
+    assert not extras.tracer_of(config.load({})).on
 
 
 def test_a_delay_of_commits_is_read_from_the_environment_alone(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from starlette.types import ASGIApp
 
 from gateway.app import clock
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
+from gateway.app.extras import sign_in, tracer_of
 from gateway.app.readiness import Readiness
-from gateway.app.signing_in import sign_in
-from gateway.config import Settings, SettingsError, environment
+from gateway.config import Settings, environment
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.identity import Entropy
 from gateway.domain.keyring import Keyring
@@ -30,7 +30,6 @@ from gateway.domain.workflow import Plan
 from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
 from gateway.ports import (
     CALLBACK_LIMIT,
-    NO_TRACER,
     Callback,
     Timed,
     Tracer,
@@ -455,18 +454,6 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     if gateway.role is Role.WORKER:
         return Edge(rest, {}, {}, gateway.log, refused)
     return Edge(rest, calls, below, gateway.log, refused)
-
-
-def tracer_of(settings: Settings) -> Tracer:
-    """What keeps spans. Raises SettingsError: the packages for it are not installed."""
-    if settings.traces is None:
-        return NO_TRACER
-    try:
-        from gateway import traces
-    except ImportError as error:
-        problem = f"needs the extra `otel`: pip install 'otp-gateway[otel]' ({error.name})"
-        raise SettingsError({"traces.endpoint": problem}) from None
-    return traces.exporting(settings.traces.endpoint, settings.traces.headers)
 
 
 def _routes(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> dict[str, Route]:

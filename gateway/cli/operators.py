@@ -107,7 +107,7 @@ def list_(*, config: Config = None, as_json: Json = False) -> None:
             (
                 one.name,
                 one.role,
-                "yes" if one.totp_sealed else "no",
+                "elsewhere" if one.subject else "yes" if one.totp_sealed else "no",
                 f"{one.created_at:%F %R}",
                 "live" if one.disabled_at is None else f"disabled {one.disabled_at:%F %R}",
             )
@@ -249,6 +249,7 @@ def _shown(one: "Operator") -> dict[str, object]:
         "name": one.name,
         "role": one.role,
         "totp": one.totp_sealed is not None,
+        "subject": one.subject,
         "created_at": one.created_at,
         "disabled_at": one.disabled_at,
     }

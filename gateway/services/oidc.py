@@ -174,12 +174,13 @@ class SignIn:
         return f"{key_id}.{self._keyring.seal(key_id, body, owner=_OWNER, nonce=nonce).hex()}"
 
     def _open(self, cookie: str) -> Flow | None:
+        """None for a cookie that is not ours, or of a version with other facts in it."""
         key_id, _, sealed = cookie.partition(".")
         try:
             body = orjson.loads(self._keyring.open(key_id, bytes.fromhex(sealed), owner=_OWNER))
-        except (KeyringError, ValueError):
+            return Flow(**body | {"begun_at": datetime.fromisoformat(body["begun_at"])})
+        except (KeyringError, ValueError, KeyError, TypeError):
             return None
-        return Flow(**body | {"begun_at": datetime.fromisoformat(body["begun_at"])})
 
 
 def _json(answer: Response) -> Mapping[str, Any]:

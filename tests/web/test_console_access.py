@@ -3,8 +3,11 @@
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import Literal
+from uuid import UUID
 
 import pytest
+from argon2 import PasswordHasher
 from fakes import Clock
 from rig import NUMBER, Rig, keyring, make_settings
 from starlette.applications import Starlette
@@ -13,8 +16,10 @@ from visitor import PASSWORD, Visitor, add_operator, says, visitor
 
 from gateway.domain import totp
 from gateway.domain.access import Right, Role
+from gateway.domain.errors import Unauthenticated
 from gateway.services import accounts as logins
 from gateway.store import accounts
+from gateway.store.engine import Engine
 from gateway.web.console.pages import HEADERS
 
 pytestmark = pytest.mark.both
@@ -407,6 +412,61 @@ async def test_logins_at_once_do_not_hold_up_the_callers(rig: Rig) -> None:
     await asyncio.gather(*logging)
 
     assert under_way
+
+
+class Counting(PasswordHasher):
+    """Counts the passwords it compares."""
+
+    compared = 0
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+        self.compared += 1
+        return super().verify(hash, password)
+
+
+async def test_a_refused_login_costs_the_same_whoever_is_named(rig: Rig) -> None:
+    """A hash is compared once each: of the operator, of nobody, of one who is disabled or known
+    elsewhere. Else the time of an answer would tell which names there are."""
+    hasher = Counting(time_cost=1, memory_cost=8, parallelism=1)
+    one = await add_operator(rig, "alice", Role.VIEWER)
+    await add_operator(rig, "gone", Role.VIEWER)
+    now = rig.clock.now()
+
+    async def change(engine: Engine) -> None:
+        gone = await accounts.operator_named(engine, "gone")
+        assert gone is not None
+        await logins.set_disabled(engine, gone, by="shell", now=now, disabled=True)
+        away = dataclasses.replace(one, id=UUID(ANY), name="away", password="", subject="idp 17")
+        await engine.begin()
+        await accounts.add_operator(engine, away)
+        await engine.commit()
+
+    await rig.gateway.desk.read(change)
+    people = logins.Accounts(
+        rig.gateway.desk, keyring(), rig.clock.now, rig.gateway.log, hasher=hasher
+    )
+    compared = []
+    for name in ("alice", "nobody", "gone", "away"):
+        before = hasher.compared
+        with pytest.raises(Unauthenticated):
+            await people.login(name, "wrong", "", "203.0.113.7")
+        compared.append(hasher.compared - before)
+
+    assert [1, 1, 1, 1] == compared
+
+
+async def test_no_page_may_be_put_into_a_frame_or_run_a_script_of_its_own(rig: Rig) -> None:
+    """Clickjacking and injection: the headers are on every page there is."""
+    admin = await visitor(rig, Role.ADMIN)
+    sent = await rig.send()
+    for method, path in PATHS:
+        if method == "GET":
+            real = filled(path).replace(ANY, sent["verification_id"])
+            answer = await admin.http.get(real)
+
+            assert HEADERS == {name: answer.headers.get(name) for name in HEADERS}, path
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+            assert "unsafe" not in answer.headers["content-security-policy"]
 
 
 async def test_a_page_that_is_not_there_says_so(rig: Rig) -> None:

@@ -70,6 +70,7 @@ async def subscriptions(rig: Rig) -> list[Subscription]:
 # Subscriptions.
 
 
+@pytest.mark.both
 async def test_a_subscription_is_made_renewed_stopped_and_replayed(
     rig: Rig, endpoints: FakeEndpoints
 ) -> None:
@@ -173,6 +174,7 @@ async def test_limits_say_what_they_refuse_and_would(rig: Rig) -> None:
     assert "cool_down /otp/send 1 1 2026-11-21 12:00:00" in live
 
 
+@pytest.mark.both
 @guarded
 async def test_a_prefix_is_let_through_until_a_date(rig: Rig) -> None:
     admin = await visitor(rig, Role.ADMIN, "alice")
@@ -196,6 +198,7 @@ async def test_a_prefix_is_let_through_until_a_date(rig: Rig) -> None:
 # Releases.
 
 
+@pytest.mark.both
 async def test_what_stands_in_the_way_is_shown_and_released(rig: Rig) -> None:
     person = await visitor(rig, Role.SUPPORT, "bob")
     sent = await rig.send(workflow="sms_only")
@@ -232,7 +235,6 @@ async def test_what_stands_in_the_way_is_shown_and_released(rig: Rig) -> None:
 
 
 async def test_released_are_wrong_codes_over_all_verifications(rig: Rig) -> None:
-    person = await visitor(rig)
     named = ""
     for _ in range(3):
         rig.clock.advance(700)
@@ -241,6 +243,7 @@ async def test_released_are_wrong_codes_over_all_verifications(rig: Rig) -> None
             await rig.verify(named, "0" * 6)
     rig.clock.advance(700)
     refused = await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms_only"})
+    person = await visitor(rig)
     page = await person.get(f"/console/verifications/{named}")
     await person.post(f"/console/verifications/{named}/release", {"why": "known customer"})
 
@@ -253,6 +256,7 @@ async def test_released_are_wrong_codes_over_all_verifications(rig: Rig) -> None
 # One's own password.
 
 
+@pytest.mark.both
 async def test_an_operator_changes_the_password_and_other_sessions_end(rig: Rig) -> None:
     first = await visitor(rig, Role.VIEWER, "alice")
     second = Visitor(rig, "alice")

@@ -63,6 +63,7 @@ async def told(rig: Rig) -> list[tuple[str, str, str]]:
     return [(row.actor, row.action, row.what) for row in reversed(rows)]
 
 
+@pytest.mark.both
 async def test_somebody_with_a_role_there_is_an_operator_here(rig: Rig, issuer: Issuer) -> None:
     person = Visitor(rig)
     page = await person.get("/console/login?next=/console/routes")
@@ -215,6 +216,7 @@ async def test_who_has_no_place_here_is_told_so(rig: Rig, issuer: Issuer) -> Non
         assert "<script>" not in answer.text
 
 
+@pytest.mark.both
 async def test_a_role_is_that_of_today_and_the_highest(rig: Rig, issuer: Issuer) -> None:
     first, second = Visitor(rig), Visitor(rig)
     await entered(first)

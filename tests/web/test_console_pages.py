@@ -231,11 +231,27 @@ async def test_what_callers_and_providers_write_stays_text(rig: Rig) -> None:
     sent = await rig.send(workflow="sms", reference=reference)
     sms = rig.transport.submissions[0]
     await rig.octopush_receipt(sms, NASTY, delivery_date=NASTY)
+    await rig.octopush_receipt(sms, NASTY, number=NASTY)
+    await rig.octopush_receipt(sms, NASTY, message_id=NASTY)
+    await rig.call("/otp/subscriptions", {"url": "https://hooks.example/?<script>alert"})
+    await rig.call("/otp/send", {"to": NASTY, "metadata": {"a": NASTY}, "template": NASTY})
+    await person.post(
+        f"/console/verifications/{sent['verification_id']}/act", {"wish": "next", "why": NASTY}
+    )
+    await person.post("/console/routes/octopush/disable", {"why": NASTY})
+    form = {"scope": "FR", "until": "2026-12-31", "why": NASTY}
+    await person.post("/console/limits/pass", form)
     pages = [
         await opened(person, sent),
         await person.get("/console/clients"),
         await person.post("/console/search", {"q": NASTY}),
         await person.get("/console/audit", params={"actor": NASTY}),
+        await person.get("/console/audit"),
+        await person.get("/console/live"),
+        await person.get("/console/limits"),
+        await person.get("/console/routes"),
+        await person.get("/console/routes/octopush"),
+        await person.get("/console/subscriptions"),
     ]
 
     for page in pages:
@@ -401,6 +417,7 @@ async def test_the_routes_are_those_that_serve(rig: Rig) -> None:
     assert "callback-key-of-octopush" not in page.text
 
 
+@pytest.mark.both
 async def test_the_routes_say_how_they_do(rig: Rig) -> None:
     """Over three spans, and each by country, with how long deliveries took."""
     person = await visitor(rig, Role.VIEWER)
@@ -445,6 +462,7 @@ async def test_a_week_of_counts_is_kept_and_read_seldom(rig: Rig) -> None:
     assert KEPT > SPANS[-1].back
 
 
+@pytest.mark.both
 async def test_a_pinned_route_is_left_alone_by_its_breaker(rig: Rig) -> None:
     admin = await visitor(rig, Role.ADMIN, "alice")
     path = "/console/routes/octopush"

@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 from gateway.domain import identity
 from gateway.domain.access import Right
-from gateway.domain.errors import GatewayError, InvalidInput, NotFound
+from gateway.domain.errors import InvalidInput, NotFound
 from gateway.domain.events import KINDS
 from gateway.services.subscriptions import Subscriptions
 from gateway.store import clients
@@ -44,7 +44,7 @@ class Hooks:
     async def add(self, visit: Visit) -> Response:
         """A new one of a client."""
         why, named = reason(visit), identity.parse(visit.form.get("client", ""))
-        client = next((one for one, _ in await self._clients() if one.id == named), None)
+        client = next((one for one in await self._clients() if one.id == named), None)
         if client is None:
             raise InvalidInput("client_not_found", "Choose a client.")
         kinds = [kind for kind in KINDS if f"kind_{kind}" in visit.form]
@@ -81,19 +81,16 @@ class Hooks:
 
     async def _one(self, visit: Visit) -> Subscription:
         named = identity.parse(visit.request.path_params["id"])
-        found = await self._desk.read(_subscriptions)
-        for one, _ in found:
+        for one, _ in await self._desk.read(_subscriptions):
             if one.id == named:
                 return one
-        missing: GatewayError = NotFound("subscription_not_found", "There is no such subscription.")
-        raise missing
+        raise NotFound("subscription_not_found", "There is no such subscription.")
 
-    async def _clients(self) -> list[tuple[Client, list[object]]]:
-        found = await self._desk.read(clients.everyone)
-        return [(client, list(keys)) for client, keys in found]
+    async def _clients(self) -> list[Client]:
+        return [client for client, _ in await self._desk.read(clients.everyone)]
 
     async def _page(self, visit: Visit, **more: object) -> Response:
-        everyone = [client for client, _ in await self._clients()]
+        everyone = await self._clients()
         names = {client.id: client.name for client in everyone}
         found = await self._desk.read(_subscriptions)
         rows = [(one, names.get(one.client_id, "?"), waiting) for one, waiting in found]

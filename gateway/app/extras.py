@@ -1,4 +1,6 @@
-"""Logins at an identity provider, where one is configured."""
+"""What needs an extra to be installed: logins at an identity provider, traces. Neither package is
+imported where nothing of the kind is configured.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,7 +8,7 @@ from typing import Any
 
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
-from gateway.ports import Transport
+from gateway.ports import NO_TRACER, Tracer, Transport
 from gateway.services.oidc import SignIn
 
 
@@ -37,3 +39,15 @@ def sign_in(
         now=now,
         log=log,
     )
+
+
+def tracer_of(settings: Settings) -> Tracer:
+    """What keeps spans. Raises SettingsError: the packages for it are not installed."""
+    if settings.traces is None:
+        return NO_TRACER
+    try:
+        from gateway import traces
+    except ImportError as error:
+        problem = f"needs the extra `otel`: pip install 'otp-gateway[otel]' ({error.name})"
+        raise SettingsError({"traces.endpoint": problem}) from None
+    return traces.exporting(settings.traces.endpoint, settings.traces.headers)
