@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from gateway import app
+from gateway.app import process
 
 CLIENT = "console of ours"  # a blank: it has to be quoted in an Authorization header
 SECRET = "a+secret/with:signs"
@@ -177,5 +177,5 @@ async def issuing(now: Callable[[], datetime]) -> AsyncGenerator[Issuer]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         issuer.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        async with app.served(issuer.web, listening, grace=1):
+        async with process.served(issuer.web, listening, grace=1):
             yield issuer

@@ -20,7 +20,8 @@ from visitor import CHEAP, PASSWORD, add_operator
 from web.test_console_access import RIGHTS
 
 from gateway import config
-from gateway.app import process
+from gateway.app import clock, folder, process
+from gateway.app.wiring import Gateway, build
 from gateway.domain import totp
 from gateway.domain.access import Role
 from gateway.domain.identity import uuid7
@@ -207,23 +208,23 @@ async def test_every_page_is_for_everybody(
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[tuple[str, app.Gateway, str]]:
+async def world(tmp_path: Path) -> AsyncIterator[tuple[str, Gateway, str]]:
     """A whole gateway with the sandbox beside it, on the real clock: where it is, its parts, and a
     caller's key."""
     settings = config.load({"GATEWAY_DATA_DIR": str(tmp_path)})
-    keyring = app.prepare(settings)
-    ours, theirs = app.bind("127.0.0.1", 0), app.bind("127.0.0.1", 0)
-    address = f"http://127.0.0.1:{app.port_of(ours)}"
+    keyring = folder.prepare(settings)
+    ours, theirs = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+    address = f"http://127.0.0.1:{process.port_of(ours)}"
     settings = dataclasses.replace(settings, public_url=address)
     timing = {"receipt_delay": 2.0}  # seconds: the page is open before the provider speaks
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(ours.close)
         stack.callback(theirs.close)
-        beside = app.beside(settings, keyring, theirs, timing=timing)
+        beside = process.beside(settings, keyring, theirs, timing=timing)
         _, routed = await stack.enter_async_context(beside)
-        gateway = app.build(routed, keyring)
-        await stack.enter_async_context(app.served(gateway.web, ours, grace=1))
-        key, row = new_key(app.clock())
+        gateway = build(routed, keyring)
+        await stack.enter_async_context(process.served(gateway.web, ours, grace=1))
+        key, row = new_key(clock.now())
         await gateway.desk.write(lambda engine: clients.add(engine, *row))
         yield address, gateway, key
 
@@ -237,7 +238,7 @@ def new_key(now: datetime) -> tuple[str, tuple[Client, ApiKey]]:
 
 
 async def test_a_delivery_that_falls_back_is_followed_as_it_happens(
-    world: tuple[str, app.Gateway, str], browser: Any
+    world: tuple[str, Gateway, str], browser: Any
 ) -> None:
     """From the login with its second factor to the audit log, against the sandbox: the SMS fails,
     the voice call arrives, and nobody touches the page."""
@@ -253,7 +254,7 @@ async def test_a_delivery_that_falls_back_is_followed_as_it_happens(
     page.wrong.clear()  # the browser notes that an answer was 401
     await page.locator("#name").fill("alice")
     await page.locator("#password").fill(PASSWORD)
-    step = int(app.clock().timestamp()) // 30
+    step = int(clock.now().timestamp()) // 30
     await page.locator("#code").fill(totp.code(secret, step))
     await page.keyboard.press("Enter")
     await page.get_by_role("heading", name="Live").wait_for()
@@ -279,9 +280,9 @@ async def test_a_delivery_that_falls_back_is_followed_as_it_happens(
     assert [] == page.wrong
 
 
-async def second_factor(gateway: app.Gateway) -> bytes:
+async def second_factor(gateway: Gateway) -> bytes:
     """An admin, alice, who has one: its secret."""
-    now, keyring = app.clock(), gateway.runtime.keyring
+    now, keyring = clock.now(), gateway.runtime.keyring
 
     async def work(engine: Any) -> bytes:
         one = await logins.add(
