@@ -345,6 +345,7 @@ def build(
     if test is not None:
         runtime = replace(runtime, test=_reached(runtime, test, simulated or live))
     keep = timedelta(days=settings.keep_events)
+    sending = {id(route.transport): route.transport for route in routes.values()}
     elsewhere = HttpTransport(AiohttpTransport(limit=4))  # connects at the first login there
     poll = partial(waiting.poll, outbox.versions)
     sweep = partial(notify.sweep, ledger, outbox, keep)
@@ -358,11 +359,7 @@ def build(
         subscriptions=Subscriptions(ledger, outbox, keyring, notifier, allowed.url, now, entropy),
         runtime=runtime,
         worker=worker,
-        transports=(
-            *{id(r.transport): r.transport for r in routes.values()}.values(),
-            *carriers,
-            elsewhere,
-        ),
+        transports=(*sending.values(), *carriers, elsewhere),
         log=log,
         meter=meter,
         dropped=dropped,
