@@ -7,14 +7,11 @@ Order: command line, then GATEWAY_* variables, then gateway.toml, then the defau
 Over 500 lines, because every mistake has to be found in one pass and listed by its key.
 """
 
-import base64
 import copy
 import dataclasses
 import ipaddress
-import json
 import os
 import re
-import secrets
 import tomllib
 import types
 import typing
@@ -31,7 +28,6 @@ from gateway.domain.access import Role
 from gateway.domain.countries import Countries
 from gateway.domain.declared.definition import Definition, DefinitionError
 from gateway.domain.guard import Guard, Mode
-from gateway.domain.keyring import KEY_BYTES, Keyring, KeyringError
 from gateway.domain.limits import Per, Rule
 from gateway.domain.networks import Allowed
 from gateway.domain.oidc import Terms
@@ -743,98 +739,3 @@ def _step(step: _Step) -> StepSettings:
         on_failed=OnFailed(step.on_failed),
         on_unknown=OnUnknown(step.on_unknown),
     )
-
-
-# The keyring file: {"current": "k1", "keys": {"k1": base64}, "index_key": base64}.
-
-
-def load_keyring(file: Path, *, create: bool = False) -> Keyring:
-    """The keyring of a file; with `create`, a new one where there is none (mode 0600).
-
-    Raises SettingsError naming the file.
-    """
-    try:
-        if create and not file.exists():
-            _write_keyring(file, "k1", {"k1": secrets.token_bytes(KEY_BYTES)}, None)
-        current, keys, index_key = _read_keyring(file)
-        return Keyring(current, keys, index_key)
-    except FileNotFoundError:
-        problem = "there is no keyring; `gateway serve` on the embedded default makes one"
-        raise SettingsError({str(file): problem}) from None
-    except OSError as error:
-        raise SettingsError({str(file): f"cannot be read or written: {error.strerror}"}) from None
-    except (KeyError, ValueError, TypeError, AttributeError, KeyringError) as error:
-        raise SettingsError({str(file): f"is not a keyring: {error}"}) from None
-
-
-def rotate_keyring(file: Path) -> str:
-    """Add a key and make it current; older ones are kept for the rows that name them. Its name."""
-    load_keyring(file)
-    _, keys, index_key = _read_keyring(file)
-    number = 1 + max((int(name[1:]) for name in keys if name[1:].isdigit()), default=0)
-    name = f"k{number}"
-    _write_keyring(file, name, keys | {name: secrets.token_bytes(KEY_BYTES)}, index_key)
-    return name
-
-
-# Another index key takes three steps, so that a crash between any two loses nothing: it is written
-# beside the keyring, every index is made anew in one commit, it is moved into the keyring. As long
-# as it lies beside, a row of the database tells whether the second step was done.
-
-
-def proposed_keyring(file: Path) -> Path:
-    """Where a keyring with another index key lies until every index has been made with it."""
-    return file.with_suffix(".reindex")
-
-
-def propose_index_key(file: Path) -> None:
-    """The first step."""
-    current, keys, _ = _read_keyring(file)
-    _write_keyring(proposed_keyring(file), current, keys, None)
-
-
-def forget_index_key(file: Path) -> None:
-    """Back to before the first step."""
-    proposed_keyring(file).unlink(missing_ok=True)
-
-
-def adopt_index_key(file: Path) -> None:
-    """The last step; keys that were rotated in meanwhile are kept."""
-    replace_index_key(file, _read_keyring(proposed_keyring(file))[2])
-    forget_index_key(file)
-
-
-def replace_index_key(file: Path, index_key: bytes) -> None:
-    """Put another index key in place, once every index has been made anew with it."""
-    current, keys, _ = _read_keyring(file)
-    _write_keyring(file, current, keys, index_key)
-
-
-def _read_keyring(file: Path) -> tuple[str, dict[str, bytes], bytes]:
-    raw = json.loads(file.read_text(encoding="utf-8"))
-    keys = {name: base64.b64decode(key, validate=True) for name, key in raw["keys"].items()}
-    return raw["current"], keys, base64.b64decode(raw["index_key"], validate=True)
-
-
-def _write_keyring(
-    file: Path, current: str, keys: Mapping[str, bytes], index_key: bytes | None
-) -> None:
-    """Written beside and moved into place: a crash leaves the old one or the new one."""
-    body = {
-        "current": current,
-        "keys": {name: base64.b64encode(key).decode() for name, key in keys.items()},
-        "index_key": base64.b64encode(index_key or secrets.token_bytes(KEY_BYTES)).decode(),
-    }
-    beside = file.with_suffix(".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.fchmod(descriptor, 0o600)  # whatever a crash left behind under that name
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        json.dump(body, opened, indent=2)
-        opened.flush()
-        os.fsync(opened.fileno())
-    beside.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

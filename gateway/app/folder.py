@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import IO
 
-from gateway import config
+from gateway.app import keyring_file
 from gateway.config import InUse, Settings, SettingsError
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.verification import Verification
@@ -29,7 +29,7 @@ def prepare(settings: Settings) -> Keyring:
     problem = keyring_problem(settings)
     if problem is not None:
         raise SettingsError({str(settings.keyring_file): problem})
-    return config.load_keyring(settings.keyring_file, create=settings.server is None)
+    return keyring_file.load(settings.keyring_file, create=settings.server is None)
 
 
 def keyring_problem(settings: Settings) -> str | None:
@@ -38,13 +38,13 @@ def keyring_problem(settings: Settings) -> str | None:
     Raises SettingsError when it cannot be read.
     """
     file = settings.keyring_file
-    if config.proposed_keyring(file).exists():
+    if keyring_file.proposed(file).exists():
         return "an index key was being replaced. Finish it: gateway keys reindex"
     newest = schema.settled(_newest(settings))
     if not file.exists():
         lost = "is missing, and the database holds verifications that need it. Put it back"
         return lost if newest else None
-    keyring = config.load_keyring(file)
+    keyring = keyring_file.load(file)
     for current in newest:
         try:
             found = addresses_of(keyring, current)

@@ -7,8 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-from gateway import config
-from gateway.app import clock
+from gateway.app import clock, keyring_file
 from gateway.app.folder import opened
 from gateway.app.wiring import doings
 from gateway.config import Settings
@@ -31,7 +30,7 @@ PAUSE = 0.02  # seconds between two chunks: twice as long as `serve` waits to as
 async def purge(settings: Settings) -> Purged:
     """Take away all that is past its time, a chunk at a time. Raises StoreError; what was done
     until then stays done."""
-    keyring = config.load_keyring(settings.keyring_file)
+    keyring = keyring_file.load(settings.keyring_file)
     done, place = Purged(), Place()
     async with _beside(settings, keyring) as (reads, ledger):
         while True:
@@ -68,7 +67,7 @@ async def would_purge(settings: Settings) -> Purged:
 
 async def forget(settings: Settings, address: Address) -> Forgotten:
     """Erase everything of the person with that address. Raises StoreError."""
-    keyring = config.load_keyring(settings.keyring_file)
+    keyring = keyring_file.load(settings.keyring_file)
     async with _beside(settings, keyring) as (reads, ledger):
         index = keyring.index(*addresses.indexed(address))
         return await retention.forget(reads, ledger, index, settings.policy.rules)

@@ -121,14 +121,13 @@ def _schema(loaded: "Settings") -> Iterator[Finding]:
 
 
 def _keyring(loaded: "Settings") -> Iterator[Finding]:
-    from gateway import config as configuration
-    from gateway.app import folder
+    from gateway.app import folder, keyring_file
     from gateway.store.engine import StoreError
 
     file = loaded.keyring_file
     what = f"keyring {file}"
     if file.exists():
-        keyring = configuration.load_keyring(file)
+        keyring = keyring_file.load(file)
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(what, Verdict.WARNING, "others may read it: chmod 600")
         names = f"{len(keyring.names)} keys, current: {keyring.current}"
@@ -252,8 +251,7 @@ def migrate(
     migrates, others that try wait for it; a new database gets its keyring too, which every node
     needs.
     """
-    from gateway import config as configuration
-    from gateway.app import folder
+    from gateway.app import folder, keyring_file
     from gateway.store import schema
 
     loaded = settings(config)
@@ -264,7 +262,7 @@ def migrate(
         with folder.alone(loaded.data_dir) if loaded.server is None else contextlib.nullcontext():
             _upgrade(loaded.store)
         if found is None and loaded.server is not None:
-            configuration.load_keyring(loaded.keyring_file, create=True)
+            keyring_file.load(loaded.keyring_file, create=True)
     told = {"database": str(loaded.store), "found": found, "newest": wanted}
     if as_json:
         dump({**told, "current": done or not only_check})

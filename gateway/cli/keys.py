@@ -24,10 +24,11 @@ def rotate(*, config: Config = None, as_json: Json = False) -> None:
 
     The index key does not rotate with it; see `gateway keys reindex`.
     """
-    from gateway import config as configuration
+
+    from gateway.app import keyring_file
 
     file = settings(config).keyring_file
-    name = configuration.rotate_keyring(file)
+    name = keyring_file.rotate(file)
     if as_json:
         dump({"current": name, "keyring": str(file)})
     else:
@@ -68,18 +69,17 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
     Whichever of the last two a crash kept from happening, a row tells which key it was made with.
     None: the rows were done already.
     """
-    from gateway import config as configuration
-    from gateway.app import folder
+    from gateway.app import folder, keyring_file
     from gateway.domain.keyring import KeyringError
     from gateway.store import upkeep
     from gateway.store.engine import StoreError
 
     file = loaded.keyring_file
-    keyring = configuration.load_keyring(file)
-    interrupted = configuration.proposed_keyring(file).exists()
+    keyring = keyring_file.load(file)
+    interrupted = keyring_file.proposed(file).exists()
     if not interrupted:
-        configuration.propose_index_key(file)
-    renewed = configuration.load_keyring(configuration.proposed_keyring(file))
+        keyring_file.propose_index_key(file)
+    renewed = keyring_file.load(keyring_file.proposed(file))
 
     async def renew() -> "Reindexed | None":
         async with folder.opened(loaded) as engine:
@@ -88,9 +88,9 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
             try:
                 return await upkeep.reindex(engine, keyring, renewed)
             except (StoreError, KeyringError):  # surely not stored; anything else cannot be told
-                configuration.forget_index_key(file)
+                keyring_file.forget_index_key(file)
                 raise
 
     done = asyncio.run(renew())
-    configuration.adopt_index_key(file)
+    keyring_file.adopt_index_key(file)
     return done

@@ -148,8 +148,7 @@ def password(
     config: Config = None,
 ) -> None:
     """Give an operator another password. Running sessions end, failed logins are forgotten."""
-    from gateway import config as configuration
-    from gateway.app import clock, folder
+    from gateway.app import clock, folder, keyring_file
     from gateway.services import accounts
 
     loaded = settings(config)
@@ -157,7 +156,7 @@ def password(
     async def work() -> str:
         async with folder.opened(loaded) as engine:
             one = await _named(engine, name)
-            keyring = configuration.load_keyring(loaded.keyring_file)
+            keyring = keyring_file.load(loaded.keyring_file)
             given = _password(from_stdin=from_stdin, generate=generate)
             now = clock.now()
             await accounts.set_password(engine, keyring, one, given, by=actor(), now=now)
@@ -181,8 +180,7 @@ def totp(
 
     Running sessions end. --json prints {"secret", "address"}.
     """
-    from gateway import config as configuration
-    from gateway.app import clock, folder
+    from gateway.app import clock, folder, keyring_file
     from gateway.domain import totp as rules
     from gateway.services import accounts
 
@@ -191,7 +189,7 @@ def totp(
     async def work() -> bytes | None:
         async with folder.opened(loaded) as engine:
             one = await _named(engine, name)
-            keyring = configuration.load_keyring(loaded.keyring_file)
+            keyring = keyring_file.load(loaded.keyring_file)
             now = clock.now()
             return await accounts.set_totp(engine, keyring, one, by=actor(), now=now, on=not off)
 
@@ -257,14 +255,13 @@ def _shown(one: "Operator") -> dict[str, object]:
 
 async def ready_login(loaded: "Settings", role: str = "admin") -> tuple[str, str]:
     """The demo's own operator, with a password made for this run."""
-    from gateway import config as configuration
-    from gateway.app import clock, folder
+    from gateway.app import clock, folder, keyring_file
     from gateway.domain.access import Role
     from gateway.services import accounts as logins
     from gateway.store import accounts
 
     given = secrets.token_urlsafe(18)
-    keyring = configuration.load_keyring(loaded.keyring_file)
+    keyring = keyring_file.load(loaded.keyring_file)
     async with folder.opened(loaded) as engine:
         one = await accounts.operator_named(engine, logins.DEMO)
         if one is None:

@@ -34,8 +34,7 @@ def show(
     Of a number or reference the latest. Reads the database beside a running `serve` and changes
     nothing. Numbers are shown masked, codes never.
     """
-    from gateway import config as configuration
-    from gateway.app import folder
+    from gateway.app import folder, keyring_file
     from gateway.cli import timeline
     from gateway.store.reads import Reads
 
@@ -43,7 +42,7 @@ def show(
 
     async def look() -> list[dict[str, Any]]:
         async with folder.opened(loaded) as engine:
-            keyring = configuration.load_keyring(loaded.keyring_file)
+            keyring = keyring_file.load(loaded.keyring_file)
             reads = Reads(engine)
             found = await _find(reads, keyring, loaded, named, 1 + history)
             return [await _status(reads, keyring, one) for one in found]

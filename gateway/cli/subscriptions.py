@@ -194,11 +194,10 @@ def _do(loaded: "Settings", work: "Callable[[Engine, Any], Awaitable[T]]") -> T:
 
 @asynccontextmanager
 async def _opened(loaded: "Settings") -> "AsyncGenerator[tuple[Engine, Any]]":
-    from gateway import config as configuration
-    from gateway.app import folder
+    from gateway.app import folder, keyring_file
 
     async with folder.opened(loaded) as engine:
-        yield engine, configuration.load_keyring(loaded.keyring_file)
+        yield engine, keyring_file.load(loaded.keyring_file)
 
 
 async def _write(engine: "Engine", *changes: Any) -> None:

@@ -33,7 +33,7 @@ import pytest
 from rich.console import Console
 
 from gateway import config
-from gateway.app import folder
+from gateway.app import folder, keyring_file
 from gateway.cli import output
 from gateway.store import upkeep
 
@@ -541,7 +541,7 @@ def test_a_database_without_its_keyring_is_not_served_with_a_new_one(copy: Home)
 
 def test_a_database_with_the_keyring_of_another_is_not_served(copy: Home) -> None:
     (copy.data / "keyring.json").unlink()
-    config.load_keyring(copy.data / "keyring.json", create=True)
+    keyring_file.load(copy.data / "keyring.json", create=True)
     done = copy.run("serve", "--port", "0", "--sandbox-port", "0")
 
     _one_message(done, 2, "is not the one of this database")
@@ -714,19 +714,19 @@ def _loaded(home: Home) -> config.Settings:
 
 def _die_after_the_commit(home: Home) -> None:
     loaded = _loaded(home)
-    config.propose_index_key(loaded.keyring_file)
-    renewed = config.load_keyring(config.proposed_keyring(loaded.keyring_file))
+    keyring_file.propose_index_key(loaded.keyring_file)
+    renewed = keyring_file.load(keyring_file.proposed(loaded.keyring_file))
 
     async def renew() -> None:
         async with folder.opened(loaded) as engine:
-            keyring = config.load_keyring(loaded.keyring_file)
+            keyring = keyring_file.load(loaded.keyring_file)
             await upkeep.reindex(engine, keyring, renewed)
 
     asyncio.run(renew())
 
 
 def _die_before_the_commit(home: Home) -> None:
-    config.propose_index_key(_loaded(home).keyring_file)
+    keyring_file.propose_index_key(_loaded(home).keyring_file)
 
 
 @pytest.mark.parametrize(
