@@ -20,8 +20,14 @@ BOTH = ("sqlite", "postgres")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where the manual's pictures go, when they are to be taken anew."""
+    """Where the manual's pictures go, when they are to be taken anew; and half of the tests."""
     parser.addoption("--pictures", metavar="FOLDER", help="keep the console's screenshots there")
+    parser.addoption(
+        "--part",
+        choices=("measured", "rest"),
+        help="measured: what branch coverage learns from. rest: tests whose gateway runs in "
+        "processes of its own, and what runs a second time, on PostgreSQL. Default: all.",
+    )
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
@@ -31,6 +37,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests marked `sqlite` or `postgres` are of what only that database can do or suffer."""
+    part = config.getoption("--part")
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
@@ -38,10 +45,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         values = given.params.values() if given is not None else ()
         which = next((one for one in BOTH if one in values), None)
         only = [name for name in BOTH if item.get_closest_marker(name) is not None]
-        (left_out if which and only and which not in only else kept).append(item)
+        wrong = which and only and which not in only
+        other = part is not None and part != _part(item, which)
+        (left_out if wrong or other else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def _part(item: pytest.Item, database: str | None) -> str:
+    """The tracer of coverage costs more than half as much again: it is spent where it learns."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    again = database == "postgres" and folder in {"services", "web"}
+    return "rest" if again or folder in {"acceptance", "browser"} else "measured"
 
 
 @pytest.fixture

@@ -23,12 +23,17 @@ def numbers() -> list[str]:
     return [f"+3361234{at:04}" for at in range(SENDS)]
 
 
+def workflow(at: int) -> str:
+    """Of the number at that place."""
+    return "chat" if at % 3 == 0 else "patient"
+
+
 async def storm(process: Process) -> tuple[dict[str, str], int]:
     """The verification of each number that was acknowledged, and how many were not."""
     acknowledged: dict[str, str] = {}
 
     async def one(at: int, number: str) -> None:
-        answer = await process.send("chat" if at % 3 == 0 else "patient", number)
+        answer = await process.send(workflow(at), number)
         if answer is not None:
             assert answer.status_code == 202, answer.text
             acknowledged[number] = answer.json()["verification_id"]
@@ -76,12 +81,12 @@ async def test_a_restart_after_the_storm_takes_the_unacknowledged_again(
         process.providers.delay = 0.05
         await process.start()
         acknowledged, _ = await storm(process)
-        left = [number for number in numbers() if number not in acknowledged]
+        left = [one for one in enumerate(numbers()) if one[1] not in acknowledged]
         await process.start()
         statuses = set()
-        for number in left[:50]:
+        for at, number in left[:50]:
             known = await process.status(number=number)
-            answer = await process.send("patient", number)
+            answer = await process.send(workflow(at), number)
             assert answer is not None
             statuses.add((known is not None, answer.status_code))
 

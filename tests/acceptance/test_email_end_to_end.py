@@ -41,6 +41,7 @@ from gateway.providers.sendgrid import Sendgrid
 from gateway.providers.smtp import Smtp
 from gateway.sandbox import Message, Sandbox, SandboxSettings
 from gateway.store import writes
+from gateway.store.engine import SqliteEngine
 from gateway.store.records import ApiKey, Client
 from gateway.transports.smtp import SmtpTransport
 from gateway.web import auth
@@ -194,7 +195,7 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
         made = providers(f"http://127.0.0.1:{process.port_of(box)}", await simulated.serve_mail())
         settings = set_up(tmp_path, migrated, public_url, made)
         gateway = wiring.build(settings, keyring())
-        key = await add_client(gateway)
+        key = await add_client(settings.database)
         await stack.enter_async_context(process.served(gateway.web, gate))
         http = await stack.enter_async_context(
             httpx.AsyncClient(base_url=public_url, trust_env=False)
@@ -213,8 +214,8 @@ def set_up(folder: Path, migrated: Path, public_url: str, made: tuple[Any, ...])
     return config.replace(loaded, made, workflows)
 
 
-async def add_client(gateway: wiring.Gateway) -> str:
-    key, now, engine = auth.new_key(), clock.now(), gateway.engine
+async def add_client(database: Path) -> str:
+    key, now, engine = auth.new_key(), clock.now(), SqliteEngine(database)
     client = Client(uuid7(now, os.urandom(10)), "backend", now)
     row = ApiKey(
         uuid7(now, os.urandom(10)),
@@ -228,6 +229,7 @@ async def add_client(gateway: wiring.Gateway) -> str:
     await engine.begin()
     await writes.insert_client(engine, client, row)
     await engine.commit()
+    await engine.close()
     return key
 
 

@@ -25,6 +25,7 @@ from gateway.ports import Secret
 from gateway.providers.whatsapp import Whatsapp
 from gateway.sandbox import Message, Sandbox
 from gateway.store import writes
+from gateway.store.engine import SqliteEngine
 from gateway.store.records import ApiKey, Client
 from gateway.web import auth
 
@@ -117,18 +118,19 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
         await stack.enter_async_context(process.served(gateway.web, inside, grace=1))
         client = httpx.AsyncClient(base_url=ours, trust_env=False)
         http = await stack.enter_async_context(client)
-        yield World(gateway, simulated, http, await new_key(gateway))
+        yield World(gateway, simulated, http, await new_key(settings.database))
 
 
-async def new_key(gateway: Gateway) -> str:
+async def new_key(database: Path) -> str:
     """A client's key."""
-    engine, key, now = gateway.runtime.engine, auth.new_key(), clock.now()
+    engine, key, now = SqliteEngine(database), auth.new_key(), clock.now()
     client = Client(uuid7(now, bytes(10)), "backend", now)
     digest = auth.digest(key)
     row = ApiKey(uuid7(now, digest[:10]), client.id, digest, "send verify status", now, None, None)
     await engine.begin()
     await writes.insert_client(engine, client, row)
     await engine.commit()
+    await engine.close()
     return key
 
 
