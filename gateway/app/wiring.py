@@ -5,12 +5,13 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import structlog
 from starlette.applications import Starlette
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 from gateway.app import clock
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
 from gateway.app.extras import sign_in, tracer_of
+from gateway.app.hinting import hints_for
 from gateway.app.readiness import Readiness
 from gateway.config import Settings, environment
 from gateway.domain.catalogue import Catalogue
@@ -28,13 +30,7 @@ from gateway.domain.keyring import Keyring
 from gateway.domain.networks import Allowed
 from gateway.domain.workflow import Plan
 from gateway.metrics import MeteredTally, PrometheusMeter, Sampler, Standing, folder_of
-from gateway.ports import (
-    CALLBACK_LIMIT,
-    Callback,
-    Timed,
-    Tracer,
-    Transport,
-)
+from gateway.ports import CALLBACK_LIMIT, Callback, Timed, Tracer, Transport
 from gateway.providers.smpp import METHOD
 from gateway.services import (
     dispatch,
@@ -55,6 +51,7 @@ from gateway.services import (
 )
 from gateway.services.case import LEASE_MARGIN, Context, Outage
 from gateway.services.dispatch import Dispatcher
+from gateway.services.hints import Every, Hints
 from gateway.services.lately import Lately
 from gateway.services.notify import Notifier
 from gateway.services.oidc import SignIn
@@ -153,6 +150,7 @@ class Gateway:
     desk: Desk  # the console's
     sign_in: SignIn | None  # the console's logins at an identity provider
     role: Role
+    hints: Hints | None  # none where no other process is told anything
     web: ASGIApp = field(init=False)
     sampler: Sampler = field(init=False)
 
@@ -181,6 +179,8 @@ class Gateway:
         self.ledger.start()
         self.worker.start()
         self.sampler.start()
+        if self.hints is not None:
+            self.hints.start()
         for transport in self.transports:
             if isinstance(transport, Starts):
                 await transport.start()
@@ -191,7 +191,7 @@ class Gateway:
         runtime = self.runtime
         last = await runtime.reads.mark(reconcile.PASS)
         runtime.outage.gap = reconcile.gap_between(last, runtime.now())
-        runtime.standing.learn(await runtime.reads.route_states(), runtime.now())
+        await health.look(runtime)
         await self.notifier.refresh()
 
     def leave(self) -> None:
@@ -209,6 +209,8 @@ class Gateway:
             if isinstance(transport, HttpTransport | SmtpTransport | Starts):
                 await transport.aclose()
         await self.ledger.close()
+        if self.hints is not None:
+            await self.hints.stop()
         await asyncio.to_thread(self.desk.close)
         await self.engine.close()
         self.sampler.stop()
@@ -277,7 +279,7 @@ def build(
         routes,
         entropy=entropy,
         outage=outage,
-        waiting=waiting,
+        watched=Every() if engine.shared else waiting.watched,
         standing=standing,
     )
     allowed = Allowed.parse(settings.webhook_allow)
@@ -306,6 +308,8 @@ def build(
             tracing.follow(tracer, items)
         notifier.follow(items)
         waiting.follow(items)
+        if hints is not None:
+            hints.follow(items)
 
     ledger = Ledger(
         engine,
@@ -349,6 +353,7 @@ def build(
     elsewhere = HttpTransport(AiohttpTransport(limit=4))  # connects at the first login there
     poll = partial(waiting.poll, outbox.versions)
     sweep = partial(notify.sweep, ledger, outbox, keep)
+    hints = hints_for(settings, runtime, notifier, poll, log)
     worker = Worker(runtime, log, notifier, sweep, poll, due=role is not Role.API)
     gateway = Gateway(
         settings=settings,
@@ -366,6 +371,7 @@ def build(
         desk=Desk(settings.store),
         role=role,
         sign_in=sign_in(settings, keyring, elsewhere, now, log),
+        hints=hints,
     )
     gateway.web = _web(gateway, monotonic)
     return gateway
@@ -378,7 +384,7 @@ def _context(
     *,
     entropy: Entropy,
     outage: Outage,
-    waiting: Waiting,
+    watched: Container[UUID],
     standing: Routes,
 ) -> Context:
     """What decisions need to know besides the rows."""
@@ -390,7 +396,7 @@ def _context(
         revokes=frozenset(name for name, route in routes.items() if route.revokes is not None),
         outage=outage,
         retention=settings.retention,
-        watched=waiting.watched,
+        watched=watched,
         standing=standing,
         policy=settings.policy,
     )

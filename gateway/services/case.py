@@ -7,7 +7,7 @@ leaves behind as values. More than 500 lines: what is heard, decided, logged and
 verification is one thing, and half a case would be a trap.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -78,7 +78,7 @@ class Context:
     outage: Outage = field(default_factory=Outage)
     retention: Retention = field(default_factory=Retention)
     audience: Audience = field(default_factory=Audience)
-    watched: Mapping[UUID, object] = field(default_factory=dict)  # somebody waits for their changes
+    watched: Container[UUID] = ()  # somebody waits for their changes
     standing: Routes = field(default_factory=Routes)
     policy: Policy = field(default_factory=Policy)
 

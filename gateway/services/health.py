@@ -77,8 +77,13 @@ async def learn(runtime: Runtime, looking: Looking, now: datetime) -> bool:
     if looking.looked_at is not None and now - looking.looked_at < LOOK_EVERY:
         return False
     looking.looked_at = now
-    runtime.standing.learn(await runtime.reads.route_states(), now)
+    await look(runtime)
     return True
+
+
+async def look(runtime: Runtime) -> None:
+    """Learn how the routes stand now. Raises StoreError."""
+    runtime.standing.learn(await runtime.reads.route_states(), runtime.now())
 
 
 async def recent(runtime: Runtime, now: datetime) -> dict[str, Tally]:

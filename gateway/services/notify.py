@@ -20,18 +20,21 @@ from gateway.domain.keyring import Keyring, KeyringError
 from gateway.ports import NO_TRACER, Request, Tracer, Transport, TransportError
 from gateway.services import tracing
 from gateway.services.metering import UNMETERED, Meter
-from gateway.services.publishing import Audience, Published
+from gateway.services.publishing import Audience, Published, Resubscribed
 from gateway.store.engine import StoreError
 from gateway.store.ledger import Ledger, Operation, Transaction, Wants
 from gateway.store.outbox import (
     Delivery,
     Disabled,
     Done,
+    Enabled,
     Event,
     Failing,
     OutboxReads,
     Postponed,
     Recovered,
+    Removed,
+    Rotated,
     Subscription,
     Swept,
     Taken,
@@ -43,6 +46,7 @@ LEASE = timedelta(seconds=30)  # until a claimed webhook counts as lost
 LOOK_EVERY = timedelta(seconds=5)  # how soon what other processes wrote is seen
 _CHUNK = 500  # rows swept at once
 _TEST = "subscription.test"
+_ABOUT_LISTENERS = (Subscription, Rotated, Enabled, Disabled, Removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ def wants(operation: Change) -> Wants:
 def apply(tx: Transaction, context: object, operation: Change, now: datetime) -> None:
     """Hand them to the outbox of this batch."""
     tx.outbox.add(*operation.changes)
+    if any(isinstance(one, _ABOUT_LISTENERS) for one in operation.changes):
+        tx.after.append(Resubscribed())
 
 
 class Log(Protocol):

@@ -35,8 +35,12 @@ class Published(NamedTuple):
     subscriptions: frozenset[UUID]
 
 
+class Resubscribed(NamedTuple):
+    """Left behind for after the commit: who listens has changed."""
+
+
 class Touched(NamedTuple):
-    """A verification that changed while somebody waited for it to."""
+    """A verification that changed while somebody waited for it to, or may have on another node."""
 
     verification_id: UUID
 

@@ -2,8 +2,8 @@
 
 A waiter sleeps until the ledger commits something about its verification: one look in a dict for
 each change, nothing for all others. A commit that was under way when a waiter came may have missed
-it, so the next one wakes it once in any case. What other processes commit is seen by one query over
-all that is waited for, now and then.
+it, so the next one wakes it once in any case. What other processes commit is hinted at (`hints`),
+and seen in any case by one query over all that is waited for, now and then.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Waiting:
             waiter.wake()
         for item in items:
             if isinstance(item, Touched):
-                self._wake(item.verification_id)
+                self.wake(item.verification_id)
 
     async def poll(self, versions: Versions, size: int = 500) -> None:
         """Wake those whose verification another process has changed."""
@@ -106,13 +106,13 @@ class Waiting:
         for at in range(0, len(named), size):
             for one, version in (await versions(named[at : at + size])).items():
                 if any(w.version not in {None, version} for w in self.watched.get(one, ())):
-                    self._wake(one)
+                    self.wake(one)
 
     def close(self) -> None:
         """Nobody waits any longer: the process is about to end."""
         self.closing = True
         for named in self.watched:
-            self._wake(named)
+            self.wake(named)
 
     async def until(
         self, reads: Records, named: UUID, reached: Callable[[Record], bool], seconds: float
@@ -130,6 +130,7 @@ class Waiting:
                 if not await waiter.changed(ends - loop.time()):
                     return record
 
-    def _wake(self, named: UUID) -> None:
+    def wake(self, named: UUID) -> None:
+        """Let those look who wait for a verification."""
         for waiter in self.watched.get(named, ()):
             waiter.wake()

@@ -350,6 +350,7 @@ class Transaction:
     def state_route(self, state: RouteState) -> None:
         """How a breaker sees a route now."""
         self._stated[state.route] = state
+        self.after.append(state)  # other nodes are told
 
     def probe(self, probe: Probe) -> None:
         """A message is let through on a paused route."""

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import postgres
 import pytest
 from alembic.script import ScriptDirectory
+from asyncpg import exceptions
 from factories import (
     after,
     make_api_key,
@@ -348,6 +350,27 @@ async def test_a_connection_lost_in_a_transaction_leaves_nothing(
     await put(engine, replace(MARK, name="later"))
 
     assert None is await Reads(engine).mark(MARK.name)
+
+
+async def test_a_connection_in_an_odd_state_is_given_up(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that goes down says so to who is not asking; the driver then fails in a way of its
+    own. The next reader must not get that connection again."""
+    fetch = asyncpg.Connection.fetch
+    odd: list[Any] = []
+    await put(engine, MARK)
+
+    async def once(self: Any, *given: Any) -> Any:
+        if not odd:
+            odd.append(self)
+            raise exceptions.InternalClientError("cannot switch to state 11")
+        return await fetch(self, *given)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", once)
+
+    assert START == await Reads(engine).mark(MARK.name)
+    assert odd[0].is_closed()
 
 
 class Deaf:

@@ -2,15 +2,20 @@
 in `columns`.
 
 `protocol`: what the store asks of a database, and its errors. `statements`: how a statement is
-declared, once for both. `sqlite`: the embedded default. `postgres` and `postgres_text`: many nodes.
+declared, once for both. `sqlite`: the embedded default. `postgres`, `postgres_text` and
+`postgres_channel`: many nodes.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.ports import Server
 from gateway.store.engine.protocol import BATCH, Conflict, Engine, Refused, StoreError
 from gateway.store.engine.sqlite import SqliteEngine, connect
 from gateway.store.engine.statements import ByKeys, Read, Write, columns_of, names_of, value
+
+if TYPE_CHECKING:
+    from gateway.store.engine.postgres_channel import PostgresChannel
 
 __all__ = [
     "BATCH",
@@ -26,6 +31,7 @@ __all__ = [
     "connect",
     "names_of",
     "needs",
+    "open_channel",
     "open_engine",
     "value",
 ]
@@ -43,6 +49,15 @@ def open_engine(database: Path | Server, *, commit_delay: float = 0.0) -> Engine
     except ModuleNotFoundError as error:
         raise StoreError(needs(error)) from error
     return PostgresEngine(database.url, database.password)
+
+
+def open_channel(database: Path | Server) -> "PostgresChannel | None":
+    """What carries hints between the nodes of a database; None where one process has it alone."""
+    if isinstance(database, Path):
+        return None
+    from gateway.store.engine.postgres_channel import PostgresChannel
+
+    return PostgresChannel(database)
 
 
 def needs(error: ModuleNotFoundError) -> str:

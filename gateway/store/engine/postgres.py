@@ -37,8 +37,16 @@ _LOCK = "SELECT pg_advisory_xact_lock(name) FROM unnest($1::bigint[]) AS name"
 _WHICH = "SELECT pg_current_xact_id_if_assigned()::text"
 _BECAME = "SELECT pg_xact_status($1::text::xid8)"
 # What the driver raises when there is no (or no longer a) connection.
-_GONE = (OSError, TimeoutError, exceptions.InterfaceError, exceptions.PostgresConnectionError)
-_ANY = (*_GONE, exceptions.PostgresError)
+_GONE = (
+    OSError,
+    TimeoutError,
+    exceptions.InterfaceError,
+    exceptions.InternalClientError,  # the server's last word came while nobody was asking
+    exceptions.PostgresConnectionError,
+)
+ANY = (*_GONE, exceptions.PostgresError)
+# After these a connection is of no more use, closed or not.
+_UNUSABLE = (TimeoutError, exceptions.InternalClientError)
 
 
 class _Connection(asyncpg.Connection):
@@ -74,7 +82,7 @@ async def connect(url: str, password: str | None, **more: Any) -> Any:
     """A connection with this project's settings. Raises StoreError when there is none to be had."""
     try:
         return await asyncpg.connect(plain_url(url), **_how(password) | more)
-    except _ANY as error:
+    except ANY as error:
         raise StoreError(told(error)) from error
 
 
@@ -124,7 +132,7 @@ class PostgresEngine:
                 if fresh or self._writer is None or self._writer.is_closed():
                     await self._reconnect()
                 await self._writer.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            except (StoreError, *_ANY) as error:
+            except (StoreError, *ANY) as error:
                 self._drop()
                 if fresh:
                     raise Refused(told(error)) from error
@@ -180,7 +188,7 @@ class PostgresEngine:
         number: str | None = await self._in_transaction("fetchval", _WHICH)
         try:
             done: str = await self._writer.execute("COMMIT")
-        except _ANY as error:
+        except ANY as error:
             writer = self._writer
             if isinstance(error, exceptions.PostgresError) and not writer.is_closed():
                 raise Refused(told(error)) from error
@@ -197,7 +205,7 @@ class PostgresEngine:
             return
         try:
             await self._writer.execute("ROLLBACK")
-        except _ANY:
+        except ANY:
             self._drop()  # the server rolls back what has lost its connection
 
     async def _became(self, number: str, lost: BaseException) -> None:
@@ -221,7 +229,7 @@ class PostgresEngine:
             state: str | None = await self._writer.fetchval(_BECAME, number)
         except exceptions.InvalidParameterValueError:
             return "aborted"  # so new that the server's own crash has made it unheard of
-        except (StoreError, *_ANY):
+        except (StoreError, *ANY):
             self._drop()
             return "unknown"
         return state or "unknown"
@@ -233,8 +241,8 @@ class PostgresEngine:
             return await getattr(self._writer, how)(sql, *given)
         except exceptions.IntegrityConstraintViolationError as error:
             raise Conflict(told(error)) from error
-        except _ANY as error:
-            if isinstance(error, TimeoutError) or self._writer.is_closed():
+        except ANY as error:
+            if isinstance(error, _UNUSABLE) or self._writer.is_closed():
                 self._drop()
             raise StoreError(told(error)) from error
 
@@ -243,7 +251,7 @@ class PostgresEngine:
             try:
                 pool = self._pool or await self._open()
                 async with pool.acquire(timeout=_CONNECT_SECONDS) as connection:
-                    return await connection.fetch(sql, *given)
+                    return await _ask(connection, sql, given)
             except _GONE as error:
                 if last:
                     raise StoreError(told(error)) from error
@@ -269,6 +277,14 @@ class PostgresEngine:
         if self._writer is not None:
             self._writer.terminate()
             self._writer = None
+
+
+async def _ask(connection: Any, sql: str, given: Sequence[Any]) -> Any:
+    try:
+        return await connection.fetch(sql, *given)
+    except exceptions.InternalClientError:
+        connection.terminate()  # or the next reader would get it
+        raise
 
 
 def _number(pair: tuple[str, str]) -> int:
