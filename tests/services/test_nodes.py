@@ -89,21 +89,6 @@ async def test_fallback_against_fallback_sends_one_message(nodes: list[Rig]) -> 
     assert 40 == len(nodes[0].transport.submissions)
 
 
-async def test_many_that_are_due_are_each_submitted_once(nodes: list[Rig]) -> None:
-    """Whoever looks: each is sent to once, and all are in the end."""
-    for n in range(120):
-        await nodes[n % COUNT].send(f"+33612{n:06}", workflow="sms")
-    nodes[0].clock.advance(60)
-    nodes[0].transport.submissions.clear()
-    for _ in range(12):
-        await passed(nodes)
-        nodes[0].clock.advance(0.5)
-    sent = Counter(one.attempt_id for one in nodes[0].transport.submissions)
-
-    assert {1} == set(sent.values())
-    assert 120 == len(sent)
-
-
 async def test_a_receipt_finds_an_attempt_that_another_node_has_made(nodes: list[Rig]) -> None:
     """The node that remembers the verification knows nothing of its second attempt. (Seen to fail
     when what is remembered is held without a look at its version.)"""
