@@ -395,9 +395,11 @@ class Rig:
         await self.start()
         self.key = key
 
-    async def beside(self) -> "Rig":
-        """A second process on the same database, with the same world around it."""
-        twin = Rig(self.folder, self.template, self.clock, self.transport, self.settings)
+    async def beside(self, clock: Clock | None = None) -> "Rig":
+        """A second process on the same database, with the same world around it, perhaps with a
+        clock of its own."""
+        clock = clock or self.clock
+        twin = Rig(self.folder, self.template, clock, self.transport, self.settings)
         twin.webhooks = self.webhooks
         twin.key = self.key
         await twin.revive()

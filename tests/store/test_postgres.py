@@ -29,7 +29,7 @@ from gateway.ports import Secret, Server
 from gateway.store import audits, schema, writes
 from gateway.store.engine import Conflict, Refused, StoreError
 from gateway.store.engine.postgres import PostgresEngine
-from gateway.store.engine.postgres_text import change, query
+from gateway.store.engine.postgres_text import change, keyed, query
 from gateway.store.outbox import Failing, Outbox, OutboxReads, Raised
 from gateway.store.reads import COUNTERS, DUE, VERIFICATIONS, Reads
 from gateway.store.records import Mark
@@ -102,6 +102,11 @@ def test_what_is_due_passes_over_what_another_node_looks_at() -> None:
     assert query(DUE).sql.endswith("FOR UPDATE SKIP LOCKED")
 
 
+def test_rows_are_locked_in_an_order_whatever_the_plan() -> None:
+    """An index scan happens to sort its keys; no other plan need."""
+    assert keyed(COUNTERS).locked.sql.endswith("ORDER BY counter.key FOR UPDATE")
+
+
 async def test_text_takes_no_zero_and_says_so(engine: PostgresEngine) -> None:
     """Whatever a provider puts into a word must not make its receipt fail for ever."""
     await put(engine, Mark("a\0b", START))
@@ -143,8 +148,7 @@ async def test_a_name_is_locked_until_the_end(
 async def test_rows_are_locked_in_the_order_of_their_keys(
     engine: PostgresEngine, other: PostgresEngine, on_postgres: Server
 ) -> None:
-    """However they are asked for: two nodes wait in a line. (Seen to fail, with a deadlock, without
-    the ORDER BY of `Keyed.locked`.)"""
+    """However they are asked for: two nodes wait in a line."""
     await engine.begin()
     await writes.put_counters(engine, [FIRST, SECOND])
     await engine.commit()
@@ -163,7 +167,8 @@ async def taking(engine: PostgresEngine, keys: list[bytes]) -> None:
 async def test_new_rows_with_unique_keys_wait_in_a_line(
     engine: PostgresEngine, other: PostgresEngine
 ) -> None:
-    """Two nodes count the same new numbers in opposite order, each over many rows."""
+    """Two nodes count the same new numbers in opposite order, each over many rows. (Seen to fail,
+    with a deadlock, without the ORDER BY of an insert that may meet its like.)"""
     counters = [Counter(n.to_bytes(2, "big"), START, 1) for n in range(200)]
 
     async def insert(by: PostgresEngine, values: list[Counter]) -> None:
