@@ -221,7 +221,7 @@ async def test_without_the_lock_they_pass_each_other(
 async def test_a_node_that_lost_its_claim_writes_nothing_of_consequence(nodes: list[Rig]) -> None:
     """F22: stopped past its lease, it comes back with a refusal. Meanwhile another node hands the
     same attempt over again, under its idempotency key: that claim stands, and nothing has failed.
-    (Seen to fail, each alone, with `held` and with `latest` of `dispatch.apply` always true.)"""
+    (Seen to fail without the comparison of `tries` in `dispatch.apply`.)"""
     late, again = Gate(answering(429, {})), Gate(answering(201, {"sms_ticket": TICKET}))
     first, second = nodes[:2]
     first.transport.script("sms-campaign", late, again)
