@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from gateway.app import clock
 from gateway.app.carriers import Carry, Starts, carrier_for, webhook_carriers
 from gateway.app.extras import sign_in, tracer_of
+from gateway.app.following import Following
 from gateway.app.hinting import hints_for
 from gateway.app.readiness import Readiness
 from gateway.config import Settings, environment
@@ -297,20 +298,11 @@ def build(
         tracer=tracer,
     )
 
-    def follow(items: Any) -> None:
-        if after is not None:
-            for item in items:
-                after(item)
-        dispatcher.follow(items)
-        meter.follow(items)
-        lately.follow(items)
-        if tracer.on:
-            tracing.follow(tracer, items)
-        notifier.follow(items)
-        waiting.follow(items)
-        if hints is not None:
-            hints.follow(items)
-
+    follow = Following(after)
+    follow.add(dispatcher.follow, meter.follow, lately.follow)
+    if tracer.on:
+        follow.add(partial(tracing.follow, tracer))
+    follow.add(notifier.follow, waiting.follow)
     ledger = Ledger(
         engine,
         doings(context),
@@ -354,6 +346,8 @@ def build(
     poll = partial(waiting.poll, outbox.versions)
     sweep = partial(notify.sweep, ledger, outbox, keep)
     hints = hints_for(settings, runtime, notifier, poll, log)
+    if hints is not None:
+        follow.add(hints.follow)
     worker = Worker(runtime, log, notifier, sweep, poll, due=role is not Role.API)
     gateway = Gateway(
         settings=settings,
