@@ -159,7 +159,7 @@ def test_a_need_is_whole_processes_and_nodes_with_one_to_spare() -> None:
 
     assert {
         "rate": 1000, "processes": 5, "nodes": 2, "database_cores": 1 + 1, "servers": 1,
-        "connections": 25, "commits": 1000, "written": 5.0, "held": 86.4,
+        "connections": 30, "commits": 1000, "written": 5.0, "held": 86.4,
     } == asdict(found)  # fmt: skip
 
 
