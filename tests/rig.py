@@ -410,6 +410,7 @@ class Rig:
         """Another process keeps everybody from writing."""
         with contextlib.closing(self.connect()) as other:
             if self.server is None:
+                self.sqlite._tries = 10  # a tenth of a second, in place of five
                 other.execute("BEGIN IMMEDIATE")
             else:
                 names = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)

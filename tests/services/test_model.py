@@ -433,7 +433,7 @@ def test_whatever_happens_the_rules_hold(migrated: Path) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40 if Rig.server is None else 8,
+            max_examples=20 if Rig.server is None else 4,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -235,7 +235,7 @@ async def test_f2_a_late_outcome_still_brings_the_reference(rig: Rig) -> None:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 async def test_f3_any_order_and_repetition_of_receipts_ends_the_same(
