@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.domain.errors import GatewayError, Unavailable
@@ -26,6 +27,10 @@ class Log(Protocol):
     """The part of structlog that is used."""
 
     def error(self, event: str, **facts: object) -> object: ...
+
+
+class CutShort(Exception):
+    """The caller went before the body was whole. Nobody is there to be answered."""
 
 
 @dataclass(slots=True)
@@ -58,7 +63,7 @@ class Call:
         return parse_qsl(raw, keep_blank_values=True)
 
     async def json(self, most: int) -> bytes:
-        """The raw body of a JSON request. Raises WrongType or TooLarge."""
+        """The raw body of a JSON request. Raises WrongType, TooLarge or CutShort."""
         kind = self.header(b"content-type") or ""
         if (
             kind != "application/json"
@@ -68,17 +73,20 @@ class Call:
         return await self.body(most)
 
     async def body(self, most: int) -> bytes:
-        """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on."""
+        """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on, and
+        CutShort: what has come of a body that ends early may read as something else."""
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length) > most:
             raise TooLarge
-        message = await self.receive()
-        whole: bytes = message.get("body", b"")
-        while message.get("more_body", False):
+        whole, more = b"", True
+        while more:
             if len(whole) > most:
                 raise TooLarge
             message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise CutShort
             whole += message.get("body", b"")
+            more = message.get("more_body", False)
         if len(whole) > most:
             raise TooLarge
         return whole
@@ -106,7 +114,7 @@ class Edge:
     either all that follows it (`/a/`), or what has the form of one with an `{id}` (`/a/{id}/b`).
 
     Every refusal becomes its problem, and below that lies a net: an unforeseen error is a 500
-    problem and a line in the log.
+    problem and a line in the log. A request that was cut short gets no answer and leaves nothing.
     """
 
     def __init__(
@@ -135,6 +143,8 @@ class Edge:
                 return
             methods, tail = found
             answer = await self._answer(methods, Call(scope, receive, tail))
+        except (CutShort, ClientDisconnect):  # ours, and the one of Starlette's pages
+            return
         except Exception as error:  # noqa: BLE001  the net
             self._log.error("unforeseen", path=_shown(scope["path"]), exc_info=error)
             answer = errors.INTERNAL
