@@ -18,17 +18,24 @@ from gateway.app.wiring import GRACE, Gateway, Realm, Role, build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings
-from gateway.web.wire import OneWrite
+from gateway.web.wire import OneWrite, sweep
 
 T = TypeVar("T")
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to us: two of them run in one process."""
+    """A server that leaves signals to us, for two of them run in one process, and looks after its
+    connections."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % 10 == 0:
+            sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
 
 def server(app: Any, *, grace: int = GRACE) -> uvicorn.Server:

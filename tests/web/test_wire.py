@@ -1,15 +1,20 @@
 """Answers over a real socket: whole ones leave in one write, all are proper HTTP/1.1."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from gateway.app import process
-from gateway.web.edge import Call, Edge
+from gateway.web import wire
+from gateway.web.edge import Call, Edge, Methods
 from gateway.web.errors import Answer
+from gateway.web.wire import OneWrite
 
 Exchange = Callable[[bytes], Awaitable[bytes]]
 
@@ -43,18 +48,29 @@ async def elsewhere(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"s"})
 
 
+async def taken(call: Call) -> Answer:
+    return Answer(200, b"%d" % len(await call.body(1 << 20)))
+
+
 @pytest.fixture
-async def exchange() -> AsyncIterator[Exchange]:
-    """Sends raw bytes to a served edge, with a request to end on behind them; what came back."""
+async def port() -> AsyncIterator[int]:
+    """Where an edge is served."""
     calls = {
         "/hello": {"POST": hello, "GET": hello},
         "/nothing": {"POST": nothing},
         "/late": {"POST": late},
         "/last": {"POST": last},
+        "/taken": {"POST": taken},
     }
     app = Edge(elsewhere, calls, {}, Silent())
     listening = process.bind("127.0.0.1", 0)
-    port = process.port_of(listening)
+    async with process.served(_without_lifespan(app), listening):
+        yield process.port_of(listening)
+
+
+@pytest.fixture
+def exchange(port: int) -> Exchange:
+    """Sends raw bytes to a served edge, with a request to end on behind them; what came back."""
 
     async def exchanged(sent: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -63,8 +79,7 @@ async def exchange() -> AsyncIterator[Exchange]:
         writer.close()
         return whole.partition(b"HTTP/1.1 204")[0]
 
-    async with process.served(_without_lifespan(app), listening):
-        yield exchanged
+    return exchanged
 
 
 def _without_lifespan(app: Edge) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -135,6 +150,119 @@ async def test_a_caller_who_is_asked_to_wait_for_100_is_answered(exchange: Excha
     whole = await exchange(request("/hello", "Expect: 100-continue"))
 
     assert b'{"a":1}' == whole.rpartition(b"\r\n\r\n")[2]
+
+
+# Bounds.
+
+
+HEADER = b"X: " + b"a" * 1000 + b"\r\n"
+BEGUN = b"POST /taken HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = BEGUN + b"Transfer-Encoding: chunked\r\n\r\n"
+LARGE = b"1" * wire.HEAD_MOST
+
+
+async def test_a_head_that_is_too_large_is_refused(port: int) -> None:
+    """Whole or not, before a body or without one; the address is part of it."""
+    long, query = BEGUN.replace(b"taken", LARGE), BEGUN.replace(b"taken", b"taken?" + LARGE)
+    headers = BEGUN + HEADER * 33
+    ends = (b"", b"Content-Length: 0\r\n\r\n", b"Content-Length: 9\r\n\r\n")
+    for sent in (*(headers + end for end in ends), long, long + b"\r\n", query + b"\r\n"):
+        got = await answered(port, sent)
+
+        assert got.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n"), sent[-40:]
+
+
+async def test_what_is_around_a_body_is_bounded_too(port: int) -> None:
+    """Trailers and chunks' extensions."""
+    for beyond in (b"0\r\n" + HEADER * 33, b"1;" + LARGE + b"\r\n1\r\n"):
+        assert b"" == await answered(port, CHUNKED + beyond)
+
+
+async def test_a_body_counts_for_no_head(port: int) -> None:
+    """However it comes, and however many requests a connection brings."""
+    body = b"1" * 300_000
+    head = BEGUN + HEADER * 10
+    whole = head + b"Content-Length: 300000\r\n\r\n" + body
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+    end = BEGUN + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+    got = await answered(port, whole * 2 + chunked % (len(body), body) * 2 + end)
+
+    assert 4 == got.count(b"\r\n\r\n300000")
+
+
+async def answered(port: int, sent: bytes) -> bytes:
+    """All that comes back until the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    got = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    return got
+
+
+async def test_nobody_may_take_for_ever(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one second that is slept is the server's."""
+    monkeypatch.setattr(wire, "PATIENCE", 0)
+    silent, head, body = await asyncio.gather(
+        answered(port, b""),
+        answered(port, BEGUN),
+        answered(port, BEGUN + b"Content-Length: 2\r\n\r\n1"),
+    )
+
+    assert (b"", b"") == (silent, body)
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+async def test_who_waits_for_an_answer_may_wait() -> None:
+    """Nor is anybody counted who sends one request after the other, or waits to be read."""
+    go = asyncio.Event()
+
+    async def slow(call: Call) -> Answer:
+        await go.wait()
+        return Answer(200, b"%d" % len(await call.body(1 << 20)))
+
+    async with sockets({"/slow": {"POST": slow}}) as (port, connections):
+        large = b"Content-Length: 600000\r\n\r\n" + b"1" * 600_000
+        sent = request("/slow") + request("/slow", "Connection: close") + b"POST /sl"
+        waiting = [
+            asyncio.create_task(answered(port, request("/slow", "Connection: close"))),
+            asyncio.create_task(answered(port, sent)),
+            asyncio.create_task(
+                answered(port, b"POST /slow HTTP/1.1\r\nConnection: close\r\n" + large)
+            ),
+        ]
+        while 3 > sum(one.cycle is not None for one in connections):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for _ in range(3 * wire.PATIENCE):
+            wire.sweep(connections)
+        go.set()
+        one, first, second = await asyncio.gather(*waiting)
+
+    assert [1, 2] == [got.count(b"HTTP/1.1 200 OK") for got in (one, first)]
+    assert 1 == second.count(b"600000")
+
+
+async def test_so_many_may_come_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "CONNECTIONS", 1)
+    async with sockets({"/hello": {"POST": hello}}) as (port, connections):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        late = await answered(port, b"")
+        first.close()
+        while connections:  # noqa: ASYNC110  (not ours to wake)
+            await asyncio.sleep(0.01)
+        again = await answered(port, request("/hello", "Connection: close"))
+
+    assert (b"503", b"202") == (late[9:12], again[9:12])
+
+
+@contextlib.asynccontextmanager
+async def sockets(calls: dict[str, Methods]) -> AsyncGenerator[tuple[int, set[Any]]]:
+    """An edge served without a server, and its connections: time passes by hand."""
+    state = ServerState()
+    config = process.server(Edge(elsewhere, calls, {}, Silent())).config
+    loop = asyncio.get_running_loop()
+    served = await loop.create_server(lambda: OneWrite(config, state, {}), "127.0.0.1", 0)
+    async with served:
+        yield served.sockets[0].getsockname()[1], state.connections
 
 
 def test_a_socket_is_bound_where_it_was_asked() -> None:
