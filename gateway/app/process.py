@@ -105,7 +105,8 @@ async def serve(
     dropped: Callable[[], int] = int,
     role: Role = Role.ALL,
 ) -> None:
-    """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox.
+    """Serve until SIGTERM or SIGINT: the gateway and, with a socket for it, the sandbox. Raises
+    RuntimeError when the ledger ended by itself: whoever runs us starts another process.
 
     The sandbox ends last, so that submissions under way are answered.
     """
@@ -125,7 +126,17 @@ async def serve(
         async with served(gateway.web, listening, leaving=gateway.leave):
             if started is not None:
                 await started(gateway, simulated)
-            await stop.wait()
+            await _either(stop, gateway.ledger.ended)
+            if gateway.ledger.ended.is_set():
+                raise RuntimeError("the ledger has ended; what it said is in the log above")
+
+
+async def _either(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = {asyncio.ensure_future(event.wait()) for event in events}
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 @contextlib.asynccontextmanager

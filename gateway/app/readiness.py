@@ -20,7 +20,7 @@ LATE = 60.0  # seconds that the oldest due verification may have waited
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What is asked: the database, its schema, the keyring, the worker, the routes."""
+    """What is asked: the database, its schema, the keyring, the ledger, the worker, the routes."""
 
     runtime: Runtime
     worker: Worker | None  # None: others pass over what is due
@@ -32,6 +32,8 @@ class Readiness:
             problems = await self._stored()
         except StoreError as error:
             problems["database"] = str(error)
+        if self.runtime.ledger.ended.is_set():
+            problems["ledger"] = "has ended: this process writes nothing any more, and stops"
         return problems | self._stopped(now), {**self._late(), **self._routeless()}
 
     async def _stored(self) -> dict[str, str]:

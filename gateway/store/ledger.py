@@ -10,7 +10,7 @@ What an operation means is not known here: `app` gives a table of doings, one a 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -103,18 +103,20 @@ class Ledger:
         self._now: datetime | None = None
         self._closing = False
         self._running: asyncio.Task[None] | None = None
+        self.ended = asyncio.Event()  # without having been closed: this process is of no use then
         self.tally = tally or Tally()
 
     def start(self) -> None:
         """Begin to take batches."""
         self._running = asyncio.get_running_loop().create_task(self._run(), name="ledger")
+        self._running.add_done_callback(self._left)
 
     async def close(self) -> None:
         """Commit what waits, then end. Later operations are refused."""
         self._closing = True
         self._filled.set()
         if self._running is not None:
-            await self._running
+            await asyncio.wait({self._running})
 
     @property
     def depth(self) -> int:
@@ -165,9 +167,31 @@ class Ledger:
             while self._queue:
                 size = min(len(self._queue), BATCH)
                 batch = [self._queue.popleft() for _ in range(size)]
-                await self._settle(sorted(batch, key=_order))
+                await self._finish(sorted(batch, key=_order))
             if self._closing:
                 return
+
+    async def _finish(self, batch: list[_Entry]) -> None:
+        """Settle a batch. Whatever happens, each of it is answered, and the ledger goes on."""
+        try:
+            await _ours(self._settle(batch))
+        except Exception as error:  # noqa: BLE001  the engine failed where it should not
+            _refuse(batch, error)
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the ledger could not settle a batch", "exception": error}
+            )
+        except BaseException as error:
+            _refuse(batch, error)
+            raise
+
+    def _left(self, running: "asyncio.Task[None]") -> None:
+        """It has ended. If nobody wanted that, nobody is left waiting, and nobody comes in."""
+        if self._closing:
+            return
+        self._closing = True
+        _refuse(self._queue, StoreError("the ledger has ended"))
+        self._queue.clear()
+        self.ended.set()
 
     async def _settle(self, batch: list[_Entry]) -> None:
         """Do a batch; when it cannot be done as a whole, again, then in halves.
@@ -177,7 +201,7 @@ class Ledger:
         failure: Exception = StoreError("not tried")
         for _ in range(2):
             try:
-                after = await self._attempt(batch)
+                after = await _ours(self._attempt(batch))
             except Refused as error:
                 await self._forget()
                 _refuse(batch, error)
@@ -250,7 +274,19 @@ def _order(entry: _Entry) -> int:
     return entry.doing.order
 
 
-def _refuse(batch: Sequence[_Entry], failure: Exception) -> None:
+async def _ours(work: Coroutine[Any, Any, R]) -> R:
+    """What `work` answers. A cancellation that is not of this task is an error of whoever was
+    awaited: StoreError."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise StoreError("what was awaited was cancelled") from None
+
+
+def _refuse(batch: Iterable[_Entry], failure: BaseException) -> None:
     for entry in batch:
         problem = Unavailable("storage", "Nothing was stored. Send it again.", retry_after=1)
         problem.__cause__ = failure

@@ -670,7 +670,7 @@ async def test_nothing_is_taken_after_the_end(desk: Desk) -> None:
     with pytest.raises(Unavailable) as refused:
         await desk.ledger.submit(Outcome(count()))
 
-    assert "closing" == refused.value.code
+    assert ("closing", False) == (refused.value.code, desk.ledger.ended.is_set())
 
 
 async def test_a_ledger_that_never_started_may_be_closed(database: Path | Server) -> None:
@@ -678,6 +678,50 @@ async def test_a_ledger_that_never_started_may_be_closed(database: Path | Server
     await desk.close()
 
     assert 0 == desk.ledger.tally.operations
+
+
+async def test_an_engine_that_fails_at_forgetting_does_not_end_the_ledger(desk: Desk) -> None:
+    """Nobody waits for ever, and the next batch is taken."""
+    rollback, told = desk.engine.rollback, []
+
+    async def failing() -> None:
+        await rollback()
+        raise RuntimeError("confused")
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: told.append(facts))
+    desk.engine.rollback = failing  # type: ignore[method-assign]
+    results = await desk.batch(Send(orphan), COUNT)
+    desk.engine.rollback = rollback  # type: ignore[method-assign]
+
+    assert ["storage"] * 2 == codes(results)
+    assert ["confused"] == [str(facts["exception"]) for facts in told]
+    assert 1 == await desk.ledger.submit(COUNT)
+
+
+async def test_what_a_driver_cancels_is_done_again(desk: Desk) -> None:
+    commit = desk.engine.commit
+
+    async def cancelled() -> None:
+        desk.engine.commit = commit  # type: ignore[method-assign]
+        raise asyncio.CancelledError
+
+    desk.engine.commit = cancelled  # type: ignore[method-assign]
+
+    assert [1] == await desk.batch(COUNT)
+    assert (1, False) == (desk.ledger.tally.reruns, desk.ledger.ended.is_set())
+
+
+async def test_a_ledger_that_ends_by_itself_says_so_and_leaves_nobody_waiting(desk: Desk) -> None:
+    tasks = await desk.queued(COUNT)
+    desk.ledger.start()
+    assert desk.ledger._running is not None
+    desk.ledger._running.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert ["storage"] == codes(results)
+    assert desk.ledger.ended.is_set()
+    with pytest.raises(Unavailable):
+        await desk.ledger.submit(Outcome(count()))
 
 
 # The working copy: what is loaded for whom.

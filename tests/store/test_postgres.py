@@ -422,6 +422,49 @@ async def test_a_commit_that_was_not_heard_may_be_run_again(engine: PostgresEngi
     assert START == await Reads(engine).mark(MARK.name)
 
 
+class Confused:
+    """A connection and a pool of a driver that has lost its way in the middle."""
+
+    terminated = False
+
+    def is_closed(self) -> bool:
+        return False
+
+    def is_in_transaction(self) -> bool:
+        return True
+
+    async def execute(self, sql: str, *given: Any) -> Any:
+        raise exceptions.InternalClientError("got result for unknown protocol state 3")
+
+    def acquire(self, **how: Any) -> Any:
+        raise exceptions.InternalClientError("a connection is already acquired")
+
+    def terminate(self) -> None:
+        self.terminated = True
+
+
+async def test_a_driver_that_lost_its_way_is_a_store_error() -> None:
+    """(Seen with backends that were terminated; reads were answered 500 instead of 503.)"""
+    engine, lost = PostgresEngine("postgresql+asyncpg://nobody@127.0.0.1/none"), Confused()
+    engine._writer = engine._pool = lost
+    with pytest.raises(StoreError):
+        await Reads(engine).mark(MARK.name)
+    with pytest.raises(StoreError):
+        await writes.put_marks(engine, [MARK])
+    await engine.rollback()
+
+    assert (None, True) == (engine._writer, lost.terminated)
+
+
+async def test_what_is_still_open_is_not_gone_on_with(engine: PostgresEngine) -> None:
+    """A second BEGIN is a mere warning of the server's."""
+    await engine.begin()
+    await writes.put_marks(engine, [MARK])
+    await put(engine, replace(MARK, name="later"))
+
+    assert None is await Reads(engine).mark(MARK.name)
+
+
 async def test_a_server_that_is_not_there_refuses() -> None:
     engine = PostgresEngine(f"postgresql+asyncpg://nobody@127.0.0.1:{postgres.free_port()}/none")
     with pytest.raises(Refused):

@@ -93,6 +93,17 @@ async def test_it_is_not_ready_without_its_database(rig: Rig, passed: Passed) ->
     assert 200 == (await rig.http.get("/healthz")).status_code
 
 
+async def test_it_is_not_ready_when_nobody_writes_any_more(rig: Rig, passed: Passed) -> None:
+    await passed()
+    writing = rig.gateway.ledger._running
+    assert writing is not None
+    writing.cancel()
+    await rig.gateway.ledger.ended.wait()
+    answer = await rig.http.get("/readyz")
+
+    assert (503, ["ledger"]) == (answer.status_code, list(answer.json()["problems"]))
+
+
 async def test_a_schema_or_a_keyring_that_is_behind_is_named(rig: Rig, passed: Passed) -> None:
     await rig.send()
     await passed()

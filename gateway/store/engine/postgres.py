@@ -129,7 +129,7 @@ class PostgresEngine:
         Refused when the server cannot be reached."""
         for fresh in (False, True):
             try:
-                if fresh or self._writer is None or self._writer.is_closed():
+                if fresh or not self._idle():
                     await self._reconnect()
                 await self._writer.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             except (StoreError, *ANY) as error:
@@ -200,13 +200,18 @@ class PostgresEngine:
                 raise StoreError("the server rolled it back")
 
     async def rollback(self) -> None:
-        """Forget the open transaction, if there is one."""
-        if self._writer is None or not self._writer.is_in_transaction():
+        """Forget the open transaction, if there is one. Raises nothing: the server rolls back what
+        has lost its connection."""
+        if self._writer is None:
             return
         try:
-            await self._writer.execute("ROLLBACK")
-        except ANY:
-            self._drop()  # the server rolls back what has lost its connection
+            if self._writer.is_in_transaction():
+                await self._writer.execute("ROLLBACK")
+        except asyncio.CancelledError:
+            self._drop()
+            raise
+        except Exception:  # noqa: BLE001  a driver that is confused is as good as gone
+            self._drop()
 
     async def _became(self, number: str, lost: BaseException) -> None:
         """What became of a transaction whose COMMIT was not answered."""
@@ -273,10 +278,15 @@ class PostgresEngine:
         self._drop()
         self._writer = await connect(self._url, self._password)
 
+    def _idle(self) -> bool:
+        """Whether a transaction can be begun on the writing connection."""
+        writer = self._writer
+        return writer is not None and not writer.is_closed() and not writer.is_in_transaction()
+
     def _drop(self) -> None:
-        if self._writer is not None:
-            self._writer.terminate()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.terminate()
 
 
 async def _ask(connection: Any, sql: str, given: Sequence[Any]) -> Any:
