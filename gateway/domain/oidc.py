@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from urllib.parse import urlencode, urlsplit
 
 from gateway.domain.access import Role
-from gateway.domain.errors import Forbidden, Unauthenticated
+from gateway.domain.errors import Unauthenticated
 
 SKEW = timedelta(seconds=60)  # how far the provider's clock may be from ours
 FLOW = timedelta(minutes=10)  # how long somebody may take at the provider
@@ -56,11 +56,12 @@ class Flow:
 @dataclass(frozen=True, slots=True)
 class Person:
     """Whom the provider has named: `subject`, which is theirs for ever, under the issuer's name.
-    `name` is what they go by, unchecked. `proven_at`: when they proved it, where that is known."""
+    `name` is what they go by, unchecked. `role`: None for somebody who has none here (any more).
+    `proven_at`: when they proved it, where that is known."""
 
     subject: str
     name: str
-    role: Role
+    role: Role | None
     proven_at: datetime | None
 
 
@@ -98,20 +99,15 @@ def returned(terms: Terms, flow: Flow, given: Mapping[str, str], now: datetime) 
 def person(terms: Terms, flow: Flow, claims: Mapping[str, Any], now: datetime) -> Person:
     """Whom a token whose signature holds speaks of; OpenID Connect Core 1.0, 3.1.3.7.
 
-    Raises Unauthenticated for a token that is not for us, now and this flow; Forbidden for
-    somebody who has no role here.
+    Raises Unauthenticated for a token that is not for us, now and this flow.
     """
     problem = _problem(terms, flow, claims, now)
     if problem is not None:
         raise refused("oidc_token", f"The identity provider's token does not hold: {problem}.")
     name = claims.get(terms.name_claim)
     name = name.casefold() if isinstance(name, str) else ""
-    role = role_of(terms, claims)
-    if role is None:
-        raise Forbidden("oidc_role", "You have no role at this console. Ask who manages groups.")
-    return Person(
-        f"{terms.issuer} {claims['sub']}", name, role, _moment(claims.get("auth_time"), now)
-    )
+    proven_at = _moment(claims.get("auth_time"), now)
+    return Person(f"{terms.issuer} {claims['sub']}", name, role_of(terms, claims), proven_at)
 
 
 def role_of(terms: Terms, claims: Mapping[str, Any]) -> Role | None:

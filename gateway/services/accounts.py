@@ -93,15 +93,22 @@ class Accounts:
 
     async def admit(self, person: Person) -> tuple[str, Login]:
         """The same for somebody whom the identity provider has named: an operator from the first
-        login on, of the role that they have there today.
+        login on, of the role that they have there today. Without one, what they have
+        open here ends.
 
-        Raises Forbidden `oidc_name`, `oidc_disabled`, Conflict `oidc_name_taken`.
+        Raises Forbidden `oidc_role`, `oidc_name`, `oidc_disabled`, Conflict `oidc_name_taken`.
         """
+        role = person.role
+        if role is None:
+            await self._turn_out(person)
+            raise Forbidden(
+                "oidc_role", "You have no role at this console. Ask who manages groups."
+            )
         secret, now = secrets.token_urlsafe(32), self._now()
         proven = person.proven_at or now - access.PROOF
 
         async def work(engine: Engine) -> tuple[Login, list[Entry]]:
-            operator, told = await _known(engine, person, now)
+            operator, told = await _known(engine, person, role, now)
             session = access.opened(_digest(secret), operator.id, now, proven)
             await accounts.open_session(engine, session, now)
             told.append(await audits.append(engine, Act(operator.name, "login", "oidc"), now))
@@ -181,16 +188,42 @@ class Accounts:
         now = self._now()
         self._told(await self._desk.write(lambda engine: audits.append(engine, act, now)))
 
+    async def count_from(self, address: str) -> list[Counter]:
+        """One more try to log in from there, of nobody known yet; to be forgotten if it succeeds.
+        Raises Limited `login_tries_used_up`."""
+        return await self._count({}, address)
+
+    async def forget(self, counted: list[Counter]) -> None:
+        """These tries have led to a login."""
+        await self._desk.write(lambda engine: accounts.forget_tries(engine, counted))
+
+    async def _turn_out(self, person: Person) -> None:
+        """End the sessions of somebody whose role was taken away, if there are any."""
+        now = self._now()
+
+        async def work(engine: Engine) -> Entry | None:
+            operator = await accounts.operator_of_subject(engine, person.subject)
+            if operator is None or not await accounts.end_sessions(engine, operator):
+                return None
+            return await audits.append(
+                engine, Act("oidc", "operator role", f"{operator.name}, none"), now
+            )
+
+        entry = await self._desk.write(work)
+        if entry is not None:
+            self._told(entry)
+
     async def _prove(
         self, name: str, password: str, code: str, address: str, doing: str
     ) -> Operator:
-        counted = await self._count(name, address)
+        key = _key(self._keyring, "name", name)
+        counted = await self._count({key: access.TRIES}, address)
         operator = await self._desk.read(lambda engine: accounts.operator_named(engine, name))
         async with self._hashing:
             fits = await asyncio.to_thread(self._fits, operator, password[: access.MOST])
         able = operator is not None and fits and operator.disabled_at is None
         if operator is not None and able and await self._second(operator, code):
-            await self._desk.write(lambda engine: accounts.forget_tries(engine, counted))
+            await self.forget(counted)
             return operator
         # What was typed for a name may have been a password: only names there are are kept.
         actor = operator.name if operator is not None else "(unknown)"
@@ -218,11 +251,10 @@ class Accounts:
             return False
         return await self._desk.write(lambda engine: accounts.use_step(engine, operator, step))
 
-    async def _count(self, name: str, address: str) -> list[Counter]:
-        """One more try of the name and from the address. Raises Limited."""
+    async def _count(self, most: dict[bytes, int], address: str) -> list[Counter]:
+        """One more try of each, and from the address. Raises Limited."""
         now = self._now()
-        most = {_key(self._keyring, "name", name): access.TRIES}
-        most[_key(self._keyring, "address", address)] = access.TRIES_FROM
+        most = {**most, _key(self._keyring, "address", address): access.TRIES_FROM}
 
         async def count(engine: Engine) -> list[Counter]:
             before = await accounts.tries(engine, list(most))
@@ -244,7 +276,9 @@ class Accounts:
         )
 
 
-async def _known(engine: Engine, person: Person, now: datetime) -> tuple[Operator, list[Entry]]:
+async def _known(
+    engine: Engine, person: Person, role: Role, now: datetime
+) -> tuple[Operator, list[Entry]]:
     """The operator that the identity provider means, new or of another role where need be."""
     found = await accounts.operator_of_subject(engine, person.subject)
     if found is None:
@@ -257,17 +291,17 @@ async def _known(engine: Engine, person: Person, now: datetime) -> tuple[Operato
             )
         named = uuid7(now, secrets.token_bytes(10))
         blank = (None, None, None)
-        made = Operator(named, person.name, person.role, "", *blank, now, None, person.subject)
+        made = Operator(named, person.name, role, "", *blank, now, None, person.subject)
         await accounts.add_operator(engine, made)
         act = Act("oidc", "operator add", f"{made.name}, {made.role}")
         return made, [await audits.append(engine, act, now)]
     if found.disabled_at is not None:
         raise Forbidden("oidc_disabled", "Your account at this console is disabled.")
-    if found.role == person.role:
+    if found.role == role:
         return found, []
-    changed = replace(found, role=person.role)
+    changed = replace(found, role=role)
     await accounts.change_operator(engine, changed)
-    act = Act("oidc", "operator role", f"{found.name}, {person.role}")
+    act = Act("oidc", "operator role", f"{found.name}, {role}")
     return changed, [await audits.append(engine, act, now)]
 
 

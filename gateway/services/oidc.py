@@ -87,18 +87,19 @@ class SignIn:
         )
         return oidc.address(self._terms, known.authorize, flow, self._redirect), self._seal(flow)
 
-    async def finish(self, cookie: str, given: Mapping[str, str]) -> tuple[Person, str]:
-        """Who came back, and where they wanted to be.
-
-        Raises Unauthenticated, Forbidden (no role), Unavailable `oidc_unavailable`.
-        """
+    def opened(self, cookie: str) -> Flow:
+        """The way that was begun with a cookie of ours. Raises Unauthenticated."""
         flow = self._open(cookie)
         if flow is None:
             raise oidc.refused("oidc_state", "This is not the login that was begun here.")
+        return flow
+
+    async def finish(self, flow: Flow, given: Mapping[str, str]) -> Person:
+        """Who came back. Raises Unauthenticated, Unavailable `oidc_unavailable`."""
         code = oidc.returned(self._terms, flow, given, self._now())
         token = await self._token(code, flow)
         claims = await self._claims(token)
-        return oidc.person(self._terms, flow, claims, self._now()), flow.onward
+        return oidc.person(self._terms, flow, claims, self._now())
 
     async def _token(self, code: str, flow: Flow) -> str:
         """The ID token for a code. Raises Unauthenticated, Unavailable."""

@@ -127,6 +127,11 @@ async def end_session(engine: Engine, ended: Session) -> None:
     await engine.run(_END_SESSION, [ended], expect=False)
 
 
+async def end_sessions(engine: Engine, operator: Operator) -> int:
+    """Whoever is logged in as that operator has to do it anew. How many sessions there were."""
+    return await engine.run(_END_SESSIONS_OF, [operator], expect=False)
+
+
 async def tries(engine: Engine, keys: list[bytes]) -> dict[bytes, Counter]:
     """How often was tried, inside the transaction."""
     return {counter.key: counter for counter in await engine.load(COUNTERS, keys)}

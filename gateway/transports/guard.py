@@ -18,18 +18,19 @@ from gateway.ports import Auth, NotSent, Request, Response, Transport
 _LOOKUPS = 16  # names looked up at once, for webhooks alone: a dead name server delays no route
 
 
-class AddressRefused(OSError):
-    """The address is none that a webhook may go to."""
+class NoUsableAddress(OSError):
+    """There is no address that a webhook may go to: the name has none at all, or none that is
+    allowed. One word for both, or a webhook would tell which names our own networks know."""
 
 
 def guarded_socket(allowed: Allowed) -> Any:
     """A socket factory for aiohttp's connector: no socket to an address that is not allowed.
-    Raises AddressRefused."""
+    Raises NoUsableAddress."""
 
     def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, protocol, _, address = info
         if not allowed.address(str(address[0])):
-            raise AddressRefused("this address is not allowed")
+            raise NoUsableAddress("this address is not allowed")
         return socket.socket(family=family, type=kind, proto=protocol)
 
     return make
@@ -44,9 +45,12 @@ class OwnResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Every address of a name. Raises OSError."""
+        """Every address of a name. Raises NoUsableAddress."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        try:
+            found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        except OSError:
+            raise NoUsableAddress("the name has no address") from None
         return [
             ResolveResult(
                 hostname=host,

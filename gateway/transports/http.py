@@ -27,7 +27,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.ports import Answered, Auth, Lost, NotSent, Request, Response, TransportError
-from gateway.transports.guard import AddressRefused
+from gateway.transports.guard import NoUsableAddress
 
 __all__ = ["MAX_BODY", "STAGE", "AiohttpTransport", "HttpTransport", "Stage"]
 
@@ -286,7 +286,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             return await self._call(request, content)
         except _ERRORS as error:
             refused = getattr(error, "os_error", None)
-            cause = refused if isinstance(refused, AddressRefused) else error
+            cause = refused if isinstance(refused, NoUsableAddress) else error
             raise _translated(error, request) from cause
         except asyncio.CancelledError as error:
             if self._closed and not _cancelled():

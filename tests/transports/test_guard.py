@@ -161,7 +161,7 @@ async def test_no_spelling_of_loopback_is_connected(
     """(Seen to connect without the socket factory.)"""
     port, connected = server
     with pytest.raises(
-        NotSent, match=r"AddressRefused|bad_url"
+        NotSent, match=r"NoUsableAddress|bad_url"
     ):  # the client knows odd ones itself
         await post(carrier(NOWHERE), f"http://{host}:{port}/")
 
@@ -170,7 +170,7 @@ async def test_no_spelling_of_loopback_is_connected(
 
 async def test_a_name_that_leads_inside_is_not_connected(server: tuple[int, list[str]]) -> None:
     port, connected = server
-    with pytest.raises(NotSent, match="AddressRefused"):
+    with pytest.raises(NotSent, match="NoUsableAddress"):
         await post(carrier(NOWHERE, Names("127.0.0.1")), f"http://hooks.example:{port}/")
 
     assert [] == connected
@@ -184,10 +184,23 @@ async def test_a_name_that_changes_its_mind_is_judged_by_where_it_is_connected(
     port, connected = server
     names = Names("8.8.8.8", "127.0.0.1")
     assert NOWHERE.address((await names.resolve("hooks.example"))[0]["host"])
-    with pytest.raises(NotSent, match="AddressRefused"):
+    with pytest.raises(NotSent, match="NoUsableAddress"):
         await post(carrier(NOWHERE, names), f"http://hooks.example:{port}/")
 
     assert [] == connected
+
+
+async def test_a_name_that_is_not_there_is_told_like_one_that_leads_inside(
+    server: tuple[int, list[str]],
+) -> None:
+    """A client must not learn from a webhook which names our own networks know."""
+    told = []
+    for host in ("localhost", "nowhere.invalid"):
+        with pytest.raises(NotSent) as refused:
+            await post(carrier(NOWHERE, OwnResolver()), f"http://{host}:{server[0]}/")
+        told.append((refused.value.reason, str(refused.value).replace(host, "")))
+
+    assert told[0] == told[1]
 
 
 async def test_a_network_that_is_allowed_is_connected(server: tuple[int, list[str]]) -> None:

@@ -12,10 +12,10 @@ import pytest
 from fakes import Clock
 from issuer import CLIENT, SECRET, Issuer, Key, issuing
 from rig import Rig, make_settings
-from visitor import Visitor, add_operator, says
+from visitor import Visitor, add_operator, says, visitor
 
 from gateway.config import OidcSettings
-from gateway.domain.access import Role
+from gateway.domain.access import TRIES_FROM, Role
 from gateway.domain.oidc import Terms
 from gateway.ports import Secret
 from gateway.services import accounts as logins
@@ -226,6 +226,49 @@ async def test_a_role_is_that_of_today_and_the_highest(rig: Rig, issuer: Issuer)
 
     assert "alice, admin" in says(await second.get("/console"))
     assert 303 == (await first.get("/console")).status_code  # the older session was of a lower role
+
+
+@pytest.mark.both
+async def test_a_role_that_was_taken_away_ends_what_is_open(rig: Rig, issuer: Issuer) -> None:
+    """At the first login there that says so; whoever else is logged in stays."""
+    old, new, other = Visitor(rig), Visitor(rig), await visitor(rig)
+    await entered(old)
+    before = await old.get("/console/routes")
+    issuer.person["groups"] = ["staff"]
+    refused = await entered(new)
+    await entered(new)
+
+    assert (200, 403) == (before.status_code, refused.status_code)
+    assert 303 == (await old.get("/console/routes")).status_code
+    assert 200 == (await other.get("/console/routes")).status_code
+    assert 1 == (await told(rig)).count(("oidc", "operator role", "alice, none"))
+
+
+async def test_who_has_begun_nothing_leaves_no_trace(rig: Rig, issuer: Issuer) -> None:
+    """Neither a row nor a look at the write lock: anybody may ask for that page."""
+    before, writing = rig.dump(), rig.gateway.desk._thread
+    person = Visitor(rig)
+    answers = [await person.get("/console/oidc/callback?state=x")]
+    person.http.cookies.set("console-oidc", "k1.00ff")
+    answers.append(await person.get("/console/oidc/callback?state=x"))
+
+    assert [401, 401] == [answer.status_code for answer in answers]
+    assert (before, None) == (rig.dump(), writing or rig.gateway.desk._thread)
+
+
+async def test_tries_of_an_address_are_counted_until_one_succeeds(rig: Rig, issuer: Issuer) -> None:
+    person = Visitor(rig)
+    await entered(person)
+    _, back = await gone(person)
+    wrong = str(httpx.URL(back).copy_set_param("state", "x"))
+    statuses = [(await person.get(wrong)).status_code for _ in range(TRIES_FROM + 3)]
+    rows = len(await told(rig))
+
+    assert [401] * TRIES_FROM + [429] * 3 == statuses
+    assert 2 + TRIES_FROM == rows
+    assert 429 == (await person.get(back)).status_code
+    rig.clock.advance(15 * 60)
+    assert 303 == (await entered(person)).status_code
 
 
 async def test_a_disabled_operator_stays_out(rig: Rig, issuer: Issuer) -> None:

@@ -37,17 +37,19 @@ class Elsewhere:
 
     async def back(self, request: Request) -> Response:
         """From the provider: a session of their own making, whatever the browser had before."""
-        cookie = request.cookies.get(self._cookie, "")
-        accounts = self._door.accounts
+        flow = self._sign_in.opened(request.cookies.get(self._cookie, ""))  # or leaves no trace
+        accounts, address = self._door.accounts, address_of(request)
+        counted = await accounts.count_from(address)
         try:
-            person, onward = await self._sign_in.finish(cookie, request.query_params)
+            person = await self._sign_in.finish(flow, request.query_params)
             secret, _ = await accounts.admit(person)
         except Unavailable:
             raise
         except GatewayError as error:
-            told = f"{error.code}, from {address_of(request)}"
+            told = f"{error.code}, from {address}"
             await accounts.record(Act("(unknown)", "login refused", told))
             raise
-        response = await self._door.let_in(request, secret, onward)
+        await accounts.forget(counted)
+        response = await self._door.let_in(request, secret, flow.onward)
         self._door.drop(response, self._cookie)
         return response
