@@ -240,7 +240,8 @@ class Receipt:
     It names the attempt by `attempt_id` where the vendor echoes ours, else by `reference`.
     `state` is None when the vendor's word is unknown or says nothing new. `word` is the vendor's
     own, verbatim. `recipient` is the number the receipt names, checked where the callback is
-    unsigned. `provider_time` is the vendor's clock as it came, recorded and never compared.
+    unsigned. `provider_time` is the vendor's clock as it came, recorded; it is compared
+    only where a receipt looks for its attempt by the number.
     `cost` is what the vendor says it took, such as "0.0075 USD". `avoid` is as in `Refused`.
     `part`: which part of the message it is about; filled in by whoever knows the parts' ids.
     """

@@ -38,13 +38,12 @@ from gateway.services.case import Case, Context, Note, address_for
 from gateway.services.metering import Heard
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import PART, Kept, Source, Way
+from gateway.store.records import PARKED, PART, Kept, Source, Way
 
 REFERENCE_LENGTH = 255  # a longer one is no reference
 _UNPROVEN = ("callback_unproven", "The callback cannot be checked now; send it again.")
 _RAW_KEPT = 4096  # bytes of a receipt that is kept aside
 
-PARKED = "parked"
 MALFORMED = "malformed"
 OTHER_NUMBER = "other_number"
 NO_REFERENCE = "no_reference"
@@ -106,8 +105,7 @@ async def _place(runtime: Runtime, account: str, items: Sequence[Receipt]) -> No
     for item in items:
         if item.part is None and item.reference is not None and item.recipient is not None:
             with contextlib.suppress(Unavailable):
-                now = runtime.now()
-                await runtime.place(account, item.reference, item.recipient, now)
+                await runtime.place(account, item, runtime.now())
 
 
 async def _ask(route: Route, provider: Asks, callback: Callback) -> None:
@@ -350,7 +348,7 @@ def unpark(case: Case, attempt: Attempt, reference: str, part: Part | None = Non
     for kept in case.tx.kept(attempt.account, reference):
         if kept.why != PARKED:
             continue
-        item = replace(_unpacked(case.context.keyring, kept), part=part)
+        item = replace(unpacked(case.context.keyring, kept), part=part)
         case.tx.drop(kept)
         operation = Receive(attempt.route, attempt.account, None, (item,))
         _hear(case, case.attempt(attempt.id), item, operation, linked=True)
@@ -415,15 +413,8 @@ def _packed(item: Receipt) -> bytes:
     )
 
 
-def names(keyring: Keyring, kept: Kept, number: str) -> bool:
-    """Whether it is a parked receipt that names this number."""
-    if kept.why != PARKED:
-        return False
-    told = _unpacked(keyring, kept).recipient
-    return told is not None and addresses.same(number, told)
-
-
-def _unpacked(keyring: Keyring, kept: Kept) -> Receipt:
+def unpacked(keyring: Keyring, kept: Kept) -> Receipt:
+    """A parked receipt as it came. Raises KeyringError when its key is gone."""
     fields = orjson.loads(_opened(keyring, kept))
     state = fields.pop("state")
     raw = base64.b64decode(fields.pop("raw"))

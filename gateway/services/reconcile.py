@@ -14,7 +14,7 @@ from gateway.services.case import GRACE, Case, Context, Gap, Note
 from gateway.services.receive import Sweep
 from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import Mark
+from gateway.store.records import PARKED, Mark
 
 __all__ = ["GRACE", "Gap", "Passing", "Wake", "gap_between", "run_once", "sweep"]
 
@@ -132,7 +132,7 @@ async def sweep(runtime: Runtime, now: datetime) -> int:
     known = await runtime.reads.referenced(pairs) if pairs else set()
     linked = tuple(
         one for one in kept
-        if one.why == receive.PARKED and (one.account, one.reference) in known
+        if one.why == PARKED and (one.account, one.reference) in known
     )  # fmt: skip
     over = receive.expired(kept, now - PARKED_FOR)
     for account in {one.account for one in kept}:

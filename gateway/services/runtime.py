@@ -38,6 +38,7 @@ from gateway.ports import (
     Correlation,
     Polls,
     Provider,
+    Receipt,
     Revokes,
     Sender,
     Tracer,
@@ -55,9 +56,9 @@ from gateway.store.reads import Reads, encode_plan
 
 ROUTE = "route:"  # before a route's name, in place of a workflow's: this route alone
 TRYING = 60  # seconds of patience there
-# Gives a parked receipt's account and reference to the attempt to this number, as of then, if one
-# can be told: services.naming.
-Placing = Callable[[str, str, str, datetime], Awaitable[None]]
+# Gives a parked receipt's reference, of that account, to the attempt to the number it names, as of
+# then, if one can be told: services.naming.
+Placing = Callable[[str, Receipt, datetime], Awaitable[None]]
 _NOBODY = str(UUID(int=0))  # an attempt, to see whether a provider can be asked about any
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import table as named_table
 
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.health import RouteState, Tally
+from gateway.domain.identity import lowest
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import (
@@ -27,6 +28,7 @@ from gateway.domain.workflow import (
 from gateway.store import tables
 from gateway.store.engine import ByKeys, Engine, Read, columns_of, value
 from gateway.store.records import (
+    PARKED,
     ApiKey,
     Client,
     Kept,
@@ -241,6 +243,18 @@ _BY_FURTHER_ALL = _newest(*_OF_FURTHER)
 _KEPT: Read[Kept] = Read(
     select(*columns_of(_RECEIPT, Kept)).order_by(asc(_RECEIPT.c.id)).limit(value("limit")), Kept
 )
+_PARKED_SINCE: Read[Kept] = Read(
+    select(*columns_of(_RECEIPT, Kept))
+    .where(
+        _RECEIPT.c.id > _typed("after", _RECEIPT.c.id),
+        _RECEIPT.c.account == value("account"),
+        _RECEIPT.c.why == PARKED,
+        _RECEIPT.c.received_at >= _typed("since", _RECEIPT.c.received_at),
+    )
+    .order_by(asc(_RECEIPT.c.id))
+    .limit(value("limit")),
+    Kept,
+)
 _KEPT_COUNT: Read[int] = Read(
     select(func.count()).select_from(_RECEIPT).where(_RECEIPT.c.account == value("account")),
     _itself,
@@ -409,6 +423,14 @@ class Reads:
     async def kept(self, limit: int) -> list[Kept]:
         """The oldest receipts kept aside."""
         return await self._engine.fetch(_KEPT, limit)
+
+    async def parked(
+        self, account: str, since: datetime, after: UUID | None, limit: int
+    ) -> list[Kept]:
+        """Receipts of an account that wait for their reference, received since then: the oldest of
+        those that follow an id."""
+        after = after or lowest(since)
+        return await self._engine.fetch(_PARKED_SINCE, after, account, since, limit)
 
     async def kept_count(self, account: str) -> int:
         """How many receipts of an account are kept aside."""

@@ -38,6 +38,7 @@ class Logged(NamedTuple):
     recorded_at: datetime
 
 
+PARKED = "parked"  # why a row is kept whose reference nobody knows yet
 PART = "part"  # why a row is kept that is no receipt: its reference is a part's of a message
 
 

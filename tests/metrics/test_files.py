@@ -16,6 +16,7 @@ from gateway.domain.health import Reason
 from gateway.domain.verification import Status
 from gateway.metrics import CATALOGUE
 from gateway.services import metering, receive
+from gateway.store.records import PARKED
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy/prometheus/rules.yml"
@@ -35,7 +36,7 @@ WORDS: dict[tuple[str, str], set[str]] = {  # labels whose values are ours to kn
     },
     ("otp_receipts_total", "verdict"): {
         metering.APPLIED, metering.LATE, metering.REPEATED, metering.UNKNOWN_WORD, metering.LINKED,
-        metering.NO_ATTEMPT, metering.REFUSED, receive.PARKED, receive.MALFORMED,
+        metering.NO_ATTEMPT, metering.REFUSED, PARKED, receive.MALFORMED,
         receive.OTHER_NUMBER, receive.NO_REFERENCE, receive.OTHER_ACCOUNT,
     },
     ("otp_receipts_total", "source"): {"receipt", "poll"},

@@ -98,8 +98,70 @@ async def test_a_lost_answer_and_the_receipt_before_the_repeated_call(rig: Rig) 
     rig.transport.script("sms-campaign", lost, ALREADY_SENT)
     sent = await rig.send(workflow="sms")
     await receipt(rig, number=NUMBER.removeprefix("+"))
+    before = rig.states(sent["verification_id"])
+    await rig.reconcile(1)
 
+    assert ["sms:SENT"] == before
     assert ["sms:DELIVERED"] == rig.states(sent["verification_id"])
+
+
+async def test_what_may_be_submitted_once_more_takes_nobody_elses(rig: Rig) -> None:
+    """The connection breaks before the request is read, and a receipt of another application on the
+    account comes for the same number: the code still goes out, and its own receipt counts. (Seen to
+    fail, with no code ever sent, where an attempt of unknown outcome was taken.)"""
+    rig.transport.script("sms-campaign", lost)
+    sent = await rig.send(workflow="sms")
+    await receipt(rig, message_id="newsletter")
+    await rig.reconcile(1)
+
+    assert 2 == len(rig.transport.to("sms-campaign"))
+
+    own = rig.attempts(sent["verification_id"])[0].reference
+    await receipt(rig, message_id=own)
+
+    assert own not in {None, "newsletter"}
+    assert ["sms:DELIVERED"] == rig.states(sent["verification_id"])
+
+
+async def test_a_receipt_for_another_address_of_the_recipient_stays_parked(rig: Rig) -> None:
+    """(Seen to fail without `_went_to`.)"""
+    rig.transport.script("sms-campaign", lost, ALREADY_SENT)
+    to = {"phone": NUMBER, "whatsapp": "+33698765432"}
+    sent = await rig.send(to, workflow="sms")
+    await rig.reconcile(1)
+    await receipt(rig, message_id="newsletter", number=to["whatsapp"])
+    before = rig.attempts(sent["verification_id"])[0]
+    await receipt(rig)
+
+    assert (None, State.SENT) == (before.reference, before.state)
+    assert ["sms:DELIVERED"] == rig.states(sent["verification_id"])
+
+
+async def test_a_receipt_of_before_the_attempt_stays_parked(rig: Rig) -> None:
+    rig.transport.script("sms-campaign", lost, ALREADY_SENT)
+    sent = await rig.send(workflow="sms")
+    await rig.reconcile(1)
+    await receipt(rig, delivery_date="2026-11-20 23:00:01")
+
+    assert ["sms:SENT"] == rig.states(sent["verification_id"])
+
+
+async def test_what_others_have_parked_hides_nothing(rig: Rig) -> None:
+    """(Seen to fail where only the oldest rows were looked through.)"""
+    rig.clock.advance(-1)
+    for first in range(0, 1500, 500):
+        others = [
+            {"message_id": f"n{one}", "number": "+33611111111", "status": "ACK"}
+            for one in range(first, first + 500)
+        ]
+        url = f"/otp/delivered/octopush/{CALLBACK_KEY}"
+        assert 200 == (await rig.http.post(url, content=orjson.dumps(others))).status_code
+    rig.clock.advance(1)
+    named = await crashed(rig)
+    await receipt(rig)
+    await again(rig)
+
+    assert ["sms:DELIVERED"] == rig.states(named)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +202,9 @@ async def receipt_inside(rig: Rig) -> None:
 
 
 async def test_of_two_without_a_reference_neither_is_taken(rig: Rig) -> None:
-    rig.transport.script("sms-campaign", *[ALREADY_SENT] * 2)
+    rig.transport.script("sms-campaign", lost, lost, ALREADY_SENT, ALREADY_SENT)
     sent = [await rig.send(workflow="sms", template=name) for name in ("login", "verify")]
+    await rig.reconcile(1)
     await receipt(rig)
 
     assert [["sms:SENT"]] * 2 == [rig.states(one["verification_id"]) for one in sent]
@@ -152,7 +215,10 @@ async def test_of_two_without_a_reference_neither_is_taken(rig: Rig) -> None:
     ("changes", "found"),
     [
         ({}, True),
-        ({"outcome": Outcome.UNKNOWN}, True),
+        ({"outcome": Outcome.UNKNOWN}, False),
+        ({"tries": 1}, False),
+        ({"retry_at": after(1)}, False),
+        ({"claimed_until": after(1), "tries": 3}, False),
         ({"outcome": None}, False),
         ({"outcome": Outcome.TEMPORARY, "state": State.FAILED}, False),
         ({"reference": "r"}, False),
@@ -162,7 +228,24 @@ async def test_of_two_without_a_reference_neither_is_taken(rig: Rig) -> None:
     ],
 )
 def test_which_attempt_can_be_meant(changes: dict[str, Any], found: bool) -> None:
-    values = {"account": "octopush", "reference": None, "outcome": Outcome.ACCEPTED} | changes
+    already = {"account": "octopush", "reference": None, "outcome": Outcome.ACCEPTED, "tries": 2}
+    values = already | changes
     one = make_attempt(**values)
 
     assert (one if found else None) == naming.only([one], "octopush", START)
+
+
+@pytest.mark.parametrize(
+    ("told", "old"),
+    [
+        ("2026-11-21T11:58:59Z", True),
+        ("2026-11-21T11:59:00Z", False),
+        ("2026-11-21T13:58:59+02:00", True),
+        ("2026-11-20 23:58:59", True),
+        ("2026-11-20 23:59:00", False),
+        ("yesterday", False),
+        (None, False),
+    ],
+)
+def test_which_time_is_surely_before(told: str | None, old: bool) -> None:
+    assert old is naming.older(told, START)
