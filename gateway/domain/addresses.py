@@ -93,13 +93,18 @@ def opaque(text: str) -> str:
 
 def for_channel(channel: str, addresses: Mapping[str, str]) -> str | None:
     """The address that a channel sends to; None when the recipient has none for it."""
-    kinds = _OWN.get(channel, _PHONE_ONLY)
-    return next((addresses[kind] for kind in kinds if kind in addresses), None)
+    kind = kind_for(channel, addresses)
+    return addresses[kind] if kind is not None else None
+
+
+def kind_for(channel: str, kinds: Collection[str]) -> str | None:
+    """The kind of address, of those a recipient has, that a channel sends to."""
+    return next((kind for kind in _OWN.get(channel, _PHONE_ONLY) if kind in kinds), None)
 
 
 def reached(channel: str, kinds: Collection[str]) -> bool:
     """Whether a recipient with addresses of these kinds has one for a channel."""
-    return any(kind in kinds for kind in _OWN.get(channel, _PHONE_ONLY))
+    return kind_for(channel, kinds) is not None
 
 
 def principal(addresses: Iterable[Address]) -> Address:

@@ -377,10 +377,13 @@ class Case:
         status = self.verification.status
         self._record(None, Status.PENDING, status, source)
         self._withdraw()
-        counting.leave_cool_down(self.tx, self.verification, self.now)
+        counting.leave_cool_down(self.tx, self.verification, self._counted_under, self.now)
         self.after.append(Ended(self.verification.id))
         facts = {"verification_id": self.verification.id, "status": status, "source": source}
         self.after.append(Note("verification_ended", facts))
+
+    def _counted_under(self) -> tuple[bytes, ...]:
+        return counted_under(self.context.keyring, self.verification, self.plan)
 
     def close(self) -> Verification:
         """Put everything back into the working copy, once and last: an error before it leaves
@@ -644,6 +647,21 @@ def indexes(keyring: Keyring, found: Mapping[str, str]) -> dict[str, bytes]:
         kind: keyring.index(*addresses.indexed(addresses.Address(kind, text)))
         for kind, text in found.items()
     }
+
+
+def counted_under(keyring: Keyring, current: Verification, plan: Plan) -> tuple[bytes, ...]:
+    """The blind indexes of the addresses that the plan sends to: what wrong codes, cool-downs and
+    the sends of a number are counted under. Nothing is opened for a number alone."""
+    sealed = current.recipient_sealed
+    if sealed is None or len(sealed) <= _PLAIN_SEALED:
+        return (current.recipient_index,)
+    return reached(indexes(keyring, addresses_of(keyring, current) or {}), plan)
+
+
+def reached(own: Mapping[str, bytes], plan: Plan) -> tuple[bytes, ...]:
+    """Of blind indexes by kind those of the addresses that a step of the plan sends to."""
+    kinds = (addresses.kind_for(step.channel, own) for step in plan.steps)
+    return tuple(dict.fromkeys(own[kind] for kind in kinds if kind is not None))
 
 
 def given_of(keyring: Keyring, current: Verification) -> Given | None:

@@ -2,7 +2,7 @@
 and what the guard lets through. `limiting` asks before a send, this counts after.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -39,14 +39,27 @@ class Passes:
         )
 
 
-def leave_cool_down(tx: Transaction, ended: Verification, now: datetime) -> None:
+def cool_down(tx: Transaction, keys: Iterable[bytes], sent_at: datetime) -> None:
+    """A code left just now, to what these keys stand for."""
+    for key in keys:
+        tx.put_counter(Counter(key, sent_at, 1))
+
+
+def leave_cool_down(
+    tx: Transaction, ended: Verification, indexes: Callable[[], Iterable[bytes]], now: datetime
+) -> None:
     """Canceling is no way around the cool-down. While a verification runs, its row knows when the
-    last code left; one that ends before the time is over leaves a counter behind.
+    last code left; one that ends before the time is over leaves a counter behind for each address
+    it sent to. Those of further addresses `send` has left already; an end that leaves none is
+    their end.
     """
-    early = now < ended.sent_at + timedelta(seconds=COOL_DOWN)
-    if early and ended.status in _LEAVES_COOL_DOWN:
-        key = cool_key(ended.client_id, ended.recipient_index, ended.purpose)
-        tx.put_counter(Counter(key, ended.sent_at, 1))
+    span = timedelta(seconds=COOL_DOWN)
+    if now >= ended.sent_at + span:
+        return
+    leaves = ended.status in _LEAVES_COOL_DOWN
+    found = (index for index in indexes() if leaves or index != ended.recipient_index)
+    keys = (cool_key(ended.client_id, index, ended.purpose) for index in found)
+    cool_down(tx, keys, ended.sent_at if leaves else ended.sent_at - span)
 
 
 def count_verified(

@@ -4,6 +4,7 @@
 come first and nothing is counted for a send that is refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -65,7 +66,7 @@ class Watched(NamedTuple):
 class Bill(NamedTuple):
     """All that one send is counted under."""
 
-    cool: bytes
+    cool: tuple[bytes, ...]
     numbers: tuple[Charge, ...] = ()
     wide: tuple[Charge, ...] = ()
     watched: tuple[Watched, ...] = ()
@@ -76,7 +77,7 @@ class Bill(NamedTuple):
 
     @property
     def counters(self) -> tuple[bytes, ...]:
-        return (self.cool, *(charge.key for charge in self.numbers))
+        return (*self.cool, *(charge.key for charge in self.numbers))
 
     @property
     def tallies(self) -> tuple[bytes, ...]:
@@ -97,9 +98,11 @@ async def bill(
     to: Recipient,
     client_ip: str | None,
     now: datetime,
+    *,
+    indexes: Sequence[bytes],
 ) -> Bill:
-    """What a send will be counted under: of several numbers by the principal one. The countries of
-    all of them must be allowed.
+    """What a send will be counted under: each address it may go to (`indexes`), and what is wider
+    than one by the principal number. The countries of all numbers must be allowed.
 
     Raises Forbidden `country_refused`, InvalidInput `client_ip_invalid`.
     """
@@ -110,14 +113,19 @@ async def bill(
             monitored = country
     network = limits.network(client_ip) if client_ip is not None else None
     made = Bill(
-        policies.cool_key(prepared.client_id, prepared.recipient_index, prepared.purpose),
+        tuple(policies.cool_key(prepared.client_id, one, prepared.purpose) for one in indexes),
         monitored=monitored,
     )
     if policy.rules:
         charge = partial(_charge, runtime.keyring, prepared, to, network, now=now)
-        charges = [found for found in map(charge, policy.rules) if found is not None]
-        numbers = tuple(one for one in charges if not one.rule.wide)
-        wide = tuple(one for one in charges if one.rule.wide)
+        numbers = tuple(
+            Charge(rule, policies.number_key(rule, index))
+            for rule in policy.rules
+            if not rule.wide
+            for index in indexes
+        )
+        charges = (charge(rule) for rule in policy.rules if rule.wide)
+        wide = tuple(found for found in charges if found is not None)
         made = made._replace(numbers=numbers, wide=wide)
     if policy.guard is not None:
         made = await _watch(runtime, policy.guard, made, to, now)
@@ -136,10 +144,8 @@ def _charge(
     *,
     now: datetime,
 ) -> Charge | None:
-    """Where a rule counts this send; None when it has nothing to count it by."""
+    """Where a wide rule counts this send; None when it has nothing to count it by."""
     match rule.per:
-        case Per.NUMBER:
-            return Charge(rule, policies.number_key(rule, prepared.recipient_index))
         case Per.PREFIX:
             if to.number is None:
                 return None
@@ -150,7 +156,7 @@ def _charge(
             subject = to.countries[0].encode()
         case Per.CLIENT:
             subject = prepared.client_id.bytes
-        case Per.IP:
+        case _:
             if network is None:
                 return None
             subject = keyring.index("ip", network)
@@ -205,9 +211,9 @@ def admit(
 
 def cooled(tx: Transaction, bill: Bill, now: datetime) -> None:
     """Raise Limited `cool_down` when a verification that has just ended sent a code just now."""
-    left = tx.counter(bill.cool)
-    if left is not None:
-        limits.cool_down(left.since, now)
+    for left in map(tx.counter, bill.cool):
+        if left is not None:
+            limits.cool_down(left.since, now)
 
 
 def _hold(tx: Transaction, charge: Charge, current: Verification, now: datetime) -> None:

@@ -5,7 +5,7 @@ its messages, the cool-down that an ended verification left. A verification that
 its code is burnt, a new one can be sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from gateway.domain.limits import Counter
 from gateway.domain.policy import Policy, cool_key, number_key
 from gateway.domain.verification import COOL_DOWN, Verification
 from gateway.services.case import Context
-from gateway.services.send import failures_key
+from gateway.services.send import failures_key, failures_keys
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Suppression
 
@@ -35,28 +35,46 @@ class Release(Operation[int]):
     counters: tuple[bytes, ...]
 
 
-def keys(policy: Policy, current: Verification) -> tuple[bytes, ...]:
-    """The counters that a new code for the same person would meet."""
-    index, client = current.recipient_index, current.client_id
-    counted = [number_key(rule, index) for rule in policy.rules if not rule.wide]
-    return (failures_key(client, index), cool_key(client, index, current.purpose), *counted)
+def keys(policy: Policy, current: Verification, indexes: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The counters that a new code for the same person would meet, at each of these addresses."""
+    client, rules = current.client_id, [rule for rule in policy.rules if not rule.wide]
+    wrong = failures_keys(client, indexes)
+    cool = [cool_key(client, index, current.purpose) for index in indexes]
+    return (*wrong, *cool, *(number_key(rule, index) for rule in rules for index in indexes))
 
 
-def releasing(policy: Policy, current: Verification) -> Release:
+def releasing(policy: Policy, current: Verification, indexes: Sequence[bytes]) -> Release:
     """The operation for it."""
-    return Release(current.recipient_index, keys(policy, current))
+    return Release(current.recipient_index, keys(policy, current, indexes))
 
 
 def blocks(
     policy: Policy,
     current: Verification,
+    indexes: Sequence[bytes],
     counters: Sequence[Counter],
     suppressions: Sequence[Suppression],
+    *,
     now: datetime,
 ) -> list[Block]:
     """What of it stands in the way now."""
     found = {one.key: one for one in counters}
-    index, client = current.recipient_index, current.client_id
+    counted = [block for index in indexes for block in _counted(policy, current, index, found, now)]
+    return counted + [
+        Block(f"{one.channel} over {one.account}: {one.reason}", one.until)
+        for one in suppressions
+        if one.until > now
+    ]
+
+
+def _counted(
+    policy: Policy,
+    current: Verification,
+    index: bytes,
+    found: Mapping[bytes, Counter],
+    now: datetime,
+) -> list[Block]:
+    client = current.client_id
     made = []
     wrong = limits.within(found.get(failures_key(client, index)), limits.FAILURE_WINDOW, now)
     if wrong is not None and wrong.count >= limits.FAILURE_BUDGET:
@@ -76,11 +94,6 @@ def blocks(
             made.append(
                 Block(f"the limit {rule.name}: {used.count} sends{shadow}", used.since + span)
             )
-    made += [
-        Block(f"{one.channel} over {one.account}: {one.reason}", one.until)
-        for one in suppressions
-        if one.until > now
-    ]
     return made
 
 

@@ -5,7 +5,7 @@ written. The answer leaves after the commit, and only then is a provider called.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,13 +20,14 @@ from gateway.domain.errors import Conflict, InvalidInput, Limited
 from gateway.domain.explanation import Coming
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, SALT_BYTES, Keyring
+from gateway.domain.policy import cool_key
 from gateway.domain.recipient import Phone, country, mask
 from gateway.domain.repeat import OnRepeat
 from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Asked, Plan, PlannedRoute, Send, Wait
-from gateway.services import limiting, linking
-from gateway.services.case import Case, Context, Note, code_of
+from gateway.services import counting, limiting, linking
+from gateway.services.case import Case, Context, Note, code_of, reached
 from gateway.services.limiting import Bill, Recipient
 from gateway.services.metering import Held
 from gateway.services.runtime import Chosen, Runtime, sealed
@@ -92,7 +93,7 @@ class Accept(Operation[Sent]):
     plan: Plan
     stored_plan: StoredPlan
     own_code: str | None
-    failures: bytes
+    failures: tuple[bytes, ...]
     shown: str
     bill: Bill
     on_repeat: OnRepeat
@@ -124,8 +125,9 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         prepared = linking.seal(runtime, prepared, request.given)
     further: tuple[Further, ...] = ()
     shown = ""
+    counted: tuple[bytes, ...] = (prepared.recipient_index,)
     if request.others:
-        further, shown = _further(runtime.keyring, request, prepared)
+        further, shown, counted = _further(runtime.keyring, request, prepared, chosen.plan)
     elif request.to is not None:
         shown = mask(request.to.e164)
     return Accept(
@@ -133,12 +135,14 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         plan=chosen.plan,
         stored_plan=StoredPlan(chosen.digest, chosen.body, now),
         own_code=request.code,
-        failures=failures_key(request.client_id, prepared.recipient_index),
+        failures=failures_keys(request.client_id, counted),
         shown=shown,
         on_repeat=request.on_repeat,
         way=request.way,
         named=request.named,
-        bill=await limiting.bill(runtime, prepared, request.counted, request.client_ip, now),
+        bill=await limiting.bill(
+            runtime, prepared, request.counted, request.client_ip, now, indexes=counted
+        ),
         further=further,
     )
 
@@ -167,16 +171,18 @@ def _packed(keyring: Keyring, request: Request) -> tuple[bytes, bytes]:
 
 
 def _further(
-    keyring: Keyring, request: Request, prepared: Verification
-) -> tuple[tuple[Further, ...], str]:
-    """The addresses besides the principal one, to be found by, and the principal one masked."""
+    keyring: Keyring, request: Request, prepared: Verification, plan: Plan
+) -> tuple[tuple[Further, ...], str, tuple[bytes, ...]]:
+    """The addresses besides the principal one, to be found by; the principal one masked; what is
+    counted by."""
     every = _all(request)
     rows = tuple(
         Further(prepared.id, address.kind, keyring.index(*addresses.indexed(address)))
         for address in every
     )
     further = tuple(row for row in rows if row.recipient_index != prepared.recipient_index)
-    return further, addresses.mask(addresses.principal(every).text)
+    counted = reached({row.kind: row.recipient_index for row in rows}, plan)
+    return further, addresses.mask(addresses.principal(every).text), counted
 
 
 def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
@@ -204,6 +210,11 @@ def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
 def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     """The key of the counter of wrong checks for a client and a number."""
     return limits.FAILURES + client_id.bytes + recipient_index
+
+
+def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Those of a recipient that is counted under several."""
+    return tuple(failures_key(client_id, index) for index in indexes)
 
 
 def _prepare(
@@ -257,7 +268,7 @@ def wants(operation: Accept) -> Wants:
     every: tuple[bytes, ...] = index
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
-    counters = (operation.failures, *bill.counters)
+    counters = (*operation.failures, *bill.counters)
     return Wants(
         running=index,
         counters=counters,
@@ -284,7 +295,8 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
 
 def _accept(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
     prepared = operation.prepared
-    limits.failures(tx.counter(operation.failures), now)
+    for key in operation.failures:
+        limits.failures(tx.counter(key), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
     if running is not None and running.status_at(now) is Status.PENDING:
         return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
@@ -333,8 +345,18 @@ def _start(
     stored = case.close()
     if operation.further:
         tx.put_further(operation.further)
+        _cool_down(case, operation)
     _note(case, operation, joined=False)
     return Sent(stored, case.plan, tuple(case.attempts), joined=False)
+
+
+def _cool_down(case: Case, operation: Accept) -> None:
+    """Whoever sends to a further address under another principal one finds no row that is running:
+    a counter says that a code has left."""
+    current = case.verification
+    own = cool_key(current.client_id, current.recipient_index, current.purpose)
+    keys = [key for key in operation.bill.cool if key != own]
+    counting.cool_down(case.tx, keys, case.now)
 
 
 def _dated(prepared: Verification, now: datetime) -> Verification:
@@ -381,6 +403,8 @@ def _join(case: Case, operation: Accept) -> Sent:
     case.verification = running._replace(sends_used=running.sends_used + 1, sent_at=now)
     case.decide(Asked.RESEND)
     stored = case.close()
+    if operation.further:
+        _cool_down(case, operation)
     _note(case, operation, joined=True)
     ignored = repeat.ignored(running, operation.prepared, operation.named)
     return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)

@@ -11,9 +11,9 @@ from gateway.domain.health import Heard
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
 from gateway.services import counting, linking
-from gateway.services.case import Case, Context, Note, addresses_of, code_of
+from gateway.services.case import Case, Context, Note, addresses_of, code_of, counted_under
 from gateway.services.runtime import Runtime
-from gateway.services.send import failures_key
+from gateway.services.send import failures_keys
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Source
 
@@ -35,7 +35,7 @@ class Check(Operation[Changed | GatewayError]):
     client_id: UUID
     verification_id: UUID
     code: str
-    failures: bytes
+    failures: tuple[bytes, ...]  # the counters, one for each address the code may have gone to
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ async def checking(
     if found is None or found.verification.client_id != client_id:
         raise _not_found()
     linking.demand(runtime.keyring, found.verification, amount, payee)
-    failures = failures_key(client_id, found.verification.recipient_index)
-    return Check(client_id, named, code, failures)
+    indexes = counted_under(runtime.keyring, found.verification, found.plan)
+    return Check(client_id, named, code, failures_keys(client_id, indexes))
 
 
 def wants_check(operation: Check) -> Wants:
     """The verification and the count of wrong checks."""
-    return Wants(verifications=(operation.verification_id,), counters=(operation.failures,))
+    return Wants(verifications=(operation.verification_id,), counters=operation.failures)
 
 
 def apply_check(
@@ -92,15 +92,16 @@ def apply_check(
     case = _open(tx, context, operation.client_id, operation.verification_id, now)
     current = case.verification
     if current.status_at(now) is Status.PENDING:
-        limits.failures(tx.counter(operation.failures), now)
+        for key in operation.failures:
+            limits.failures(tx.counter(key), now)
     expected = code_of(context.keyring, current)
     match verification.check(current, operation.code, expected, now):
         case Over(status):
             return _closed(case, status)
         case Wrong(after):
             case.verification = after
-            before = tx.counter(operation.failures)
-            tx.put_counter(limits.count_failure(before, operation.failures, now))
+            for key in operation.failures:
+                tx.put_counter(limits.count_failure(tx.counter(key), key, now))
             if after.status is not Status.PENDING:
                 case.ended(Source.CHECK)
             case.close()

@@ -18,9 +18,11 @@ from gateway.domain import explanation, identity
 from gateway.domain.access import Right
 from gateway.domain.advice import advise
 from gateway.domain.errors import Forbidden, GatewayError, InvalidInput, NotFound
+from gateway.domain.keyring import KeyringError
 from gateway.domain.verification import Status
 from gateway.services import lookup, operate, release
 from gateway.services.accounts import Accounts
+from gateway.services.case import counted_under
 from gateway.services.operate import Wish
 from gateway.services.release import Block
 from gateway.services.runtime import Runtime
@@ -131,18 +133,27 @@ class Search:
         told = "; ".join(block.told for block in await self._blocks(file, visit.now))
         number, subject = shown.masked(self._runtime.keyring, current), str(current.id)
         await self._accounts.record(act(visit, "release", f"{number}: {told}", why, subject))
-        await self._runtime.ledger.submit(release.releasing(self._runtime.policy, current))
+        released = release.releasing(self._runtime.policy, current, self._counted(file))
+        await self._runtime.ledger.submit(released)
         return RedirectResponse(f"/console/verifications/{subject}?done=release", 303)
 
     async def _blocks(self, file: File, now: datetime) -> list[Block]:
         policy, current = self._runtime.policy, file.record.verification
-        keys = release.keys(policy, current)
+        indexes = self._counted(file)
+        keys = release.keys(policy, current, indexes)
 
         async def read(engine: Engine) -> list[Block]:
             found = await support.standing(engine, keys, current.recipient_index)
-            return release.blocks(policy, current, *found, now)
+            return release.blocks(policy, current, indexes, *found, now=now)
 
         return await self._desk.read(read)
+
+    def _counted(self, file: File) -> tuple[bytes, ...]:
+        record = file.record
+        try:
+            return counted_under(self._runtime.keyring, record.verification, record.plan)
+        except KeyringError:  # its key is gone: what is counted by its own index is known
+            return (record.verification.recipient_index,)
 
     async def number(self, visit: Visit) -> Response:
         """The number in full, once, with a reason; not kept in any page's address."""
