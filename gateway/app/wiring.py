@@ -246,6 +246,7 @@ def build(
     meter = PrometheusMeter(folder_of(environment()))
     tracer = tracer or tracer_of(settings)
     log = structlog.get_logger().bind()  # bound once: the lazy proxy would bind at every line
+    now = clock.Steady(now, log).now  # one for all parts
 
     async def hear(route: str, pdu: bytes) -> None:
         callback = Callback(METHOD, "", None, {}, {}, pdu, now())
@@ -269,9 +270,8 @@ def build(
         meter=meter,
         tracer=tracer,
     )
-    waiting = Waiting()
     lately = Lately(now)
-    outage = Outage()
+    waiting, outage = Waiting(), Outage()
     entropy = Entropy(os.urandom)
     standing = Routes(settings.silent_fallbacks)
     context = _context(

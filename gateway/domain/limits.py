@@ -25,6 +25,7 @@ FAILURE_WINDOW = timedelta(hours=1)  # …within this time
 
 LONGEST_WINDOW = timedelta(days=31)  # that a rule may have
 FAILURES = b"failures:"  # what the keys of such counters begin with
+AHEAD = timedelta(seconds=5)  # by which a stored time may lie in the future: nodes' clocks differ
 _SITE = 64  # bits of an IPv6 address that name whoever has it; the rest is theirs to vary
 
 
@@ -160,7 +161,7 @@ def sends_used_up(verification: Verification, detail: str, now: datetime) -> Lim
 def cool_down(sent_at: datetime, now: datetime) -> None:
     """Raise Limited when the last code left less than COOL_DOWN ago."""
     reset = sent_at + timedelta(seconds=COOL_DOWN)
-    if now < reset:
+    if now < reset and not ahead(sent_at, now):
         detail = "A code is on its way to this number. Ask again in {seconds} s."
         raise refuse("cool_down", detail, "cool_down", 1, COOL_DOWN, reset=reset, now=now)
 
@@ -201,7 +202,12 @@ def count(counter: Counter | None, key: bytes, window: timedelta, now: datetime)
 
 
 def within(counter: Counter | None, window: timedelta, now: datetime) -> Counter | None:
-    """The counter while its window lasts."""
-    if counter is None or now >= counter.since + window:
+    """The counter while its window lasts. One of a clock that stood wrong is over."""
+    if counter is None or now >= counter.since + window or ahead(counter.since, now):
         return None
     return counter
+
+
+def ahead(stored: datetime, now: datetime) -> bool:
+    """Whether a stored time lies so far in the future that a clock stood wrong when it was."""
+    return stored > now + AHEAD

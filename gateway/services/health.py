@@ -65,7 +65,7 @@ async def run_once(runtime: Runtime, looking: Looking, now: datetime) -> None:
         pausing = health.pause(name, state, reason, now) if reason is not None else None
         if pausing is not None:
             paused.append(pausing)
-    old = looking.forgot_at is None or now - looking.forgot_at >= FORGET_EVERY
+    old = looking.forgot_at is None or abs(now - looking.forgot_at) >= FORGET_EVERY
     if paused or old:
         await runtime.ledger.submit(Judge(tuple(paused), now - KEPT if old else None))
     if old:
@@ -74,7 +74,7 @@ async def run_once(runtime: Runtime, looking: Looking, now: datetime) -> None:
 
 async def learn(runtime: Runtime, looking: Looking, now: datetime) -> bool:
     """Look how the routes stand, when it is time. Whether it was."""
-    if looking.looked_at is not None and now - looking.looked_at < LOOK_EVERY:
+    if looking.looked_at is not None and abs(now - looking.looked_at) < LOOK_EVERY:
         return False
     looking.looked_at = now
     await look(runtime)

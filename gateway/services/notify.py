@@ -188,7 +188,7 @@ class Notifier:
 
     async def look(self, now: datetime) -> bool:
         """Now and then, learn who listens. Whether it was time. Raises StoreError."""
-        late = self._looked_at is None or now - self._looked_at >= LOOK_EVERY
+        late = self._looked_at is None or abs(now - self._looked_at) >= LOOK_EVERY
         if late:
             self._looked_at = now
             await self.refresh()

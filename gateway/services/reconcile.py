@@ -108,7 +108,7 @@ async def run_once(runtime: Runtime, passing: Passing, now: datetime) -> int:
     if passing.failed:
         runtime.outage.gap = gap_between(passing.marked_at, now) or runtime.outage.gap
     passing.failed = True
-    mark = passing.marked_at is None or now - passing.marked_at >= MARK_EVERY
+    mark = passing.marked_at is None or abs(now - passing.marked_at) >= MARK_EVERY
     soonest = await runtime.reads.soonest()
     due = soonest is not None and soonest <= now
     passing.lag = (now - soonest).total_seconds() if due and soonest is not None else 0.0

@@ -298,12 +298,15 @@ def _accept(tx: Transaction, context: Context, operation: Accept, now: datetime)
     for key in operation.failures:
         limits.failures(tx.counter(key), now)
     running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
-    if running is not None and running.status_at(now) is Status.PENDING:
+    pending = running is not None and running.status_at(now) is Status.PENDING
+    if running is not None and pending and not limits.ahead(running.created_at, now):
         return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
     limiting.cooled(tx, operation.bill, now)
     limiting.admit(tx, context, operation.bill, prepared, by=_opening(operation.plan), now=now)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
+        if pending:  # made while the clock stood wrong: its times mean nothing
+            over.end(Status.EXPIRED, Source.DEADLINE)
         over.decide()
         over.close()
     return _start(tx, context, operation, prepared, now)

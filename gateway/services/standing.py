@@ -94,7 +94,7 @@ class Routes:
         probably missing and not the messages, and only so many fall back each minute."""
         if route not in self.silent:
             return True
-        while self._lately and now - self._lately[0] >= _MINUTE:
+        while self._lately and abs(now - self._lately[0]) >= _MINUTE:
             self._lately.popleft()
         if len(self._lately) >= self._fallbacks:
             return False

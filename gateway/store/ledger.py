@@ -100,7 +100,6 @@ class Ledger:
         self._filled = asyncio.Event()
         self._plans: dict[bytes, Plan] = {}
         self._recent = Recent()
-        self._now: datetime | None = None
         self._closing = False
         self._running: asyncio.Task[None] | None = None
         self.ended = asyncio.Event()  # without having been closed: this process is of no use then
@@ -229,7 +228,7 @@ class Ledger:
     async def _attempt(self, batch: list[_Entry]) -> Sequence[object]:
         """One transaction: load, decide, write, commit."""
         await self._engine.begin()
-        now = self._tick()
+        now = self._clock()  # taken once for all of it
         tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
         wanted = [entry.doing.wants(entry.operation) for entry in batch]
         await tx.load(self._engine, wanted, now, self._charged)
@@ -249,14 +248,6 @@ class Ledger:
         self._plans = tx.plans
         tx.remember()
         return tx.after
-
-    def _tick(self) -> datetime:
-        """The time of a batch: taken once, and never going back."""
-        now = self._clock()
-        if self._now is not None and now < self._now:
-            now = self._now
-        self._now = now
-        return now
 
     def _resolve(self, batch: Sequence[_Entry], after: Sequence[object]) -> None:
         for entry in batch:

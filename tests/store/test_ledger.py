@@ -350,17 +350,6 @@ async def test_now_goes_on_from_batch_to_batch(desk: Desk) -> None:
     assert [START, after(5), after(5.001)] == told
 
 
-async def test_now_never_goes_back(desk: Desk) -> None:
-    """F38: our own clock was set back."""
-    desk.ledger.start()
-    told = []
-    for seconds in (10, -3600, 7, 3600):
-        desk.clock.advance(seconds)
-        told.append(await desk.ledger.submit(Send(lambda tx, now: now)))
-
-    assert [after(10), after(10), after(10), after(17)] == told
-
-
 # When one decision is against it.
 
 
