@@ -4,8 +4,8 @@ What cannot be applied is kept: *parked* while the reference is unknown (the rec
 answer to our call), *quarantined* when it cannot be read or names another number than the
 attempt's. Neither ever touches an attempt it was not meant for.
 
-Where a message went out in parts, a row beside the parked ones says of each part's id whose it is;
-it goes when the part has arrived.
+Where a message went out in parts, a row beside the parked ones says of each part's id whose it is.
+It stays as long as a parked one, for what has arrived may be told of again.
 """
 
 import base64
@@ -38,7 +38,7 @@ from gateway.services.case import Case, Context, Note, address_for
 from gateway.services.metering import Heard
 from gateway.services.runtime import Route, Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import PARKED, PART, Kept, Source, Way
+from gateway.store.records import PARKED, PART, Crowd, Kept, Source, Way
 
 REFERENCE_LENGTH = 255  # a longer one is no reference
 _UNPROVEN = ("callback_unproven", "The callback cannot be checked now; send it again.")
@@ -192,10 +192,19 @@ def _part_named(
     such rows were loaded with the references."""
     if item.attempt_id is not None or item.reference is None:
         return None
-    for kept in tx.kept(_parts_of(operation.account), item.reference):
-        attempt_id, number, of = orjson.loads(_opened(context.keyring, kept))
-        return replace(item, attempt_id=attempt_id, part=Part(number, of))
-    return None
+    rows = tx.kept(_parts_of(operation.account), item.reference)
+    if not rows or _given_again(tx, rows[-1], operation.account, item.reference):
+        return None
+    attempt_id, number, of = orjson.loads(_opened(context.keyring, rows[-1]))
+    return replace(item, attempt_id=attempt_id, part=Part(number, of))
+
+
+def _given_again(tx: Transaction, kept: Kept, account: str, reference: str) -> bool:
+    """Whether the centre has given the part's id to a whole message since."""
+    named = tx.referenced(account, reference)
+    owner = tx.owner(named) if named is not None else None
+    attempts = tx.attempts(owner) if owner is not None else []
+    return any(one.id == named and one.queued_at > kept.received_at for one in attempts)
 
 
 def expect_part(case: Case, attempt: Attempt, reference: str, part: Part) -> None:
@@ -210,14 +219,6 @@ def expect_part(case: Case, attempt: Attempt, reference: str, part: Part) -> Non
 def _parts_of(account: str) -> str:
     """Parts are bounded and counted apart from receipts kept aside."""
     return f"parts of {account}"
-
-
-def _arrived(tx: Transaction, account: str, item: Receipt) -> None:
-    """A part that has arrived has nothing more to say."""
-    if item.part is None or item.reference is None or item.state is not State.DELIVERED:
-        return
-    for kept in tx.kept(_parts_of(account), item.reference):
-        tx.drop(kept)
 
 
 def _apply_one(
@@ -298,7 +299,6 @@ def _hear(
         facts = {"attempt_id": attempt.id, "route": attempt.route, "word": word}
         case.after.append(Note("receipt_without_state", facts, level="warning"))
     case.receive(attempt, item, operation.source)
-    _arrived(tx, operation.account, item)
     after = case.attempt(attempt.id)
     case.after.append(_heard(attempt, after, item, operation, now, linked=linked))
 
@@ -424,10 +424,12 @@ def unpacked(keyring: Keyring, kept: Kept) -> Receipt:
 @dataclass(frozen=True, slots=True)
 class Sweep(Operation[int]):
     """The second net under parked receipts: link those whose reference is known by now, and forget
-    those past their time. The number of receipts it took away."""
+    those received before a moment or too many of one account. The number of rows it linked or
+    lifted."""
 
     linked: tuple[Kept, ...]
-    expired: tuple[Kept, ...]
+    before: datetime | None
+    crowds: tuple[Crowd, ...] = ()
     past: tuple[Way, ...] = ()  # suppressions whose time is over
 
 
@@ -451,14 +453,8 @@ def apply_sweep(tx: Transaction, context: Context, operation: Sweep, now: dateti
         unpark(case, case.attempt(named), reference or "")
         case.decide()
         case.close()
-    for kept in operation.expired:
-        tx.drop(kept)
+    tx.trim(operation.crowds, operation.before)
     for way in operation.past:
         if tx.suppression(way) is None:  # not said again meanwhile
             tx.lift(way)
-    return taken + len(operation.expired) + len(operation.past)
-
-
-def expired(kept: Sequence[Kept], before: datetime) -> tuple[Kept, ...]:
-    """Those received before that moment."""
-    return tuple(one for one in kept if one.received_at < before)
+    return taken + len(operation.past)

@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from gateway.domain.verification import Status
-from gateway.services import receive
 from gateway.services.case import GRACE, Case, Context, Gap, Note
 from gateway.services.receive import Sweep
 from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation, Transaction, Wants
-from gateway.store.records import PARKED, Mark
+from gateway.store.records import Crowd, Mark
 
 __all__ = ["GRACE", "Gap", "Passing", "Wake", "gap_between", "run_once", "sweep"]
 
@@ -24,7 +23,8 @@ MARK_EVERY = timedelta(seconds=2)  # how often the pass leaves its mark
 OUTAGE = timedelta(seconds=10)  # a gap between marks that counts as nobody having passed
 PUT_OFF = timedelta(seconds=60)  # until a row whose look failed is looked at again
 PARKED_FOR = timedelta(hours=72)  # how long a receipt waits for its reference
-PARKED_MOST = 10_000  # receipts kept aside per account
+PARKED_MOST = 10_000  # receipts kept aside per account, and parts whose attempt is known
+LINKED_MOST = 1000  # receipts that one sweep links
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +127,13 @@ async def sweep(runtime: Runtime, now: datetime) -> int:
     """The second net under parked receipts, and the end of what was believed of numbers. How many
     rows it took away.
     """
-    kept = await runtime.reads.kept(1000)
-    pairs = [(one.account, one.reference) for one in kept if one.reference is not None]
-    known = await runtime.reads.referenced(pairs) if pairs else set()
-    linked = tuple(
-        one for one in kept
-        if one.why == PARKED and (one.account, one.reference) in known
-    )  # fmt: skip
-    over = receive.expired(kept, now - PARKED_FOR)
-    for account in {one.account for one in kept}:
-        excess = await runtime.reads.kept_count(account) - PARKED_MOST
-        if excess > 0:
-            oldest = [one for one in kept if one.account == account and one not in over]
-            over += tuple(oldest[:excess])
-    gone = tuple(one for one in over if one not in linked)
+    linked = tuple(await runtime.reads.linkable(LINKED_MOST))
+    before = now - PARKED_FOR
+    expired = await runtime.reads.count_kept(before)
+    crowded = await runtime.reads.crowded(PARKED_MOST)
+    crowds = tuple(Crowd(account, PARKED_MOST) for account, _ in crowded)
     past = await runtime.reads.past_suppressions(now, 500)
-    if not linked and not gone and not past:
+    if not (linked or expired or crowds or past):
         return 0
-    return await runtime.ledger.submit(Sweep(linked, gone, past))
+    taken = await runtime.ledger.submit(Sweep(linked, before, crowds, past))
+    return taken + expired + sum(count - PARKED_MOST for _, count in crowded)

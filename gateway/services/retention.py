@@ -17,7 +17,6 @@ from gateway.domain.limits import Counter, Rule
 from gateway.domain.policy import cool_key, number_key
 from gateway.domain.retention import Retention
 from gateway.domain.verification import Verification
-from gateway.services import receive
 from gateway.services.case import Context
 from gateway.services.receive import Sweep
 from gateway.services.reconcile import PARKED_FOR
@@ -186,11 +185,12 @@ async def in_passing(
 async def sweep_aside(reads: Reads, ledger: Ledger, now: datetime) -> Purged:
     """Receipts kept aside and suppressions that are past their time: one chunk. `serve` does so by
     itself (`reconcile.sweep`), which also links receipts; this one only takes away."""
-    gone = receive.expired(await reads.kept(ROWS), now - PARKED_FOR)
-    past = await reads.past_suppressions(now, ROWS - len(gone))
+    before = now - PARKED_FOR
+    gone = await reads.count_kept(before)
+    past = await reads.past_suppressions(now, ROWS)
     if gone or past:
-        await ledger.submit(Sweep((), gone, past))
-    return Purged(receipts=len(gone), suppressions=len(past), more=len(gone) + len(past) == ROWS)
+        await ledger.submit(Sweep((), before, past=past))
+    return Purged(receipts=gone, suppressions=len(past), more=len(past) == ROWS)
 
 
 async def would_purge(reads: Reads, kept: Retention, now: datetime) -> Purged:

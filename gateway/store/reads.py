@@ -8,7 +8,18 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Column, ColumnElement, String, asc, bindparam, column, desc, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    String,
+    and_,
+    asc,
+    bindparam,
+    column,
+    desc,
+    func,
+    select,
+)
 from sqlalchemy import table as named_table
 
 from gateway.domain.delivery import Attempt, State
@@ -255,6 +266,23 @@ _PARKED_SINCE: Read[Kept] = Read(
     .limit(value("limit")),
     Kept,
 )
+_LINKABLE: Read[Kept] = Read(
+    select(*columns_of(_RECEIPT, Kept))
+    .join(
+        ATTEMPT,
+        and_(ATTEMPT.c.reference == _RECEIPT.c.reference, ATTEMPT.c.account == _RECEIPT.c.account),
+    )
+    .where(_RECEIPT.c.why == PARKED)
+    .order_by(asc(_RECEIPT.c.id))
+    .limit(value("limit")),
+    Kept,
+)
+_CROWDED: Read[tuple[str, int]] = Read(
+    select(_RECEIPT.c.account, func.count())
+    .group_by(_RECEIPT.c.account)
+    .having(func.count() > value("most")),
+    _itself,
+)
 _KEPT_COUNT: Read[int] = Read(
     select(func.count()).select_from(_RECEIPT).where(_RECEIPT.c.account == value("account")),
     _itself,
@@ -432,15 +460,17 @@ class Reads:
         after = after or lowest(since)
         return await self._engine.fetch(_PARKED_SINCE, after, account, since, limit)
 
+    async def linkable(self, limit: int) -> list[Kept]:
+        """The oldest parked receipts whose reference some attempt carries by now."""
+        return await self._engine.fetch(_LINKABLE, limit)
+
+    async def crowded(self, most: int) -> list[tuple[str, int]]:
+        """The accounts of which more receipts than that are kept aside, and how many."""
+        return await self._engine.fetch(_CROWDED, most)
+
     async def kept_count(self, account: str) -> int:
         """How many receipts of an account are kept aside."""
         return (await self._engine.fetch(_KEPT_COUNT, account))[0]
-
-    async def referenced(self, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Which of these (account, reference) some attempt carries."""
-        texts = list(dict.fromkeys(reference for _, reference in pairs))
-        found = await self._engine.fetch_by(OWNERS_BY_REFERENCE, texts)
-        return {(account, reference) for account, reference, _ in found} & set(pairs)
 
     async def mark(self, name: str) -> datetime | None:
         """When something was last done."""

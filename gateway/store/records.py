@@ -56,6 +56,13 @@ class Kept:
     received_at: datetime
 
 
+class Crowd(NamedTuple):
+    """An account of which at most so many receipts are kept aside."""
+
+    account: str
+    most: int
+
+
 class StoredPlan(NamedTuple):
     """A plan's JSON by its digest."""
 

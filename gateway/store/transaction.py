@@ -24,6 +24,7 @@ from gateway.store.engine import Conflict, Engine
 from gateway.store.outbox import Outbox
 from gateway.store.records import (
     Counted,
+    Crowd,
     Further,
     Kept,
     KeyUse,
@@ -165,6 +166,8 @@ class Transaction:
         self._logged: list[Logged] = []
         self._new_kept: list[Kept] = []
         self._dropped: list[Kept] = []
+        self._crowds: list[Crowd] = []
+        self._expired_before: datetime | None = None
         self._new_plans: dict[bytes, StoredPlan] = {}
         self._new_counters: dict[bytes, Counter] = {}
         self._opened: dict[bytes, datetime | None] = {}  # of the counters as loaded; None: no row
@@ -374,6 +377,11 @@ class Transaction:
             mine = self._kept.get((kept.account, kept.reference), [])
             self._kept[kept.account, kept.reference] = [k for k in mine if k.id != kept.id]
 
+    def trim(self, crowds: Iterable[Crowd], before: datetime | None) -> None:
+        """Forget the oldest receipts of these accounts, and all received before a moment."""
+        self._crowds.extend(crowds)
+        self._expired_before = before or self._expired_before
+
     def take_slot(self, route: str) -> bool:
         """A place on the wire for a claim; none left means the attempt is stored unclaimed."""
         free = self.slots.get(route, 0)
@@ -571,6 +579,10 @@ class Transaction:
             await writes.keep_receipts(engine, self._new_kept)
         if self._dropped:
             await writes.drop_receipts(engine, self._dropped)
+        if self._expired_before is not None:
+            await writes.expire_receipts(engine, self._expired_before)
+        if self._crowds:
+            await writes.trim_receipts(engine, self._crowds)
 
     async def _write_counts(self, engine: Engine) -> None:
         if self._new_counters:

@@ -10,7 +10,19 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, insert, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    desc,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlmodel import SQLModel
 
@@ -24,6 +36,7 @@ from gateway.store.records import (
     ApiKey,
     Client,
     Counted,
+    Crowd,
     Further,
     Kept,
     KeyUse,
@@ -115,6 +128,21 @@ _INSERT_LOGGED = _insert(table(tables.Transition), Logged)
 _RECEIPT = table(tables.Receipt)
 _INSERT_KEPT = _insert(_RECEIPT, Kept)
 _DELETE_KEPT = Write(delete(_RECEIPT).where(_RECEIPT.c.id == value("id")))
+
+_OTHERS = _RECEIPT.alias()
+_TRIM_KEPT = Write(
+    delete(_RECEIPT).where(
+        _RECEIPT.c.account == value("account"),
+        _RECEIPT.c.id
+        <= select(_OTHERS.c.id)
+        .where(_OTHERS.c.account == value("account"))
+        .order_by(desc(_OTHERS.c.id))
+        .offset(bindparam("v_most", type_=Integer))
+        .limit(1)
+        .scalar_subquery(),
+    )
+)
+_EXPIRE_KEPT = Write(delete(_RECEIPT).where(_RECEIPT.c.received_at < value("at")))
 
 _PLAN = table(tables.Plan)
 _INSERT_PLAN = Write(
@@ -297,6 +325,16 @@ async def keep_receipts(engine: Engine, values: Sequence[Kept]) -> None:
 async def drop_receipts(engine: Engine, values: Sequence[Kept]) -> None:
     """Receipts that found their attempt, or are past their time."""
     await engine.run(_DELETE_KEPT, values, expect=False)
+
+
+async def trim_receipts(engine: Engine, values: Sequence[Crowd]) -> None:
+    """Of these accounts only the newest receipts stay."""
+    await engine.run(_TRIM_KEPT, values, expect=False)
+
+
+async def expire_receipts(engine: Engine, before: datetime) -> None:
+    """Those received before that moment go."""
+    await engine.run(_EXPIRE_KEPT, [_At(before)], expect=False)
 
 
 async def insert_plans(engine: Engine, values: Sequence[StoredPlan]) -> None:

@@ -85,7 +85,9 @@ async def sent(centre: Centre, number: int = 0) -> tuple[str, list[str]]:
 
 
 def kept(rig: Rig) -> list[tuple[str, str | None, str]]:
-    return [(one.account, one.reference, one.why) for one in rig.reads.kept(100)]
+    """What is kept aside, without the rows that tell whose the parts are."""
+    every = [(one.account, one.reference, one.why) for one in rig.reads.kept(100)]
+    return [one for one in every if one[2] != "part"]
 
 
 async def test_it_is_delivered_with_the_last_part_in_every_order(centre: Centre) -> None:
@@ -163,20 +165,23 @@ async def test_a_restart_forgets_no_part(centre: Centre) -> None:
     assert ["sms:DELIVERED"] == centre.rig.states(named)
 
 
-async def test_what_is_said_of_a_part_that_has_arrived_is_parked(centre: Centre) -> None:
+async def test_what_is_said_again_of_a_part_is_not_parked(centre: Centre) -> None:
+    """While the text is under way, and when all of it has arrived. (Seen to fail where the part's
+    row went with its first DELIVRD.)"""
     named, ids = await sent(centre)
-    await centre.say(ids[0], "DELIVRD")
-    await centre.say(ids[0], "DELIVRD")
+    for part in (0, 0, 1, 2, 2, 0):
+        await centre.say(ids[part], "DELIVRD")
 
-    assert ("smpp", ids[0], "parked") in kept(centre.rig)
-    assert ["sms:ACK"] == centre.rig.states(named)
+    assert [] == kept(centre.rig)
+    assert ["sms:DELIVERED"] == centre.rig.states(named)
+    assert 3 == centre.rig.attempts(named)[0].repeats
 
 
-async def test_parts_that_never_arrive_are_forgotten(centre: Centre) -> None:
+async def test_whose_parts_they_are_is_forgotten(centre: Centre) -> None:
     await sent(centre)
-    rows = kept(centre.rig)
+    rows = centre.rig.reads.kept(100)
     centre.rig.clock.advance(3 * ONE_DAY + 1)
     await reconcile.sweep(centre.rig.runtime, centre.rig.clock.now())
 
-    assert ["parts of smpp"] * 3 == [account for account, _, _ in rows]
-    assert [] == kept(centre.rig)
+    assert ["parts of smpp"] * 3 == [one.account for one in rows]
+    assert [] == centre.rig.reads.kept(100)

@@ -230,7 +230,10 @@ async def test_only_so_many_that_are_due_are_taken(engine: Engine) -> None:
 
 
 # Statements that may walk a table: short ones, and those that stop at their limit.
-WALKS = {"_CLIENTS", "_KEPT", "_KEPT_COUNT", "_LATEST", "_NEWEST_KEY", "_REVISION", "_ROUTE_STATES"}
+WALKS = {
+    "_CLIENTS", "_CROWDED", "_KEPT", "_KEPT_COUNT", "_LATEST", "_LINKABLE", "_NEWEST_KEY",
+    "_REVISION", "_ROUTE_STATES",
+}  # fmt: skip
 STATEMENTS = {
     name: _keyed(found).query([None])[0] if isinstance(found, ByKeys) else _query(found)
     for name, found in vars(module).items()
@@ -280,9 +283,22 @@ async def test_a_reference_is_known_when_an_attempt_of_that_account_carries_it(
         engine, [make_attempt(verification_id=verification.id, reference="a")]
     )
     await engine.commit()
-    pairs = [("octopush", "a"), ("octopush", "b"), ("other", "a")]
+    await engine.begin()
+    rows = [
+        make_kept(id=new_id(after(at)), account=account, reference=reference, why=why)
+        for at, (account, reference, why) in enumerate(
+            (
+                ("octopush", "a", "other_number"),
+                ("octopush", "b", "parked"),
+                ("other", "a", "parked"),
+                ("octopush", "a", "parked"),
+            )
+        )
+    ]
+    await writes.keep_receipts(engine, rows)
+    await engine.commit()
 
-    assert {("octopush", "a")} == await reads.referenced(pairs)
+    assert rows[3:] == await reads.linkable(1)
 
 
 # Keys, clients, marks.
@@ -324,7 +340,7 @@ async def test_a_database_in_trouble_is_a_store_error(engine: SqliteEngine, read
     engine._writer.execute("DROP TABLE attempt")
 
     with pytest.raises(StoreError, match="no such table"):
-        await reads.referenced([("a", "b")])
+        await reads.linkable(1)
 
 
 # Plans.

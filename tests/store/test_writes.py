@@ -30,7 +30,7 @@ from gateway.ports import Server
 from gateway.store import writes
 from gateway.store.engine import Conflict, Engine, open_engine
 from gateway.store.reads import ATTEMPTS, COUNTERS, LOG, PLANS, VERIFICATIONS, Reads
-from gateway.store.records import Mark
+from gateway.store.records import Crowd, Mark
 
 
 @pytest.fixture
@@ -529,6 +529,22 @@ async def test_a_receipt_dropped_by_somebody_else_meanwhile_is_passed_over(
     await engine.commit()
 
     assert [] == await Reads(engine).kept(10)
+
+
+async def test_the_newest_receipts_of_an_account_stay_and_the_old_go(engine: Engine) -> None:
+    series = [make_kept(id=new_id(after(at)), received_at=after(at)) for at in range(6)]
+    other = make_kept(id=new_id(after(9)), account="other", received_at=after(9))
+    await engine.begin()
+    await writes.keep_receipts(engine, [*series, other])
+    await writes.expire_receipts(engine, after(1))
+    await writes.trim_receipts(engine, [Crowd("octopush", 2), Crowd("other", 1)])
+    await engine.commit()
+    reads = Reads(engine)
+
+    assert [*series[4:], other] == await reads.kept(10)
+    assert [("octopush", 2)] == await reads.crowded(1)
+    assert [series[5]] == await reads.parked("octopush", after(0), series[4].id, 10)
+    assert [series[5]] == await reads.parked("octopush", after(5), None, 10)
 
 
 async def test_a_client_comes_with_its_key(engine: Engine) -> None:
