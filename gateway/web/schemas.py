@@ -159,7 +159,8 @@ class SendBody(Body):
     )
     reference: Reference | None = Field(
         default=None,
-        description="Your own id for it, visible ASCII; the newest is meant when it repeats.",
+        description="Your own id for it, visible ASCII; the newest is meant when it repeats. It is "
+        "stored and logged in the clear: never a number, an address or anything else of a person.",
         examples=["order-17"],
     )
     on_repeat: OnRepeat = Field(
@@ -217,7 +218,9 @@ class Entry(Addresses):
         default=None, description="Your own code for this one, 4 to 10 digits.", examples=["493027"]
     )
     reference: Reference | None = Field(
-        default=None, description="Your own id for this one.", examples=["order-17"]
+        default=None,
+        description="Your own id for this one, in the clear; never a number or an address.",
+        examples=["order-17"],
     )
     params: Params | None = Field(
         default=None,
