@@ -1,5 +1,9 @@
 """What is read, by whom ever: the ledger inside its transaction, status and command line
-outside."""
+outside.
+
+More than 500 lines: every statement that reads these tables stands here, so that a test can ask
+each whether it walks one that grows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
