@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 _COLUMNS = ("time (UTC)", "#", "channel, route", "state", "who says so · the vendor's clock")
 _CAUSES = {
     "first": "the request itself",
-    "silence": "silence on the one before",
+    "silence": "the one before was not confirmed in time",
     "failed": "the one before failed",
-    "refused": "the one before was refused",
+    "refused": "the one before was not taken",
     "unknown": "unknown whether the one before was taken",
     "resend": "the person asked again",
     "next": "the next step was asked for",

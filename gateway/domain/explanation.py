@@ -18,21 +18,27 @@ CHANNELS = {
     "email": "e-mail",
     "whatsapp": "WhatsApp message",
     "telegram": "Telegram message",
+    "viber": "Viber message",
+    "rcs": "RCS message",
 }
 
 _CAUSES = {
-    Cause.FIRST: "",
-    Cause.SILENCE: " because the one before brought no receipt in time",
-    Cause.FAILED: " because the one before failed",
-    Cause.REFUSED: " because the one before was refused by its provider",
-    Cause.UNKNOWN: " because it is not known whether the one before was taken",
-    Cause.RESEND: " because the person asked again",
-    Cause.NEXT: " because the next step was asked for",
+    Cause.FAILED: "the one before failed",
+    Cause.REFUSED: "the one before was not taken",
+    Cause.UNKNOWN: "it is not known whether the one before was taken",
+    Cause.RESEND: "it was asked for again",
+    Cause.NEXT: "the next step was asked for",
+}
+_AWAITED = {
+    Until.SENT: "handed over",
+    Until.ACK: "on its way",
+    Until.DELIVERED: "delivered",
+    Until.READ: "read",
 }
 
 _ENDS = {
     Status.VERIFIED: "The right code was typed at {at}; the verification is complete.",
-    Status.EXPIRED: "The code expired at {at} without being typed. A new one must be requested.",
+    Status.EXPIRED: "The code expired at {at} before it was typed. A new one must be requested.",
     Status.CANCELED: "The verification was canceled at {at}. A new code must be requested.",
     Status.LOCKED: "Too many wrong codes were typed; the verification was locked at {at}.",
     Status.FAILED: "No provider took the message; the verification ended at {at}. Try again.",
@@ -43,7 +49,7 @@ _ERASED = "The addresses it went to have been erased."
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """What happens next when nothing more is heard: `send`, `poll` or `expire`, and when."""
+    """What happens next when nothing more is heard: `send` or `expire`, and when."""
 
     action: str
     at: datetime
@@ -53,23 +59,34 @@ class Coming:
 def coming(
     plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
 ) -> Coming | None:
-    """The next thing the gateway will do of itself; None after the end."""
+    """The next thing the gateway will do of itself; None after the end. That it asks a provider
+    first is passed over: what the person gets is what follows from silence."""
     if verification.status_at(now) is not Status.PENDING:
         return None
+    return _ahead(plan, verification, attempts, now)[0]
+
+
+def _ahead(
+    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+) -> tuple[Coming, datetime | None]:
+    """What comes of a running one, and when the provider is asked before that."""
     settled = [_settled(attempt, now) for attempt in attempts]
-    moment = now
-    for _ in range(4):
+    moment, polled_at = now, None
+    for _ in range(6):
         match workflow.next_action(plan, verification, settled, moment):
             case Send(step):
-                return Coming("send", moment, plan.steps[step].channel)
+                return Coming("send", moment, plan.steps[step].channel), polled_at
             case Poll(attempt_id):
-                asked = next(one for one in settled if one.id == attempt_id)
-                return Coming("poll", moment, asked.channel)
+                polled_at = moment
+                settled = [
+                    one._replace(polled_at=moment) if one.id == attempt_id else one
+                    for one in settled
+                ]
             case Wait(until) if until < verification.expires_at:
                 moment = until
             case Wait() | Finish():
                 break
-    return Coming("expire", verification.expires_at)
+    return Coming("expire", verification.expires_at), polled_at
 
 
 def delivery_status(
@@ -100,18 +117,20 @@ def explain(
 ) -> str:
     """The story of a verification in a few sentences."""
     status = verification.status_at(now)
-    told = [*_left_out(plan), *(_attempt(attempt) for attempt in attempts)]
+    told = _left_out(plan)
+    for at, attempt in enumerate(attempts):
+        told.append(_attempt(attempt, _why(plan, attempts[:at], attempt.cause)))
     if status is not Status.PENDING:
         at = verification.ended_at or verification.expires_at
         told.append(_ENDS[status].format(at=_clock(at)))
         if verification.recipient_sealed is None:
             told.append(_ERASED)
         return " ".join(told)
-    if attempts:
-        told.append(_blind(plan, attempts[-1]))
-    following = coming(plan, verification, attempts, now)
-    if following is not None:
-        told.append(_next(following))
+    last = attempts[-1] if attempts else None
+    if last is not None:
+        told.append(_blind(plan, last))
+    following, polled_at = _ahead(plan, verification, attempts, now)
+    told.append(_next(following, last, polled_at, now))
     return " ".join(sentence for sentence in told if sentence)
 
 
@@ -120,72 +139,97 @@ def _left_out(plan: Plan) -> list[str]:
     for one in plan.left_out:
         what = CHANNELS.get(one.channel, one.channel)
         if one.reason == workflow.NO_ADDRESS:
-            told.append(f"{_article(what)} {what} was left out: no address for it was given.")
+            told.append(f"{article(what)} {what} was left out: no address for it was given.")
             continue
         told.append(
-            f"{_article(what)} {what} through {one.route} was left out: the provider said not long "
+            f"{article(what)} {what} through {one.route} was left out: the provider said not long "
             f"ago that it does not reach this number ({one.reason})."
         )
     return list(dict.fromkeys(told))
 
 
-def _attempt(attempt: Attempt) -> str:
+def _why(plan: Plan, before: Sequence[Attempt], cause: Cause) -> str:
+    """Why an attempt was made after those before it; nothing of the first."""
+    if cause is not Cause.SILENCE:
+        return _CAUSES.get(cause, "")
+    awaited = _AWAITED.get(plan.steps[before[-1].step].until) if before else None
+    if awaited is None:
+        return "no code was typed in time"
+    return f"the one before was not reported as {awaited} in time"
+
+
+def _attempt(attempt: Attempt, why: str) -> str:
     what = CHANNELS.get(attempt.channel, attempt.channel)
-    why = _CAUSES[attempt.cause]
-    via = f"through {attempt.route}"
-    return f"{_article(what)} {what} {_state(attempt, via)}{why}."
+    who, via = f"{article(what)} {what}", f"through {attempt.route}"
+    if why:
+        return f"{who} {via} came next because {why}: it {_state(attempt)}."
+    return f"{who} {via} {_state(attempt)}."
 
 
-def _state(attempt: Attempt, via: str) -> str:
+def _state(attempt: Attempt) -> str:
+    """What became of it, as the rest of a sentence that it is the subject of."""
+    reason = attempt.reason or "no reason was given"
     if attempt.outcome is Outcome.WITHDRAWN:
         if attempt.reason == "spend_cap":
-            return f"{via} was left out: what the client may spend in a day is spent"
-        return f"{via} was withdrawn before it was sent"
+            return "was left out: what the client may spend in a day is spent"
+        return "was withdrawn before it was sent"
     if attempt.refused:
-        return f"{via} was refused ({attempt.reason}) and surely not sent"
+        return f"was refused ({reason}) and surely not sent"
     if attempt.waiting:
-        return f"is waiting for a free place {via}"
-    return _heard(attempt, via)
+        return "is waiting for a free place"
+    return _heard(attempt, reason)
 
 
-def _heard(attempt: Attempt, via: str) -> str:
+def _heard(attempt: Attempt, reason: str) -> str:
     match attempt.state:
         case State.QUEUED:
-            return f"is being handed over {via}"
+            return "is being handed over"
         case State.SENT if attempt.outcome is Outcome.UNKNOWN:
-            return f"was handed over {via}; whether it was taken is not known ({attempt.reason})"
+            return f"was handed over; whether it was taken is not known ({reason})"
         case State.SENT:
-            return f"was sent {via} at {_clock(attempt.sent_at)}; nothing was heard of it yet"
+            return f"was sent at {_clock(attempt.sent_at)}; nothing was heard of it yet"
         case State.ACK:
-            return f"was sent {via} at {_clock(attempt.sent_at)} and is on its way"
+            return f"was sent at {_clock(attempt.sent_at)} and is on its way"
         case State.FAILED:
-            return f"was sent {via} and reported as not delivered ({attempt.reason})"
+            return f"was sent and reported as not delivered ({reason})"
         case State.DELIVERED:
-            return f"was delivered {via} at {_clock(attempt.delivered_at)}"
+            return f"was delivered at {_clock(attempt.delivered_at)}"
         case State.READ:
-            return f"was delivered {via} and read at {_clock(attempt.read_at)}"
+            return f"was delivered and read at {_clock(attempt.read_at)}"
 
 
 def _blind(plan: Plan, attempt: Attempt) -> str:
     """A route that can never say what the step waits for: only the code itself will tell."""
     step = plan.steps[attempt.step]
-    if step.until is Until.VERIFIED or step.awaits(step.route(attempt.route)) is step.until:
+    if attempt.refused or attempt.state is State.FAILED or step.until is Until.VERIFIED:
+        return ""
+    if step.awaits(step.route(attempt.route)) is step.until:
         return ""
     return f"The route {attempt.route} cannot report '{step.until}': only a typed code will tell."
 
 
-def _next(following: Coming) -> str:
+def _next(
+    following: Coming, last: Attempt | None, polled_at: datetime | None, now: datetime
+) -> str:
+    asked = ""
+    if polled_at is not None and last is not None:
+        asked = f"Unless more is heard, {last.route} is asked about it at {_clock(polled_at)}"
+    if following.action != "send":
+        ends = f"The code can be typed until {_clock(following.at)}."
+        return f"{asked}. {ends}" if asked else ends
     what = CHANNELS.get(following.channel or "", following.channel or "")
-    if following.action == "send":
-        article = _article(what).lower()
-        return f"Unless more is heard, {article} {what} follows at {_clock(following.at)}."
-    if following.action == "poll":
-        return f"The provider of the {what} will be asked at {_clock(following.at)}."
-    return f"The code can be typed until {_clock(following.at)}."
+    follows = f"{article(what).lower()} {what} follows"
+    if last is not None and last.waiting and last.channel == following.channel:
+        follows = "it is tried again"
+    if following.at <= now:
+        return f"{follows[0].upper()}{follows[1:]} at once."
+    before = f"{asked}, and" if asked else "Unless more is heard,"
+    return f"{before} {follows} at {_clock(following.at)}."
 
 
-def _article(what: str) -> str:
-    return "An" if what[:1] in "eS" else "A"
+def article(what: str) -> str:
+    """The article that the name of a message takes, as a sentence begins with it."""
+    return "An" if what.startswith(("e", "S", "R")) else "A"
 
 
 def _clock(moment: datetime | None) -> str:

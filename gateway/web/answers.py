@@ -30,10 +30,10 @@ Time = Annotated[datetime, Field(description="UTC, RFC 3339.")]
 
 
 class Next(BaseModel):
-    """What the gateway will do of itself when nothing more is heard."""
+    """What the gateway will do of itself when nothing more is heard, also by asking a provider."""
 
-    action: Literal["send", "poll", "expire"] = _field(
-        "Send the next message, ask the provider, or let the code expire.", "send"
+    action: Literal["send", "expire"] = _field(
+        "Send the next message, or let the code expire.", "send"
     )
     at: Time = _field("When, UTC.", "2026-11-21T12:01:00Z")
     channel: str | None = _field("Over which channel, where one is meant.", "voice")

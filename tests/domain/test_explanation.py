@@ -46,34 +46,34 @@ def first_sentence(attempt: Attempt) -> str:
 @pytest.mark.parametrize(
     ("attempt", "expected"),
     [
-        (waiting_attempt(), "An SMS is waiting for a free place through sms."),
+        (waiting_attempt(), "An SMS through sms is waiting for a free place."),
         (
             waiting_attempt(claimed_until=after(15)),
-            "An SMS is being handed over through sms.",
+            "An SMS through sms is being handed over.",
         ),
         (
             make_attempt(),
-            "An SMS was sent through sms at 12:00:00 UTC; nothing was heard of it yet.",
+            "An SMS through sms was sent at 12:00:00 UTC; nothing was heard of it yet.",
         ),
         (
             unknown_attempt(),
-            "An SMS was handed over through sms; whether it was taken is not known (read_timeout).",
+            "An SMS through sms was handed over; whether it was taken is not known (read_timeout).",
         ),
         (
             make_attempt(state=State.ACK),
-            "An SMS was sent through sms at 12:00:00 UTC and is on its way.",
+            "An SMS through sms was sent at 12:00:00 UTC and is on its way.",
         ),
         (
             make_attempt(state=State.FAILED, reason="unreachable"),
-            "An SMS was sent through sms and reported as not delivered (unreachable).",
+            "An SMS through sms was sent and reported as not delivered (unreachable).",
         ),
         (
             make_attempt(state=State.DELIVERED, delivered_at=after(3)),
-            "An SMS was delivered through sms at 12:00:03 UTC.",
+            "An SMS through sms was delivered at 12:00:03 UTC.",
         ),
         (
             make_attempt(state=State.READ, read_at=after(8)),
-            "An SMS was delivered through sms and read at 12:00:08 UTC.",
+            "An SMS through sms was delivered and read at 12:00:08 UTC.",
         ),
         (
             refused_attempt(reason="no_credit"),
@@ -85,19 +85,19 @@ def first_sentence(attempt: Attempt) -> str:
         ),
         (
             make_attempt(channel="email", route="smtp"),
-            "An e-mail was sent through smtp at 12:00:00 UTC; nothing was heard of it yet.",
+            "An e-mail through smtp was sent at 12:00:00 UTC; nothing was heard of it yet.",
         ),
         (
             make_attempt(channel="voice", route="voice"),
-            "A voice call was sent through voice at 12:00:00 UTC; nothing was heard of it yet.",
+            "A voice call through voice was sent at 12:00:00 UTC; nothing was heard of it yet.",
         ),
         (
             make_attempt(channel="pigeon", route="loft"),
-            "A pigeon was sent through loft at 12:00:00 UTC; nothing was heard of it yet.",
+            "A pigeon through loft was sent at 12:00:00 UTC; nothing was heard of it yet.",
         ),
         (
             make_attempt(state=State.DELIVERED, delivered_at=None),
-            "An SMS was delivered through sms at an unknown time.",
+            "An SMS through sms was delivered at an unknown time.",
         ),
     ],
 )
@@ -106,21 +106,37 @@ def test_each_state_has_its_sentence(attempt: Attempt, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "expected"),
+    ("cause", "why"),
     [
-        (Cause.FIRST, "An SMS was sent through sms and reported as not delivered (r)."),
-        (Cause.SILENCE, " because the one before brought no receipt in time."),
-        (Cause.FAILED, " because the one before failed."),
-        (Cause.REFUSED, " because the one before was refused by its provider."),
-        (Cause.UNKNOWN, " because it is not known whether the one before was taken."),
-        (Cause.RESEND, " because the person asked again."),
-        (Cause.NEXT, " because the next step was asked for."),
+        (Cause.SILENCE, "the one before was not reported as delivered in time"),
+        (Cause.FAILED, "the one before failed"),
+        (Cause.REFUSED, "the one before was not taken"),
+        (Cause.UNKNOWN, "it is not known whether the one before was taken"),
+        (Cause.RESEND, "it was asked for again"),
+        (Cause.NEXT, "the next step was asked for"),
     ],
 )
-def test_each_cause_has_its_words(cause: Cause, expected: str) -> None:
-    sentence = first_sentence(make_attempt(cause=cause, state=State.FAILED, reason="r"))
+def test_each_cause_is_told_apart_from_what_became_of_it(cause: Cause, why: str) -> None:
+    story = told(
+        make_attempt(state=State.FAILED, reason="r"),
+        make_attempt(step=1, route="voice", channel="voice", cause=cause),
+        status=Status.CANCELED,
+    )
 
-    assert sentence.endswith(expected)
+    assert (
+        f"A voice call through voice came next because {why}: it was sent at 12:00:00 UTC; "
+        "nothing was heard of it yet."
+    ) in story
+
+
+def test_what_was_delivered_and_not_read_is_not_called_silent() -> None:
+    plan = make_plan(make_step(until=Until.READ), make_step(make_route("voice")))
+    delivered = make_attempt(state=State.DELIVERED, delivered_at=after(3))
+    voice = make_attempt(step=1, route="voice", channel="voice", cause=Cause.SILENCE)
+
+    assert "because the one before was not reported as read in time" in told(
+        delivered, voice, plan=plan, step=1
+    )
 
 
 @pytest.mark.parametrize("state", State)
@@ -153,7 +169,7 @@ def test_no_story_holds_what_could_be_a_number_or_a_code(status: Status, state: 
         ),
         (
             Status.EXPIRED,
-            "The code expired at 12:00:09 UTC without being typed. A new one must be requested.",
+            "The code expired at 12:00:09 UTC before it was typed. A new one must be requested.",
         ),
         (
             Status.CANCELED,
@@ -179,7 +195,7 @@ def test_an_expiry_nobody_has_written_down_is_told_all_the_same() -> None:
 
 def test_a_running_story_ends_with_what_comes_next() -> None:
     expected = (
-        "An SMS was sent through sms at 12:00:00 UTC; nothing was heard of it yet. "
+        "An SMS through sms was sent at 12:00:00 UTC; nothing was heard of it yet. "
         "Unless more is heard, a voice call follows at 12:01:00 UTC."
     )
 
@@ -226,7 +242,7 @@ def test_every_channel_has_a_name_people_know(channel: str) -> None:
         ([make_attempt(state=State.FAILED)], PLAN, 1, Coming("send", after(1), "voice")),
         ([refused_attempt(retry_at=after(4))], PLAN, 1, Coming("send", after(4), "sms")),
         ([waiting_attempt(retry_at=after(3))], PLAN, 1, Coming("send", after(3), "sms")),
-        ([make_attempt(reference="sms_1")], POLLING, 1, Coming("poll", after(60), "sms")),
+        ([make_attempt(reference="sms_1")], POLLING, 1, Coming("send", after(63), "voice")),
         (
             [make_attempt(polled_at=after(60), reference="sms_1")],
             POLLING,
@@ -276,12 +292,12 @@ def test_nothing_comes_after_the_expiry() -> None:
     ("attempts", "plan", "at", "expected"),
     [
         ([make_attempt()], PLAN, 1, "Unless more is heard, a voice call follows at 12:01:00 UTC."),
-        ([], PLAN, 1, "Unless more is heard, an SMS follows at 12:00:01 UTC."),
+        ([], PLAN, 1, "An SMS follows at once."),
         (
             [make_attempt(reference="sms_1")],
             POLLING,
             1,
-            "The provider of the SMS will be asked at 12:01:00 UTC.",
+            "sms is asked about it at 12:01:00 UTC, and a voice call follows at 12:01:03 UTC.",
         ),
         ([make_attempt()], LAST, 1, "The code can be typed until 12:05:00 UTC."),
     ],

@@ -80,7 +80,7 @@ async def test_a_status_tells_all_there_is(rig: Rig) -> None:
         "left_out": [],
         "created_at": "2026-11-21T12:00:00Z",
         "ended_at": None,
-        "explanation": "An SMS was delivered through octopush at 12:00:02 UTC. "
+        "explanation": "An SMS through octopush was delivered at 12:00:02 UTC. "
         "The code can be typed until 12:05:00 UTC.",
     } == body
     assert {
@@ -156,7 +156,7 @@ async def test_attempts_and_log_run_in_order_over_a_fallback(rig: Rig) -> None:
         (row["attempt_id"], row["after"]) for row in body["transitions"]
     ]
     assert ("voice", "DELIVERED") == (body["channel"], body["delivery_status"])
-    assert "because the one before brought no receipt in time" in body["explanation"]
+    assert "because the one before was not reported as delivered in time" in body["explanation"]
 
 
 async def test_the_end_of_a_verification_is_in_its_log(rig: Rig) -> None:
@@ -202,13 +202,13 @@ async def test_past_its_time_it_is_expired_before_anybody_wrote_so(rig: Rig) -> 
 
 async def test_what_comes_next_is_told_for_each_step(rig: Rig) -> None:
     sent = await rig.send()
-    poll = await shown(rig, sent)
+    first = await shown(rig, sent)
     await rig.reconcile(120)
     voice_at = (await rig.reconcile(3), await shown(rig, sent))[1]
     await rig.reconcile(60)
     last = await shown(rig, sent)
 
-    assert {"action": "poll", "at": "2026-11-21T12:02:00Z", "channel": "messenger"} == poll["next"]
+    assert {"action": "send", "at": "2026-11-21T12:02:03Z", "channel": "sms"} == first["next"]
     assert {"action": "send", "at": "2026-11-21T12:03:03Z", "channel": "voice"} == voice_at["next"]
     assert {"action": "expire", "at": "2026-11-21T12:05:00Z", "channel": None} == last["next"]
 

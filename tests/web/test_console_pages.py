@@ -114,7 +114,7 @@ async def test_the_answer_says_what_happened_what_comes_and_what_to_tell(rig: Ri
     sent = await rig.send(workflow="sms", reference="order-17")
     text = says(await opened(person, sent))
 
-    assert "An SMS was sent through octopush at 12:00:00 UTC; nothing was heard of it yet." in text
+    assert "An SMS through octopush was sent at 12:00:00 UTC; nothing was heard of it yet." in text
     assert "a voice call follows at 12:01:00 UTC" in text
     assert "Ask them to wait: if nothing arrives, the same code follows by voice call" in text
     assert "order-17" in text

@@ -22,9 +22,9 @@ _TELLING = 8  # last digits of a number by which it is known again, however it i
 
 CAUSES = {
     "first": "the request itself",
-    "silence": "silence on the one before",
+    "silence": "the one before was not confirmed in time",
     "failed": "the one before failed",
-    "refused": "the one before was refused",
+    "refused": "the one before was not taken",
     "unknown": "unknown whether the one before was taken",
     "resend": "asked for again",
     "next": "the next step was asked for",
