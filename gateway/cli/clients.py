@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def add_key(
     --json prints {"client_id", "key_id", "key"}.
     """
     from gateway.app import folder
+    from gateway.store import clients as stored
     from gateway.store import upkeep
 
     async def put() -> "tuple[Client, ApiKey, str]":
@@ -126,7 +128,8 @@ def add_key(
             test = any(key.test for key in keys)
             kept = _scopes(scopes, test=test)
             row, key = _made(owner.id, kept, test=test, expires=expires, rate=rate)
-            await upkeep.add_key(engine, row)
+            done = acts.act("key add", f"{owner.name}, {_told(row)}", subject=owner.id)
+            await acts.record(engine, done, work=lambda one: stored.add_key(one, row))
             return owner, row, key
 
     owner, row, key = asyncio.run(put())
@@ -219,19 +222,21 @@ def revoke(
     """Revoke a key. A running gateway refuses it within five seconds."""
     from gateway.app import clock, folder
     from gateway.domain import identity
-    from gateway.store import upkeep
+    from gateway.store import clients as stored
 
     named = identity.parse(key_id)
 
     async def take_back() -> None:
         async with folder.opened(settings(config)) as engine:
-            found = await upkeep.clients(engine)
-            key = next((k for _, keys in found for k in keys if k.id == named), None)
-            if key is None:
+            found = await stored.key(engine, named) if named is not None else None
+            if found is None:
                 problem = f"there is no key {key_id!r}; see: gateway client list"
                 raise Failure(problem, Code.NOT_FOUND)
+            owner, key = found
             if key.revoked_at is None:
-                await upkeep.revoke(engine, key, clock.now())
+                done = acts.act("key revoke", f"{owner.name}, {key.id}", subject=owner.id)
+                now = clock.now()
+                await acts.record(engine, done, work=lambda one: stored.revoke(one, key, now))
 
     asyncio.run(take_back())
     say(f"revoked: {key_id}")
@@ -264,6 +269,11 @@ def _new(loaded: "Settings") -> bool:
         return schema.current(loaded.store) is None
     except StoreError:  # told where it is opened
         return False
+
+
+def _told(key: "ApiKey") -> str:
+    """What a key allows, for the audit log."""
+    return f"{key.scopes}, for the sandbox alone" if key.test else key.scopes
 
 
 def _made(
@@ -314,14 +324,13 @@ async def new(
     now = clock.now()
     client = Client(uuid7(now, secrets.token_bytes(10)), name, now)
     row, key = _made(client.id, scopes, test=test, expires=expires, rate=rate)
+    done = acts.act("client add", f"{name}, {_told(row)}", subject=client.id)
     async with folder.opened(loaded) as engine:
-        await engine.begin()
         try:
-            await writes.insert_client(engine, client, row)
+            await acts.record(engine, done, work=lambda one: writes.insert_client(one, client, row))
         except Conflict:
             problem = f"there is a client {name!r} already; choose another name"
             raise Failure(problem) from None
-        await engine.commit()
     return client.id, row.id, key
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
 
 if TYPE_CHECKING:
@@ -78,9 +79,11 @@ def allow(
         raise Failure("--until is in the past", Code.USAGE)
     given = Pass(scope, moment, reason, now)
 
+    done = acts.act("guard allow", f"{scope} until {moment:%Y-%m-%d %H:%M} UTC", reason)
+
     async def store() -> None:
         async with folder.opened(settings(config)) as engine:
-            await tallies.allow(engine, given)
+            await acts.record(engine, done, work=lambda one: tallies.put_pass(one, given))
 
     asyncio.run(store())
     if as_json:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Config, Json, dump, say, settings
 
 if TYPE_CHECKING:
@@ -24,10 +25,19 @@ def rotate(*, config: Config = None, as_json: Json = False) -> None:
 
     The index key does not rotate with it; see `gateway keys reindex`.
     """
+    from gateway.app import folder, keyring_file
+    from gateway.cli.clients import make_ready
 
-    from gateway.app import keyring_file
+    loaded = settings(config)
+    file = loaded.keyring_file
+    keyring_file.load(file)
+    make_ready(loaded)
 
-    file = settings(config).keyring_file
+    async def write_down() -> None:
+        async with folder.opened(loaded) as engine:
+            await acts.record(engine, acts.act("keys rotate", file.name))
+
+    asyncio.run(write_down())
     name = keyring_file.rotate(file)
     if as_json:
         dump({"current": name, "keyring": str(file)})
@@ -86,6 +96,7 @@ def _reindex(loaded: "Settings") -> "Reindexed | None":
             if interrupted and await upkeep.indexed_by(engine, renewed):
                 return None
             try:
+                await acts.record(engine, acts.act("keys reindex", file.name))
                 return await upkeep.reindex(engine, keyring, renewed)
             except (StoreError, KeyringError):  # surely not stored; anything else cannot be told
                 keyring_file.forget_index_key(file)

@@ -1,7 +1,6 @@
 """`gateway operator`: the people at the console."""
 
 import asyncio
-import getpass
 import secrets
 import sys
 from collections.abc import Coroutine
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from gateway.cli.acts import actor
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
 
 if TYPE_CHECKING:
@@ -204,14 +204,6 @@ def totp(
     typer.echo(f"secret   {spelled}\naddress  {address}")
     say("Shown this once. Type the secret into an authenticator app, or make a QR code of the")
     say("address on a machine you trust.")
-
-
-def actor() -> str:
-    """Who gives the command, for the audit log."""
-    try:
-        return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError):  # a uid without a name
-        return "shell"
 
 
 async def _named(engine: "Engine", name: str) -> "Operator":

@@ -2,11 +2,16 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.domain.audit import Act
 
 
 def purge(
@@ -33,6 +38,8 @@ def purge(
     from gateway.app import retention
 
     loaded = settings(config)
+    if not dry_run:
+        asyncio.run(_write_down(loaded, acts.act("purge", "with plans" if plans else "")))
     done = asyncio.run(retention.would_purge(loaded) if dry_run else retention.purge(loaded))
     shown = {what: count for what, count in asdict(done).items() if what != "more"}
     if plans:
@@ -68,6 +75,8 @@ def erase(
         address = addresses.parse(kind, named, loaded.default_region)
     except InvalidInput as error:
         raise Failure(error.detail, Code.USAGE) from None
+    row = acts.act("erase", addresses.mask(address.text))
+    asyncio.run(_write_down(loaded, row))
     done = asyncio.run(retention.forget(loaded, address))
     if as_json:
         dump(asdict(done))
@@ -79,3 +88,11 @@ def erase(
     if done.running:
         say("A code for this address can still be typed. Run it again in ten minutes.")
         raise typer.Exit(Code.FAILED)
+
+
+async def _write_down(loaded: "Settings", row: "Act") -> None:
+    """Before it is done: it is done in many transactions."""
+    from gateway.app import folder
+
+    async with folder.opened(loaded) as engine:
+        await acts.record(engine, row)

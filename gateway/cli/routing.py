@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _COLUMNS = (
     "cost",
     "sender",
 )
+_ORDERS = {"enabled": "enable", "disabled": "disable", "pinned": "pin"}  # as the console's acts
 # Where receipts go of a route without a callback URL, by how they find their attempts.
 _NO_ADDRESS = {
     "token": "an address of each message's own",
@@ -108,25 +110,16 @@ def _order(file: Any, name: str, reason: str, order: str) -> None:
     if not reason.strip() or len(reason) > 200 or not reason.isprintable():
         raise Failure("--reason must be 1 to 200 printable characters", Code.USAGE)
     make = {"enabled": health.enabled, "disabled": health.disabled, "pinned": health.pinned}[order]
-    state = make(name, reason, _who(), clock.now())
+    state = make(name, reason, acts.user(), clock.now())
+
+    done = acts.act(f"route {_ORDERS[order]}", name, reason)
 
     async def write() -> None:
         async with folder.opened(loaded) as engine:
-            await engine.begin()
-            await writes.order_routes(engine, [state])
-            await engine.commit()
+            await acts.record(engine, done, work=lambda one: writes.order_routes(one, [state]))
 
     asyncio.run(write())
     say(f"{name} is {order}: {reason}")
-
-
-def _who() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()[:64]
-    except (KeyError, OSError):  # a user without a name
-        return "operator"
 
 
 def _loaded(file: Any) -> "tuple[Settings, bool]":

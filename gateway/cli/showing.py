@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, console, dump, say, settings
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def show(
 ) -> None:
     """Show what became of a verification.
 
-    Of a number or reference the latest. Reads the database beside a running `serve` and changes
-    nothing. Numbers are shown masked, codes never.
+    Of a number or reference the latest. Works beside a running `serve` and changes nothing but the
+    audit log, where the look is written down. Numbers are shown masked, codes never.
     """
     from gateway.app import folder, keyring_file
     from gateway.cli import timeline
@@ -44,8 +45,17 @@ def show(
         async with folder.opened(loaded) as engine:
             keyring = keyring_file.load(loaded.keyring_file)
             reads = Reads(engine)
-            found = await _find(reads, keyring, loaded, named, 1 + history)
-            return [await _status(reads, keyring, one) for one in found]
+            what, found = await _find(reads, keyring, loaded, named, 1 + history)
+            if not found:
+                await acts.record(engine, acts.act("search", f"{what}: 0 found"))
+                return []
+            looked = [await _status(reads, keyring, one) for one in found]
+            looks = (
+                acts.act("look", one["recipient"] or "erased", subject=one["verification_id"])
+                for one in looked
+            )
+            await acts.record(engine, *looks)
+            return looked
 
     shown = asyncio.run(look())
     if not shown:
@@ -62,22 +72,24 @@ def show(
 
 async def _find(
     reads: "Reads", keyring: "Keyring", loaded: "Settings", named: str, limit: int
-) -> list[UUID]:
-    from gateway.domain import addresses, identity
+) -> tuple[str, list[UUID]]:
+    """What was looked for, in words that hold no number, and what was found: newest first."""
+    from gateway.domain import addresses, identity, recipient
     from gateway.domain.errors import InvalidInput
 
     exact = identity.parse(named)
     if exact is not None:
-        return [exact]
+        return str(exact), [exact]
     found = await reads.by_reference(None, named, limit)
     if found:
-        return found
+        return recipient.redact(named), found
     try:
         kind = "email" if "@" in named else "phone"
         address = addresses.parse(kind, named, loaded.default_region)
     except InvalidInput:
-        return []
-    return await reads.by_number(None, keyring.index(*addresses.indexed(address)), limit)
+        return addresses.mask(recipient.redact(named))[:60], []
+    index = keyring.index(*addresses.indexed(address))
+    return addresses.mask(address.text), await reads.by_number(None, index, limit)
 
 
 async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from uuid import UUID
 
 import typer
 
+from gateway.cli import acts
 from gateway.cli.output import Code, Config, Failure, Json, dump, say, settings, table
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.domain.audit import Act
     from gateway.store.engine import Engine
     from gateway.store.outbox import Rotated, Subscription
 
@@ -67,7 +69,8 @@ def add(
             raise Failure(error.detail, Code.USAGE) from None
         now = clock.now()
         made, secret = subscriptions.new(keyring, owner, url, wanted, now=now, entropy=os.urandom)
-        await _write(engine, made)
+        done = acts.act("subscription add", f"{client}, {made.id}", subject=owner)
+        await _write(engine, made, done=done)
         return made, secret
 
     made, secret = _do(loaded, work)
@@ -106,7 +109,8 @@ def remove(named: SubscriptionId, *, config: Config = None) -> None:
     from gateway.store.outbox import Removed
 
     async def work(engine: "Engine", _: Any) -> None:
-        await _write(engine, Removed((await _found(engine, named)).id))
+        one = await _found(engine, named)
+        await _write(engine, Removed(one.id), done=_act("remove", one))
 
     _do(settings(config), work)
     say(f"removed: {named}. {_SOON}")
@@ -125,7 +129,7 @@ def rotate(named: SubscriptionId, *, config: Config = None, as_json: Json = Fals
         changed, secret = subscriptions.rotate(
             keyring, current, now=clock.now(), entropy=os.urandom
         )
-        await _write(engine, changed)
+        await _write(engine, changed, done=_act("rotate", current))
         return changed, secret
 
     changed, secret = _do(settings(config), work)
@@ -158,6 +162,7 @@ def replay(
 
     async def work(engine: "Engine", _: Any) -> "tuple[Subscription, int]":
         one, count = await _found(engine, named), 0
+        await acts.record(engine, _act("replay", one, f", since {since}" if since else ""))
         portions = subscriptions.replay(OutboxReads(engine), one, begin, clock.now())
         async for portion in portions:
             await _write(engine, *portion)
@@ -200,14 +205,19 @@ async def _opened(loaded: "Settings") -> "AsyncGenerator[tuple[Engine, Any]]":
         yield engine, keyring_file.load(loaded.keyring_file)
 
 
-async def _write(engine: "Engine", *changes: Any) -> None:
+def _act(deed: str, one: "Subscription", more: str = "") -> "Act":
+    return acts.act(f"subscription {deed}", f"{one.id}{more}", subject=one.client_id)
+
+
+async def _write(engine: "Engine", *changes: Any, done: "Act | None" = None) -> None:
     from gateway.store.outbox import Outbox
 
-    outbox = Outbox()
-    outbox.add(*changes)
-    await engine.begin()
-    await outbox.write(engine)
-    await engine.commit()
+    async def work(engine: "Engine") -> None:
+        outbox = Outbox()
+        outbox.add(*changes)
+        await outbox.write(engine)
+
+    await acts.record(engine, *([done] if done is not None else []), work=work)
 
 
 async def _client(engine: "Engine", given: str) -> Any:

@@ -121,8 +121,8 @@ def explain(
     for at, attempt in enumerate(attempts):
         told.append(_attempt(attempt, _why(plan, attempts[:at], attempt.cause)))
     if status is not Status.PENDING:
-        at = verification.ended_at or verification.expires_at
-        told.append(_ENDS[status].format(at=_clock(at)))
+        ended_at = verification.ended_at or verification.expires_at
+        told.append(_ENDS[status].format(at=_clock(ended_at)))
         if verification.recipient_sealed is None:
             told.append(_ERASED)
         return " ".join(told)

@@ -3,7 +3,6 @@ indexes made anew. Cold paths, each a transaction of its own.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import asc, bindparam, delete, exists, func, select, update
@@ -11,7 +10,7 @@ from sqlalchemy import asc, bindparam, delete, exists, func, select, update
 from gateway.domain import addresses
 from gateway.domain.addresses import Address
 from gateway.domain.keyring import Keyring
-from gateway.store import tables, writes
+from gateway.store import tables
 from gateway.store.engine import Conflict, Engine, Read, StoreError, Write, columns_of, value
 from gateway.store.reads import Reads
 from gateway.store.records import ApiKey, Client, Further
@@ -58,11 +57,6 @@ class Unused:
 
 _KEYS: Read[ApiKey] = Read(
     select(*columns_of(_API_KEY, ApiKey)).order_by(asc(_API_KEY.c.id)), ApiKey
-)
-_REVOKE = Write(
-    update(_API_KEY)
-    .where(_API_KEY.c.id == value("id"), _API_KEY.c.revoked_at.is_(None))
-    .values(revoked_at=value("revoked_at"))
 )
 _SEALED: Read[Sealed] = Read(
     select(*columns_of(VERIFICATION, Sealed))
@@ -138,20 +132,6 @@ async def clients(engine: Engine) -> list[tuple[Client, list[ApiKey]]]:
     keys = await engine.fetch(_KEYS)
     found = await Reads(engine).clients()
     return [(client, [key for key in keys if key.client_id == client.id]) for client in found]
-
-
-async def add_key(engine: Engine, key: ApiKey) -> None:
-    """A further key of a client."""
-    await engine.begin()
-    await writes.insert_key(engine, key)
-    await engine.commit()
-
-
-async def revoke(engine: Engine, key: ApiKey, now: datetime) -> None:
-    """Take a key back."""
-    await engine.begin()
-    await engine.run(_REVOKE, [replace(key, revoked_at=now)])
-    await engine.commit()
 
 
 async def reindex(engine: Engine, keyring: Keyring, renewed: Keyring) -> Reindexed:

@@ -183,3 +183,36 @@ def test_an_export_is_csv_on_request(shell: Shell) -> None:
 
     assert "sequence,at,actor,action,subject,what,why,before,digest" == lines[0]
     assert 2 == len(lines)
+
+
+def test_what_is_done_from_a_shell_is_in_the_audit_log(shell: Shell) -> None:
+    """Written in the transaction of the act, or before it where there are many."""
+    made = shell.json("client", "add", "shop")
+    shell.run("client", "add", "shop")  # refused: nothing was done
+    added = shell.json("client", "key", "add", "shop")
+    shell.run("client", "key", "revoke", added["key_id"])
+    shell.run("client", "key", "revoke", added["key_id"])  # it was before
+    hook = shell.json("subscription", "add", "shop", "https://hooks.example.com/otp")
+    shell.run("subscription", "remove", hook["subscription_id"])
+    shell.run("keys", "rotate")
+    shell.run("guard", "allow", "+3361234", "--until", "2999-12-31", "--reason", "of 0612345678")
+    shell.run("routes", "disable", "octopush", "--reason", "maintenance")
+    shell.run("show", "+33612345678")
+    shell.run("erase", "+33612345678")
+    rows = [json.loads(line) for line in shell.run("audit", "export").stdout.splitlines()]
+
+    assert [
+        ("client add", "shop, send verify status"),
+        ("key add", "shop, send verify status"),
+        ("key revoke", f"shop, {added['key_id']}"),
+        ("subscription add", f"shop, {hook['subscription_id']}"),
+        ("subscription remove", hook["subscription_id"]),
+        ("keys rotate", "keyring.json"),
+        ("guard allow", "+3361234 until 2999-12-31 23:59 UTC"),
+        ("route disable", "octopush"),
+        ("search", "+33 6•• ••• •78: 0 found"),
+        ("erase", "+33 6•• ••• •78"),
+    ] == [(row["action"], row["what"]) for row in rows]
+    assert {made["client_id"], None} == {row["subject"] for row in rows}
+    assert all(row["actor"].startswith("shell") for row in rows)
+    assert "345678" not in str(rows)
