@@ -312,6 +312,8 @@ def load(
         retention=Retention(parsed.retention.verifications, parsed.retention.keep_recipients),
         server=_server(parsed, "GATEWAY_DATABASE_URL" in environ, environ, mistakes),
     )
+    if parsed.default_region is not None and parsed.default_region not in recipient.COUNTRIES:
+        mistakes["default_region"] = "is no country that has telephone numbers; such as FR"
     workflows = _workflows(parsed, settings.providers, mistakes)
     policy = _policy(parsed, mistakes)
     if raw.get("routes") and "default" not in raw.get("workflows", {}):

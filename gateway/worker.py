@@ -53,6 +53,8 @@ class Worker:
         self._due = due
         self._swept = self._purged = self._polled = self._noted = 0.0  # when, on the loop's clock
         self._purge_in = PURGE_ON  # seconds from the last look, or from the start
+        self._trouble: tuple[str, str] | None = None  # what the last pass failed of
+        self._troubled, self._failures = 0.0, 0  # since when, and how many passes
         self._looking = Looking()
         self._watch = Watch()
         self._stop = asyncio.Event()
@@ -83,10 +85,27 @@ class Worker:
                 if self._due:
                     await self._do_due(loop.time())
             except Exception as error:  # noqa: BLE001  what stops the passing stops every fallback
-                self._log.error("pass_failed", problem=type(error).__name__, detail=str(error))
+                self._failed(error, loop.time())
             else:
                 self.last_pass = self._runtime.now()
+                if self._trouble is not None:
+                    self._recovered(loop.time())
             await self._pause(TICK * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not secrecy
+
+    def _failed(self, error: Exception, at: float) -> None:
+        """Told once, and again when it is another trouble."""
+        trouble = type(error).__name__, str(error)
+        if self._trouble is None:
+            self._troubled, self._failures = at, 0
+        self._failures += 1
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.error("pass_failed", problem=trouble[0], detail=trouble[1])
+
+    def _recovered(self, at: float) -> None:
+        seconds = round(at - self._troubled, 1)
+        self._log.warning("passes_resumed", seconds=seconds, failed=self._failures)
+        self._trouble = None
 
     async def _do_due(self, at: float) -> None:
         """What is due in the database, whoever accepted it."""

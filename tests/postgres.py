@@ -274,7 +274,8 @@ def database(url: str, template: str | None = None) -> Iterator[str]:
 
 
 def main() -> None:
-    """Run a server until Ctrl-C."""
+    """Run a server until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), server() as url:
         print(url, flush=True)  # noqa: T201  (what was asked for)
         signal.pause()

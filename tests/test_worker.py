@@ -123,14 +123,29 @@ async def test_a_pass_leaves_its_mark(rig: Rig, worker: Worker, watch: Watch, cl
 
 
 async def test_a_pass_that_the_ledger_refused_is_logged_and_tried_again(
-    rig: Rig, worker: Worker, notes: Notes
+    rig: Rig, worker: Worker, notes: Notes, watch: Watch
 ) -> None:
+    """Told once, however often it is tried: ten lines a second would hide all others."""
     await rig.gateway.ledger.close()
     worker.start()
-    await notes.until(2)
+    await notes.until(1)
+    await watch.until(lambda: watch.calls > 6)
     problem = {"problem": "Unavailable", "detail": "closing"}
 
-    assert [("pass_failed", problem)] * 2 == notes.errors[:2]
+    assert [("pass_failed", problem)] == notes.errors
+
+
+async def test_another_trouble_is_told_and_its_end_with_how_long_it_lasted(
+    worker: Worker, notes: Notes, watch: Watch
+) -> None:
+    watch.trouble = [OSError("b"), OSError("b"), OSError("a"), OSError("a"), OSError("a")]
+    worker.start()
+    await watch.until(lambda: worker.last_pass is not None)
+    last = notes.errors.pop()
+
+    assert ["a", "b"] == [facts["detail"] for _, facts in notes.errors]
+    assert ("passes_resumed", 5) == (last[0], last[1]["failed"])
+    assert 0 < float(str(last[1]["seconds"]))
 
 
 async def test_a_pass_that_failed_is_not_the_last_one(
@@ -166,7 +181,7 @@ async def test_an_unforeseen_error_is_logged_and_passing_goes_on(
     worker.start()
     await watch.until(lambda: worker.last_pass is not None)
 
-    assert ["ZeroDivisionError"] == [facts["problem"] for _, facts in notes.errors]
+    assert ["ZeroDivisionError", None] == [facts.get("problem") for _, facts in notes.errors]
 
 
 async def test_an_unforeseen_error_does_not_keep_the_worker_from_stopping(

@@ -74,7 +74,7 @@ from gateway.web.callbacks import Callbacks
 from gateway.web.console import Console
 from gateway.web.documents import Documents
 from gateway.web.edge import Edge
-from gateway.web.errors import http_error
+from gateway.web.errors import http_error, worker_error
 from gateway.web.probes import Probes
 from gateway.web.scrape import Scrape
 from gateway.web.subscriptions import SubscriptionCalls
@@ -438,7 +438,9 @@ def _web(gateway: Gateway, monotonic: Callable[[], float]) -> ASGIApp:
     pages = [*Documents(served).routes(), *console.routes()]
     rest = Starlette(
         routes=probes if gateway.role is Role.WORKER else [*probes, *pages],
-        exception_handlers={HTTPException: http_error},
+        exception_handlers={
+            HTTPException: worker_error if gateway.role is Role.WORKER else http_error
+        },
         lifespan=lifespan,
     )
     rest.router.redirect_slashes = False  # every path has one spelling; others are a 404 problem

@@ -1,6 +1,7 @@
 """`gateway check`, which looks at everything and changes nothing, and `gateway migrate`."""
 
 import contextlib
+import os
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -100,13 +101,21 @@ def _folders(loaded: "Settings") -> Iterator[Finding]:
     for place in folder.folders(loaded):
         what = f"folder {place}"
         if not place.exists():
-            yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
+            yield _to_be_made(what, place)
             continue
         try:
             with tempfile.TemporaryFile(dir=place):  # without a name
                 yield Finding(what, Verdict.OK, "can be written to")
         except OSError as error:
             yield Finding(what, Verdict.WRONG, f"cannot be written to: {error.strerror}")
+
+
+def _to_be_made(what: str, place: Path) -> Finding:
+    """Whether the first start can make that folder."""
+    above = next(one for one in place.absolute().parents if one.exists())
+    if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+        return Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
+    return Finding(what, Verdict.WRONG, f"is not there and cannot be made: {above} is not writable")
 
 
 def _schema(loaded: "Settings") -> Iterator[Finding]:
@@ -130,7 +139,8 @@ def _keyring(loaded: "Settings") -> Iterator[Finding]:
         keyring = keyring_file.load(file)
         if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             yield Finding(what, Verdict.WARNING, "others may read it: chmod 600")
-        names = f"{len(keyring.names)} keys, current: {keyring.current}"
+        count = len(keyring.names)
+        names = f"{count} {'key' if count == 1 else 'keys'}, current: {keyring.current}"
         yield Finding(what, Verdict.OK, names)
     else:
         yield Finding(what, Verdict.NOTE, "not there yet; the first start makes it")

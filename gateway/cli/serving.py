@@ -109,7 +109,8 @@ def serve(
         console = _console(loaded, f"http://{_reachable(host)}:{bound}")
 
         async def started(gateway: Any, simulated: Any) -> None:
-            say(f"The gateway listens on http://{_reachable(host)}:{bound}")
+            does = "" if role == wiring.Role.ALL else f" (role {role})"
+            say(f"The gateway listens on http://{_reachable(host)}:{bound}{does}")
             if role != wiring.Role.WORKER:
                 say(console)
             if world is not None:

@@ -12,12 +12,14 @@ windows stand on the clock (multiples of their length since 1970, UTC): all node
 
 import ipaddress
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from gateway.domain.delivery import Attempt, Cause, State
 from gateway.domain.errors import InvalidInput, Limited
-from gateway.domain.verification import COOL_DOWN, MAX_SENDS, Verification
+from gateway.domain.verification import COOL_DOWN, MAX_SENDS, NEXT_PAUSE, Verification
 
 FAILURE_BUDGET = 15  # wrong checks per client and number, over all verifications…
 FAILURE_WINDOW = timedelta(hours=1)  # …within this time
@@ -89,6 +91,9 @@ def refuse(
     )
 
 
+_PER = {Per.IP: "IP address"}
+
+
 def over(rule: Rule, used: int) -> bool:
     """Whether a rule allows nothing more in this window."""
     return used >= rule.most
@@ -96,7 +101,8 @@ def over(rule: Rule, used: int) -> bool:
 
 def reached(rule: Rule, reset: datetime, now: datetime) -> Limited:
     """What a rule that is over answers."""
-    what = f"The limit of {rule.most} sends in {rule.window} s for this {rule.per} is used up."
+    per = _PER.get(rule.per, rule.per)
+    what = f"The limit of {rule.most} sends in {rule.window} s for this {per} is used up."
     detail = f"{what} Try again in {{seconds}} s."
     return refuse("limit_reached", detail, rule.name, rule.most, rule.window, reset=reset, now=now)
 
@@ -164,6 +170,21 @@ def cool_down(sent_at: datetime, now: datetime) -> None:
     if now < reset and not ahead(sent_at, now):
         detail = "A code is on its way to this number. Ask again in {seconds} s."
         raise refuse("cool_down", detail, "cool_down", 1, COOL_DOWN, reset=reset, now=now)
+
+
+def next_step(attempts: Sequence[Attempt], now: datetime) -> None:
+    """Raise Limited when the step in force was asked for less than NEXT_PAUSE ago and has not
+    failed: a double click is one step."""
+    last = attempts[-1]
+    if last.refused or last.state is State.FAILED:
+        return
+    asked = [one for one in attempts if one.step == last.step and one.cause is Cause.NEXT]
+    if not asked:
+        return
+    reset = asked[0].queued_at + timedelta(seconds=NEXT_PAUSE)
+    if now < reset:
+        detail = "The step that was asked for is on its way. Ask for another in {seconds} s."
+        raise refuse("cool_down", detail, "cool_down", 1, NEXT_PAUSE, reset=reset, now=now)
 
 
 def failures(counter: Counter | None, now: datetime) -> None:

@@ -200,14 +200,14 @@ def complete(text: Text) -> Text:
     return text
 
 
-def value(name: str, text: str) -> str:
-    """A parameter, amount or payee as it is kept, compared and shown. Raises InvalidInput
-    `invalid_request`. No link is let through: the message comes from a trusted sender."""
+def value(name: str, text: str, code: str = "invalid_request") -> str:
+    """A parameter, amount or payee as it is kept, compared and shown. Raises InvalidInput with
+    that code. No link is let through: the message comes from a trusted sender."""
     kept = " ".join(unicodedata.normalize("NFC", text).split())
     sound = 0 < len(kept) <= LONGEST_VALUE and kept.isprintable() and not _LINKISH.search(kept)
     if not sound or "{" in kept or "}" in kept:
         raise InvalidInput(
-            "invalid_request",
+            code,
             f"`{name}`: 1 to {LONGEST_VALUE} visible characters, without braces and links.",
         )
     return kept

@@ -15,6 +15,7 @@ from uuid import UUID
 CODE_LENGTHS = range(4, 11)
 TTL_SECONDS = range(60, 601)
 MIN_LIFE = 30  # seconds of life below which a code is no longer sent: nobody could type it in time
+NEXT_PAUSE = 10  # seconds between two steps that were asked for
 COOL_DOWN = 30  # seconds between two sends to one number that the person asked for
 MAX_SENDS = 5  # sends a person may ask for within one verification
 MAX_CHECKS = 5  # comparisons allowed; resend and fallback never refill them

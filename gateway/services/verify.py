@@ -145,7 +145,7 @@ def ended(status: Status, current: Verification) -> GatewayError:
             detail = "The code was right before and has been used."
             return Conflict("already_verified", detail, facts=facts)
         case Status.LOCKED:
-            detail = "All checks are used up. Send a new code when this one has expired."
+            detail = "All checks are used up. Send a new code."
             return Limited("checks_used_up", detail, facts=facts)
         case Status.CANCELED:
             return Ended("canceled", "The verification was canceled. Send a new code.", facts=facts)
@@ -158,7 +158,7 @@ def ended(status: Status, current: Verification) -> GatewayError:
 
 def _wrong(after: Verification) -> GatewayError:
     left = after.checks_left
-    more = f"{left} more checks are allowed." if left else "No more checks are allowed."
+    more = "1 more check is allowed." if left == 1 else f"{left or 'No'} more checks are allowed."
     facts = {"checks_left": left, "verification_status": after.status}
     return NotFound("wrong_code", f"This is not the code. {more}", facts=facts)
 
@@ -187,7 +187,8 @@ def wants_next(operation: Next) -> Wants:
 def apply_next(tx: Transaction, context: Context, operation: Next, now: datetime) -> Changed:
     """Advance, when the plan has a step left and the code time.
 
-    Raises NotFound, Conflict `no_step_left` or `too_late`, or what an ended one answers.
+    Raises NotFound, Conflict `no_step_left` or `too_late`, Limited `cool_down`, or what an ended
+    one answers.
     """
     case = _open(tx, context, operation.client_id, operation.verification_id, now)
     status = case.verification.status_at(now)
@@ -201,6 +202,7 @@ def apply_next(tx: Transaction, context: Context, operation: Next, now: datetime
         if case.verification.step + 1 >= len(case.plan.steps):
             raise Conflict("no_step_left", "The last step of the workflow is under way already.")
         raise Conflict("too_late", "Too little of the code's life is left to send it once more.")
+    limits.next_step(case.attempts, now)
     case.decide(Asked.NEXT)
     case.close()
     return _changed(case)

@@ -60,9 +60,10 @@ class Keys:
         after, wait = bucket.take(self._buckets.get(key_id), rate, self._monotonic())
         self._buckets[key_id] = after
         if wait > 0:
+            calls = "call" if rate == 1 else "calls"
             raise Limited(
                 "key_rate",
-                f"This key may make {rate:g} calls a second. Send it again in a moment.",
+                f"This key may make {rate:g} {calls} a second. Send it again in a moment.",
                 retry_after=wait,
                 facts={"rule": "key_rate", "limit": rate, "window": 1},
             )

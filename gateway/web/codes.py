@@ -76,7 +76,8 @@ CODES: Mapping[str, Meaning] = {
         too_many_subscriptions="A client may have only so many; remove one first.",
         already_running="A verification is running, and `on_repeat` is `refuse`.",
         workflow_differs="The running verification goes another way than this request wants.",
-        code_differs="Another code is running for this recipient.",
+        code_differs="Another code is running for this recipient; within the cool-down the answer "
+        "is `cool_down`, whatever the code.",
         no_step_left="The last step of the workflow is under way already.",
     ),
     **_at(409, 429, too_late="Too little of the code's life is left to send it again."),
@@ -91,8 +92,9 @@ CODES: Mapping[str, Meaning] = {
     **_at(422, idempotency_mismatch="The Idempotency-Key came with another request before."),
     **_at(
         429,
-        key_rate="The key makes more calls a second than it may.",
-        cool_down="A code is on its way; wait `retry_after` seconds.",
+        key_rate="The key makes more calls a second than it may; no `remaining` and `reset`: it "
+        "is about seconds, see `retry_after`.",
+        cool_down="A code, or the step asked for, is on its way; wait `retry_after` seconds.",
         sends_used_up="This verification has been sent as often as it may.",
         checks_used_up="All checks of this verification are used up.",
         failure_budget_used_up="Too many wrong codes for this recipient, over all verifications.",

@@ -126,6 +126,18 @@ INTERNAL = problem(
 )
 
 
+def worker_error(request: Request, error: Exception) -> Response:
+    """The same where only the probes are served."""
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        detail = (
+            "This process is a worker (`--role worker`): it serves /healthz, /readyz and /metrics "
+            "alone. Send calls and receipts to a process with the role api or all."
+        )
+        answer = problem(404, "no_such_path", detail)
+        return Response(answer.body, answer.status, media_type="application/problem+json")
+    return http_error(request, error)
+
+
 def http_error(request: Request, error: Exception) -> Response:
     """What Starlette refuses (404, 405) as a problem."""
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for that class alone)

@@ -261,7 +261,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         name="next",
         tag="Verifications",
         summary="Send the next step now",
-        text="For a person who cannot wait for the next channel.",
+        text="For a person who cannot wait for the next channel. Within 10 s of a step that was "
+        "asked for, and has not failed, it is 429 `cool_down`: a double click is one step.",
         ok={202: answers.Summary},
         scope="send",
         body=schemas.WhichBody,
@@ -269,7 +270,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         examples={"reference": {"reference": "order-17"}},
         problems=(
             *(*_KEY, *_JSON, *_WHICH, *_OVER, "checks_used_up"),
-            *("no_step_left", "too_late:409", *_STORE),
+            *("no_step_left", "too_late:409", "cool_down", *_STORE),
         ),
     ),
     **{

@@ -27,7 +27,8 @@ class Probes:
         ]
 
     async def about(self, request: Request) -> Response:
-        calls = ["/otp/send", "/otp/status", "/otp/verify", "/otp/cancel", "/otp/next"]
+        calls = [f"/otp/{name}" for name in ("send", "status", "verify", "cancel", "next")]
+        calls += ["/otp/events", "/otp/subscriptions"]
         body = {"name": "otp-gateway", "version": __version__, "calls": calls}
         return Response(dumps(body), media_type="application/json")
 

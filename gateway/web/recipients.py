@@ -19,7 +19,7 @@ def read(
     given = {kind: text for kind, text in to if text is not None}
     if not given:
         kinds = ", ".join(f"`{kind}`" for kind in addresses.KINDS)
-        raise InvalidInput("invalid_request", f"`to` names no address. Give one of {kinds}.")
+        raise InvalidInput("invalid_request", f"No address is named. Give one of {kinds}.")
     phone = None
     others = []
     for kind, text in given.items():

@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
+from pydantic_core import ErrorDetails
 
 from gateway.domain import explanation, tokens
 from gateway.domain.addresses import mask
@@ -29,13 +30,16 @@ from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
 from gateway.store.records import Logged
 
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
-Code = Annotated[str, StringConstraints(pattern=r"^[0-9]{4,10}$")]
+_REFERENCE = r"^[!-~]+$"
+_CODE = r"^[0-9]{4,10}$"
+_LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$"
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_REFERENCE)]
+Code = Annotated[str, StringConstraints(pattern=_CODE)]
 Number = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Email = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 VerificationKey = Annotated[str, StringConstraints(min_length=1, max_length=tokens.LONGEST)]
-Ip = Annotated[str, StringConstraints(min_length=2, max_length=45)]
 Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -56,9 +60,7 @@ Ttl = Annotated[int, Field(ge=TTL_SECONDS[0], le=TTL_SECONDS[-1]), _WHOLE]
 History = Annotated[int, Field(ge=0, le=50), _WHOLE]
 Wait = Annotated[int, Field(ge=0, le=60), _WHOLE]
 
-Locale = Annotated[
-    str, StringConstraints(max_length=35, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$")
-]
+Locale = Annotated[str, StringConstraints(max_length=35, pattern=_LOCALE)]
 Shown = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Params = Annotated[dict[Name, Shown], Field(max_length=10)]
 
@@ -200,7 +202,7 @@ class SendBody(Body):
         description="A text of your own with `{code}` in it; needs the scope `text`.",
         examples=["{code} opens your locker."],
     )
-    client_ip: Ip | None = Field(
+    client_ip: str | None = Field(
         default=None,
         description="The person's own address, IPv4 or IPv6, for the limits per IP; kept only as a "
         "keyed index.",
@@ -338,14 +340,14 @@ def parse_query(kind: type[M], query: Sequence[tuple[str, str]]) -> M:
 
 def refusal(error: ValidationError) -> InvalidInput:
     """What pydantic found, as a problem that names the fields and repeats no value."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = error.errors(include_url=False, include_input=False)
     if any(problem["type"] == "json_invalid" for problem in problems):
         return InvalidInput("broken_json", "The body is not valid JSON.")
     found = [
         {
             "field": ".".join(str(part) for part in problem["loc"] if part not in _FORMS)[:64]
             or "(body)",
-            "problem": problem["msg"],
+            "problem": _words(problem),
         }
         for problem in problems
     ]
@@ -355,6 +357,31 @@ def refusal(error: ValidationError) -> InvalidInput:
         return InvalidInput("unknown_field", detail, facts={"fields": unknown})
     detail = "; ".join(f"{one['field']}: {one['problem']}" for one in found)
     return InvalidInput("invalid_request", detail, facts={"errors": found})
+
+
+_PATTERNS = {
+    _CODE: "4 to 10 digits are expected",
+    _REFERENCE: "visible ASCII characters are expected, without spaces",
+    _LOCALE: "a language is expected, such as fr or fr-CA",
+}
+
+
+def _words(problem: ErrorDetails) -> str:
+    """What is wrong and what is expected, without words of the validator's trade."""
+    bounds = problem.get("ctx", {})
+    match problem["type"]:
+        case "string_pattern_mismatch":
+            return _PATTERNS.get(bounds["pattern"], "this form is not expected")
+        case "string_too_short" | "too_short" as kind:
+            return _many("at least", bounds["min_length"], kind)
+        case "string_too_long" | "too_long" as kind:
+            return _many("at most", bounds["max_length"], kind)
+    return problem["msg"]
+
+
+def _many(word: str, count: int, kind: str) -> str:
+    one, more = ("character", "characters") if kind.startswith("string") else ("entry", "entries")
+    return f"{word} {count} {one if count == 1 else more}"
 
 
 def dumps(body: object) -> bytes:

@@ -89,7 +89,10 @@ def _given(body: SendBody) -> Given | None:
     """What the text is filled with; None for most."""
     if not (body.params or body.amount or body.text):
         return None
-    params = {name: templates.value(name, text) for name, text in (body.params or {}).items()}
+    params = {
+        name: templates.value(name, text, "params_not_allowed")
+        for name, text in (body.params or {}).items()
+    }
     return Given(params, **linked(body), text=body.text)
 
 

@@ -118,9 +118,14 @@ class Streams:
             with waiting.enter(named) as waiter:
                 while (record := await self._runtime.reads.record(named)) is not None:
                     waiter.version = record.verification.version
+                    ways = {
+                        one.id: {"channel": one.channel, "route": one.route}
+                        for one in record.attempts
+                    }
                     for number, row in enumerate(schemas.transitions(record)):
                         if number > after:
-                            yield _event(number, row, self._stands(record))
+                            way = ways.get(row["attempt_id"], _NOWHERE)
+                            yield _event(number, row, {**self._stands(record), **way})
                     after = max(after, len(record.log) - 1)
                     if record.verification.status is not Status.PENDING or waiting.closing:
                         return
@@ -137,6 +142,9 @@ class Streams:
             "status": current.status_at(now),
             "delivery_status": explanation.delivery_status(current, record.attempts, coming),
         }
+
+
+_NOWHERE = {"channel": None, "route": None}  # of the verification itself
 
 
 def _event(number: int, row: dict[str, Any], stands: dict[str, Any]) -> bytes:

@@ -3,12 +3,13 @@
 from datetime import datetime, timedelta
 
 import pytest
-from factories import TTL, after, make_verification
+from factories import TTL, after, by_ordinal, make_attempt, make_verification, refused_attempt
 
 from gateway.domain import limits
+from gateway.domain.delivery import Attempt, Cause, State
 from gateway.domain.errors import Limited
 from gateway.domain.limits import FAILURE_BUDGET, FAILURE_WINDOW, Counter
-from gateway.domain.verification import COOL_DOWN, MAX_SENDS
+from gateway.domain.verification import COOL_DOWN, MAX_SENDS, NEXT_PAUSE
 
 KEY = b"failures:client:number"
 WINDOW = FAILURE_WINDOW.total_seconds()
@@ -175,3 +176,28 @@ def test_the_window_does_not_slide_with_every_wrong_check() -> None:
 
 def test_a_limit_is_worth_trying_again() -> None:
     assert Limited.retryable
+
+
+# Steps that were asked for.
+
+
+def test_a_step_asked_for_twice_at_once_is_refused_with_when_it_may_be() -> None:
+    attempts = by_ordinal([make_attempt(), make_attempt(step=1, cause=Cause.NEXT)])
+    with pytest.raises(Limited) as refused:
+        limits.next_step(attempts, after(NEXT_PAUSE - 0.5))
+
+    assert ("cool_down", 0.5) == (refused.value.code, refused.value.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("last", "seconds"),
+    [
+        (make_attempt(step=1, cause=Cause.NEXT), NEXT_PAUSE),
+        (make_attempt(step=1, cause=Cause.SILENCE), 0),
+        (make_attempt(step=1, cause=Cause.NEXT, state=State.FAILED, reason="r"), 0),
+        (refused_attempt(step=1, cause=Cause.NEXT), 0),
+    ],
+    ids=["later", "not asked for", "failed", "refused"],
+)
+def test_a_next_step_may_be_asked_for(last: Attempt, seconds: float) -> None:
+    limits.next_step(by_ordinal([make_attempt(), last]), after(seconds))

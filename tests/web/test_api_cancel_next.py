@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeTransport, Gate, Submission, answering
 from rig import NUMBER, Rig, problem
 
-from gateway.domain.verification import Status
+from gateway.domain.verification import NEXT_PAUSE, Status
 
 SUMMARY = {
     "verification_id",
@@ -182,7 +182,10 @@ async def test_the_next_step_goes_out_at_once(rig: Rig) -> None:
 
 async def test_the_last_step_has_no_next(rig: Rig) -> None:
     sent = await rig.send()
-    answers = [await send_next(rig, sent["verification_id"]) for _ in range(3)]
+    answers = []
+    for _ in range(3):
+        answers.append(await send_next(rig, sent["verification_id"]))
+        rig.clock.advance(NEXT_PAUSE)
 
     assert [202, 202, 409] == [answer.status_code for answer in answers]
     assert {} == problem(answers[2], 409, "no_step_left")
@@ -251,15 +254,29 @@ async def test_next_works_while_the_step_before_is_on_the_wire(rig: Rig) -> None
 
 async def test_twenty_nexts_at_once_go_one_step_each_and_no_further(rig: Rig) -> None:
     """F6: each decision sees those before it (seen to fail without the working copy that a batch
-    shares)."""
+    shares), and what was asked for is waited for."""
     sent = await rig.send()
     named = {"verification_id": sent["verification_id"]}
     answers = await asyncio.gather(*(rig.call("/otp/next", named) for _ in range(20)))
     await rig.settle()
 
-    assert [202] * 2 + [409] * 18 == sorted(answer.status_code for answer in answers)
+    assert [202] + [429] * 19 == sorted(answer.status_code for answer in answers)
+    assert ["messenger:SENT", "sms:SENT"] == rig.states(sent["verification_id"])
+    assert 2 == len(rig.transport.submissions)
+
+
+async def test_a_double_click_is_one_step(rig: Rig) -> None:
+    sent = await rig.send()
+    first = await send_next(rig, sent["verification_id"])
+    rig.clock.advance(1)
+    second = await send_next(rig, sent["verification_id"])
+    rig.clock.advance(NEXT_PAUSE - 1)
+    third = await send_next(rig, sent["verification_id"])
+    facts = problem(second, 429, "cool_down")
+
+    assert (202, 202) == (first.status_code, third.status_code)
+    assert ("9", "cool_down") == (second.headers["retry-after"], facts["rule"])
     assert ["messenger:SENT", "sms:SENT", "voice:SENT"] == rig.states(sent["verification_id"])
-    assert 3 == len(rig.transport.submissions)
 
 
 # --- Both ---------------------------------------------------------------------------------------

@@ -34,7 +34,15 @@ async def test_the_root_says_what_this_is(rig: Rig) -> None:
     assert {
         "name": "otp-gateway",
         "version": __version__,
-        "calls": ["/otp/send", "/otp/status", "/otp/verify", "/otp/cancel", "/otp/next"],
+        "calls": [
+            "/otp/send",
+            "/otp/status",
+            "/otp/verify",
+            "/otp/cancel",
+            "/otp/next",
+            "/otp/events",
+            "/otp/subscriptions",
+        ],
     } == answer.json()
 
 

@@ -6,7 +6,8 @@ from starlette.routing import Route
 from gateway.domain import guard
 from gateway.domain.access import Right
 from gateway.domain.errors import InvalidInput
-from gateway.domain.limits import Rule
+from gateway.domain.guard import Mode
+from gateway.domain.policy import Policy
 from gateway.services import guarding
 from gateway.services.lately import Lately, Row
 from gateway.services.runtime import Runtime
@@ -19,7 +20,7 @@ from gateway.web.console.door import Door, Visit, act, reason
 PATH = "/console/limits"
 _NONE = (0, 0)
 _BUILT_IN = {
-    "cool_down": "a second code within 30 s",
+    "cool_down": "a second code within 30 s, a second step asked for within 10 s",
     "sends": "the sends of one verification",
     "failures": "wrong codes of a client and number",
     "pumping": "the pumping guard",
@@ -52,7 +53,7 @@ class Rules:
             return await guarding.look(engine, watched, visit.now) if watched is not None else []
 
         sights = await self._desk.read(look)
-        rows = _rows(policy.rules, self._runtime.lately)
+        rows = _rows(policy, self._runtime.lately)
         return self._door.render(visit, "limits.html", rows=rows, guard=watched, sights=sights)
 
     async def let_pass(self, visit: Visit) -> Response:
@@ -75,7 +76,7 @@ class Rules:
         return RedirectResponse(PATH, 303)
 
 
-def _rows(rules: tuple[Rule, ...], lately: Lately | None) -> list[dict[str, object]]:
+def _rows(policy: Policy, lately: Lately | None) -> list[dict[str, object]]:
     """Every rule there is, those of the settings first."""
     counted = {row.names: row for row in (lately.limits if lately is not None else [])}
     told = {
@@ -83,9 +84,11 @@ def _rows(rules: tuple[Rule, ...], lately: Lately | None) -> list[dict[str, obje
             f"{rule.most} in {rule.window} s for each {rule.per}",
             "shadow" if rule.shadow else "in force",
         )
-        for rule in rules
+        for rule in policy.rules
     }
-    told |= {name: (what, "in force") for name, what in _BUILT_IN.items() if name not in told}
+    modes = {"pumping": _guard_mode(policy), "spend": _spend_mode(policy)}
+    for name, what in _BUILT_IN.items():
+        told.setdefault(name, (what, modes.get(name, "in force")))
     return [
         {
             "name": name,
@@ -96,6 +99,18 @@ def _rows(rules: tuple[Rule, ...], lately: Lately | None) -> list[dict[str, obje
         }
         for name, (what, mode) in told.items()
     ]
+
+
+def _guard_mode(policy: Policy) -> str:
+    if policy.guard is None:
+        return "off"
+    return "in force" if policy.guard.mode is Mode.ENFORCE else "shadow"
+
+
+def _spend_mode(policy: Policy) -> str:
+    if policy.spending is None:
+        return "off"
+    return "shadow" if policy.spending.shadow else "in force"
 
 
 def _pair(row: Row | None) -> tuple[int, int]:

@@ -84,7 +84,9 @@ class Search:
             for one in found.verifications
         ]
         status = 200 if rows else 404
-        return self._door.render(visit, "search.html", status, found=found, rows=rows)
+        return self._door.render(
+            visit, "search.html", status, found=found, rows=rows, region=runtime.default_region
+        )
 
     async def show(self, visit: Visit) -> Response:
         """The answer."""
