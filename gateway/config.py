@@ -9,6 +9,7 @@ Over 500 lines, because every mistake has to be found in one pass and listed by 
 
 import copy
 import dataclasses
+import difflib
 import ipaddress
 import os
 import re
@@ -351,8 +352,31 @@ def _parse(raw: dict[str, Any], mistakes: dict[str, str]) -> _File:
             if first:
                 key = ".".join(str(part) for part in problem["loc"])
                 odd = problem["type"] == "extra_forbidden"
-                mistakes[key] = "is not a setting; check its spelling" if odd else problem["msg"]
+                mistakes[key] = _unknown(problem["loc"]) if odd else problem["msg"]
         _leave_out(left, found[0]["loc"], whole=found[0]["type"] == "missing")
+
+
+def _unknown(loc: tuple[int | str, ...]) -> str:
+    """That a key is no setting, and which was meant, or which there are."""
+    model: type[BaseModel] = _File
+    for part in loc[:-1]:
+        if part in model.model_fields:
+            inner = _model_in(model.model_fields[str(part)].annotation)
+            if inner is None:
+                return "is not a setting; check its spelling"
+            model = inner
+    known = sorted(model.model_fields)
+    close = difflib.get_close_matches(str(loc[-1]), known, 1)
+    more = f" (is {close[0]} meant?)" if close else f"; there are: {', '.join(known)}"
+    return f"is not a setting; check its spelling{more}"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or holds: `dict[str, _Workflow]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_model_in(one) for one in typing.get_args(annotation))
+    return next((one for one in found if one is not None), None)
 
 
 def _leave_out(left: dict[str, Any], loc: tuple[int | str, ...], *, whole: bool) -> None:

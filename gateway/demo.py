@@ -280,7 +280,8 @@ async def run(
             hands.dump(_result(settings, sandbox, key, plays, login=login))
         else:
             _tell(plays, hands)
-            _addresses(settings, sandbox, key, hands.out, once=once, login=login)
+            if not once:
+                _addresses(settings, sandbox, key, hands.out, login=login)
         if not once:
             await stop.wait()
     return not any(play.wrong for play in plays)
@@ -381,14 +382,11 @@ def _tell(plays: Sequence[Play], hands: Hands) -> None:
 
 
 def _addresses(
-    settings: Settings,
-    sandbox: str,
-    key: str,
-    out: "Console",
-    *,
-    once: bool,
-    login: tuple[str, str],
+    settings: Settings, sandbox: str, key: str, out: "Console", *, login: tuple[str, str]
 ) -> None:
+    """Where everything is, for as long as it stays up."""
+    headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+    body = f'{{"to": "{CURL_NUMBER}"}}'
     lines = [
         "",
         f"gateway  {settings.public_url}",
@@ -396,17 +394,12 @@ def _addresses(
         f"console  {settings.public_url}/console   (log in as {login[0]} with {login[1]})",
         f"key      {key}",
         f"log      {settings.data_dir / 'gateway.log'}   (removed with its folder at the end)",
+        "",
+        "Try it, then look at the phones:",
+        f"curl -sS {settings.public_url}/otp/send {headers} -d '{body}'",
+        "",
+        "It stays up until Ctrl-C.",
     ]
-    if not once:
-        headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
-        body = f'{{"to": "{CURL_NUMBER}"}}'
-        lines += [
-            "",
-            "Try it, then look at the phones:",
-            f"curl -sS {settings.public_url}/otp/send {headers} -d '{body}'",
-            "",
-            "It stays up until Ctrl-C.",
-        ]
     for line in lines:
         out.print(line, soft_wrap=True)
 

@@ -331,10 +331,11 @@ def test_settings_do_not_show_their_secrets(load: Load, show: Callable[[Settings
 @pytest.mark.parametrize(
     ("text", "key", "problem"),
     [
-        ('brnad = "x"', "brnad", "is not a setting; check its spelling"),
+        ('brnad = "x"', "brnad", "is not a setting; check its spelling (is brand meant?)"),
         ("brand = 3", "brand", "valid string"),
         ('brand = ""', "brand", "at least 1 character"),
         ('default_region = "fr"', "default_region", "match pattern"),
+        ('default_region = "ZZ"', "default_region", "is no country that has telephone numbers"),
         ('default_region = "FRA"', "default_region", "match pattern"),
         ('log_level = "loud"', "log_level", "'debug', 'info', 'warning' or 'error'"),
         ('database_url = "postgresql://db/x"', "database_url", "is sqlite:///PATH"),

@@ -17,6 +17,8 @@ from gateway.store import schema
 from gateway.store.engine import Engine, StoreError, open_engine
 from gateway.store.reads import Reads
 
+_ASK = ". Is the server up, and are address, user and database_password right?"
+
 
 def prepare(settings: Settings) -> Keyring:
     """Data folder, keyring and schema, made on the first start of the embedded default. For
@@ -78,6 +80,9 @@ def make_folders(settings: Settings) -> None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
+        except FileExistsError:
+            problem = f"{folder} is a file. Name a folder, or move the file away"
+            raise SettingsError({"data_dir": problem}) from None
         except OSError as error:
             problem = f"{folder} cannot be written to: {error.strerror}"
             raise SettingsError({"data_dir": problem}) from None
@@ -91,7 +96,8 @@ def check_schema(database: Path | Server, *, migrate_new: bool = False) -> None:
             schema.upgrade(database)
             return
     except StoreError as error:
-        raise SettingsError({"database_url": str(error)}) from None
+        ask = "" if isinstance(database, Path) else _ASK
+        raise SettingsError({"database_url": f"{error}{ask}"}) from None
     if found != wanted:
         state = "has no schema" if found is None else f"is at migration {found}, not {wanted}"
         problem = f"{database} {state}. Run: gateway migrate"

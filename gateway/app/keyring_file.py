@@ -30,7 +30,9 @@ def load(file: Path, *, create: bool = False) -> Keyring:
     except OSError as error:
         raise SettingsError({str(file): f"cannot be read or written: {error.strerror}"}) from None
     except (KeyError, ValueError, TypeError, AttributeError, KeyringError) as error:
-        raise SettingsError({str(file): f"is not a keyring: {error}"}) from None
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        problem = f"is not a keyring: {why}. Put the right file back from its backup"
+        raise SettingsError({str(file): problem}) from None
 
 
 def rotate(file: Path) -> str:

@@ -30,7 +30,8 @@ Scopes = Annotated[
     str,
     typer.Option(
         metavar="WORDS",
-        help="What the key allows: send, verify, status; operate is for all clients.",
+        help="What the key allows: send, verify, status; text is for texts of its own, operate for "
+        "all clients.",
     ),
 ]
 Expires = Annotated[
@@ -219,7 +220,10 @@ def revoke(
     *,
     config: Config = None,
 ) -> None:
-    """Revoke a key. A running gateway refuses it within five seconds."""
+    """Revoke a key. A running gateway refuses it within five seconds.
+
+    To take back a whole client, revoke each of its keys: `gateway client key list CLIENT`.
+    """
     from gateway.app import clock, folder
     from gateway.domain import identity
     from gateway.store import clients as stored

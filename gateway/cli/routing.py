@@ -119,7 +119,7 @@ def _order(file: Any, name: str, reason: str, order: str) -> None:
             await acts.record(engine, done, work=lambda one: writes.order_routes(one, [state]))
 
     asyncio.run(write())
-    say(f"{name} is {order}: {reason}")
+    say(f"{name} is {order}" if reason == order else f"{name} is {order}: {reason}")
 
 
 def _loaded(file: Any) -> "tuple[Settings, bool]":

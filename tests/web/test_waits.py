@@ -414,6 +414,8 @@ async def test_a_stream_tells_the_log_as_it_grows_and_ends_with_it(
     assert [0, 1, 2] == [number for number, _, _ in reader.events]
     assert ["attempt", "attempt", "verification"] == [kind for _, kind, _ in reader.events]
     assert ["SENT", "DELIVERED", "VERIFIED"] == [data["after"] for _, _, data in reader.events]
+    assert ["octopush", "octopush", None] == [data["route"] for _, _, data in reader.events]
+    assert ["sms", "sms", None] == [data["channel"] for _, _, data in reader.events]
     assert log == [{name: data[name] for name in log[0]} for _, _, data in reader.events]
     assert "VERIFIED" == reader.events[-1][2]["status"]
     assert not reader.sent[-1].get("more_body", False)
