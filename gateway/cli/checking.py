@@ -115,7 +115,7 @@ def _to_be_made(what: str, place: Path) -> Finding:
     above = next(one for one in place.absolute().parents if one.exists())
     if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
         return Finding(what, Verdict.NOTE, "not there yet; the first start makes it")
-    return Finding(what, Verdict.WRONG, f"is not there and cannot be made: {above} is not writable")
+    return Finding(what, Verdict.WRONG, f"is not there and cannot be made in {above}")
 
 
 def _schema(loaded: "Settings") -> Iterator[Finding]:

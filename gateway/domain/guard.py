@@ -78,7 +78,8 @@ class Verdict(NamedTuple):
         """For the operator."""
         if self.why == "ratio":
             return f"{self.seen} % of a window's sends were verified, {self.limit} % are expected"
-        return f"{self.seen} sends of this window are unverified, {self.limit} are allowed"
+        sends = "send of this window is" if self.seen == 1 else "sends of this window are"
+        return f"{self.seen} {sends} unverified, {self.limit} are allowed"
 
 
 def judge(guard: Guard, scope: str, settled: Seen, current: Seen) -> Verdict | None:

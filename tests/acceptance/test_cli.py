@@ -563,7 +563,9 @@ def test_show_tells_the_story_in_order_and_the_number_masked(copy: Home, lived: 
     assert done.returncode == 0, done.stderr
     assert "number        +33 6•• ••• •00" in lines
     assert "status        PENDING, delivery READ" in lines
-    assert any(line.startswith("A Messenger message was delivered") for line in lines)
+    assert any(
+        line.startswith("A Messenger message through messenger was delivered") for line in lines
+    )
     assert [
         "QUEUED", "QUEUED → SENT", "SENT → ACK", "ACK → DELIVERED", "DELIVERED → READ"
     ] == [re.split("  +", row)[3] for row in rows]  # fmt: skip

@@ -228,6 +228,8 @@ async def test_each_role_does_its_part(
                     await ready(http, base)
                     async with http.post(f"{base}/otp/send", json={}) as answer:
                         assert expected == answer.status
+                        told = "This process is a worker" in (await answer.json())["detail"]
+                        assert told == (role == "worker")
 
 
 async def ready(http: aiohttp.ClientSession, base: str) -> None:

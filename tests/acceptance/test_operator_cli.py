@@ -216,3 +216,16 @@ def test_what_is_done_from_a_shell_is_in_the_audit_log(shell: Shell) -> None:
     assert {made["client_id"], None} == {row["subject"] for row in rows}
     assert all(row["actor"].startswith("shell") for row in rows)
     assert "345678" not in str(rows)
+
+
+def test_check_says_that_a_folder_cannot_be_made(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = CliRunner().invoke(
+        cli.app, ["check", "--json"], env={"GATEWAY_DATA_DIR": f"{file}/data"}
+    )
+    found = [one for one in json.loads(done.stdout) if one["what"].startswith("folder")]
+
+    assert [("wrong", f"is not there and cannot be made in {file}")] == [
+        (one["verdict"], one["detail"]) for one in found
+    ]

@@ -61,6 +61,13 @@ async def test_a_bad_entry_fails_alone_and_in_its_place(rig: Rig) -> None:
     assert 2 == len(rig.transport.submissions)
 
 
+async def test_an_entry_without_an_address_is_not_told_to_use_to(rig: Rig) -> None:
+    (refused,) = (await send(rig, {}))["results"]
+
+    assert "invalid_request" == refused["code"]
+    assert refused["detail"].startswith("No address is named. Give one of `phone`")
+
+
 async def test_a_problem_is_told_as_it_would_be_alone(rig: Rig) -> None:
     alone = await rig.call("/otp/send", {"to": {"phone": "12"}})
     answer = await send(rig, {"phone_number": "12"})

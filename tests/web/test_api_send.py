@@ -524,3 +524,28 @@ async def test_a_send_that_no_provider_takes_ends_as_failed(rig: Rig) -> None:
 
     assert Status.FAILED is rig.status(sent["verification_id"])
     problem(await rig.verify(sent["verification_id"], "000000"), 410, "failed")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"to": NUMBER, "code": "12"}, "code: 4 to 10 digits are expected"),
+        ({"to": NUMBER, "reference": "a b"}, "reference: visible ASCII characters are expected"),
+        ({"to": NUMBER, "locale": "f"}, "locale: a language is expected, such as fr or fr-CA"),
+        ({"recipients": []}, "recipients: at least 1 entry"),
+        ({"to": NUMBER, "template": "x" * 65}, "template: at most 64 characters"),
+    ],
+)
+async def test_a_wrong_field_is_told_in_plain_words(
+    rig: Rig, body: dict[str, Any], told: str
+) -> None:
+    answer = await rig.call("/otp/send", body)
+
+    problem(answer, 400, "invalid_request")
+    assert told in answer.json()["detail"]
+
+
+async def test_a_link_among_the_params_is_refused_as_one(rig: Rig) -> None:
+    body = {"to": NUMBER, "params": {"name": "www.example.com"}}
+
+    problem(await rig.call("/otp/send", body), 400, "params_not_allowed")

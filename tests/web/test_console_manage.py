@@ -168,10 +168,20 @@ async def test_limits_say_what_they_refuse_and_would(rig: Rig) -> None:
     limits = says(await person.get("/console/limits"))
     live = says(await person.get("/console/live"))
 
-    assert "cool_down a second code within 30 s in force 1 / 1 0 / 0" in limits
+    assert "a second step asked for within 10 s in force 1 / 1 0 / 0" in limits
+    assert "pumping the pumping guard in force" in limits
+    assert "spend what a client may spend in a day off" in limits
     assert "hour 1 in 3600 s for each client shadow 0 / 0 1 / 1" in limits
-    assert "+3361234 0, 0 1, 0 is refused: 1 sends of this window are unverified" in limits
+    assert "+3361234 0, 0 1, 0 is refused: 1 send of this window is unverified" in limits
     assert "cool_down /otp/send 1 1 2026-11-21 12:00:00" in live
+
+
+@pytest.mark.parametrize("rig", [dataclasses.replace(GUARD, mode=Mode.SHADOW)], indirect=True)
+async def test_a_guard_that_only_watches_is_not_called_in_force(rig: Rig) -> None:
+    limits = says(await (await visitor(rig, Role.VIEWER)).get("/console/limits"))
+
+    assert "pumping the pumping guard shadow" in limits
+    assert "Only watches." in limits
 
 
 @pytest.mark.both
