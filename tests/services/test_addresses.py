@@ -11,7 +11,7 @@ from gateway import config
 from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.keyring import Keyring
-from gateway.domain.verification import COOL_DOWN
+from gateway.domain.verification import COOL_DOWN, NEXT_PAUSE
 from gateway.domain.workflow import Until
 from gateway.ports import Receipt, Secret
 from gateway.providers.messenger import Messenger
@@ -79,6 +79,7 @@ async def test_each_step_goes_to_the_address_of_its_channel(rig: Rig) -> None:
     for _ in range(3):
         await rig.call("/otp/next", {"verification_id": sent["verification_id"]})
         await rig.settle()
+        rig.clock.advance(NEXT_PAUSE)
 
     assert [
         ("email", MAIL),
