@@ -2,6 +2,7 @@
 in the test's own loop; and a client's key."""
 
 import contextlib
+import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ class Standing:
 
 
 @contextlib.asynccontextmanager
-async def standing(data: Path) -> AsyncGenerator[Standing]:
-    """It runs for as long as the block lasts."""
-    inside, outside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
+async def standing(
+    data: Path, inside: socket.socket | None = None, **environ: str
+) -> AsyncGenerator[Standing]:
+    """It runs for as long as the block lasts, on a socket of its own where none is given."""
+    inside, outside = inside or process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{process.port_of(inside)}"
-    loaded = config.load({"GATEWAY_DATA_DIR": str(data)}, public_url=url)
+    loaded = config.load({"GATEWAY_DATA_DIR": str(data), **environ}, public_url=url)
     folder.make_folders(loaded)
     folder.check_schema(loaded.database, migrate_new=True)
     async with contextlib.AsyncExitStack() as stack:
