@@ -22,8 +22,6 @@ from gateway.store import accounts
 from gateway.store.engine import Engine
 from gateway.web.console.pages import HEADERS
 
-pytestmark = pytest.mark.both
-
 ANY = "01900000-0000-7000-8000-00000000c11e"
 OPEN = {
     "/console/login",
