@@ -406,11 +406,11 @@ class Rig:
         return twin
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[Any]:
-        """Another process keeps everybody from writing."""
+    def locked(self, *, seconds: float = 0.1) -> Iterator[Any]:
+        """Another process keeps everybody from writing; on SQLite we wait so long for it."""
         with contextlib.closing(self.connect()) as other:
             if self.server is None:
-                self.sqlite._tries = 10  # a tenth of a second, in place of five
+                self.sqlite._tries = round(seconds / 0.01)
                 other.execute("BEGIN IMMEDIATE")
             else:
                 names = ", ".join(f'"{name}"' for name in SQLModel.metadata.tables)

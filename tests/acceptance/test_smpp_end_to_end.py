@@ -206,7 +206,7 @@ async def test_a_receipt_is_answered_once_it_is_committed(world: World) -> None:
         head = b"\0\1\x0133600000200\0\0\0ACME\0\x04\0\0\0\0\0\0\0\0"
         heard.append(await world.sandbox.smsc.bound[-1].deliver(head + bytes([len(text)]) + text))
 
-    with world.rig.locked():
+    with world.rig.locked(seconds=5):
         telling = asyncio.create_task(tell())
         await asyncio.sleep(0.1)
         assert [] == heard
