@@ -14,7 +14,7 @@ from gateway.config import environment
 from gateway.metrics import clear, folder_of, forget
 
 PAUSE = 1.0  # seconds until one that ended is started anew
-SOON = 5.0  # seconds; who ends sooner than that has not come up
+SOON = 5.0  # seconds; who ends of itself sooner than that has not come up
 TRIES = 3  # such starts in a row, over all, after which something is wrong with all of them
 
 
@@ -52,7 +52,9 @@ class _Crew:
             if self.stopping.is_set():
                 return
             self._log.error("worker_ended", pid=process.pid, code=code)
-            self.failed = self.failed + 1 if loop.time() - began < SOON else 0
+            killed = code < 0  # by somebody else, which says nothing against the next one
+            if not killed:
+                self.failed = self.failed + 1 if loop.time() - began < SOON else 0
             if self.failed >= TRIES:
                 self.stop()
                 return
