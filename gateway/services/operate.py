@@ -8,11 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from gateway.domain import limits, workflow
-from gateway.domain.errors import Limited, NotFound
+from gateway.domain.errors import NotFound
 from gateway.domain.verification import Status
-from gateway.domain.workflow import Asked, Wait
-from gateway.services import verify
+from gateway.services import resend, verify
 from gateway.services.case import Case, Context
 from gateway.services.runtime import Runtime
 from gateway.services.verify import Changed
@@ -40,7 +38,7 @@ async def ask(runtime: Runtime, named: UUID, wish: Wish) -> Changed:
     """The verification as it is then.
 
     Raises NotFound, what an ended verification answers, Conflict `no_step_left` or `too_late`,
-    Limited `cool_down`, `sends_used_up` or `too_late`.
+    Limited `cool_down`, `sends_used_up` or `too_late`, Unavailable `no_route`.
     """
     return await runtime.ledger.submit(Ask(named, wish))
 
@@ -63,22 +61,7 @@ def apply(tx: Transaction, context: Context, operation: Ask, now: datetime) -> C
     if operation.wish is Wish.CANCEL:
         case.end(Status.CANCELED, Source.OPERATOR)
     else:
-        _resend(case)
+        resend.foreseen(case)
+        resend.once_more(case)
     case.close()
     return Changed(case.verification, case.plan, tuple(case.attempts))
-
-
-def _resend(case: Case) -> None:
-    """As if the person had asked again: the same code over the step in force."""
-    current, now = case.verification, case.now
-    limits.resend(current, now)
-    looked = workflow.next_action(case.plan, current, case.attempts, now, Asked.RESEND)
-    if isinstance(looked, Wait):
-        raise Limited(
-            "too_late",
-            "The verification is about to expire; a code sent now could not be used. A new one can "
-            "be requested when it has.",
-            retry_after=(current.expires_at - now).total_seconds(),
-        )
-    case.verification = current._replace(sends_used=current.sends_used + 1, sent_at=now)
-    case.decide(Asked.RESEND)

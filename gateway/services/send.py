@@ -25,8 +25,8 @@ from gateway.domain.recipient import Phone, country, mask
 from gateway.domain.repeat import OnRepeat
 from gateway.domain.templates import DEFAULT, Given
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import Asked, Plan, PlannedRoute, Send, Wait
-from gateway.services import counting, limiting, linking
+from gateway.domain.workflow import Plan, PlannedRoute, Send
+from gateway.services import counting, limiting, linking, resend
 from gateway.services.case import Case, Context, Note, code_of, reached
 from gateway.services.limiting import Bill, Recipient
 from gateway.services.metering import Held
@@ -384,7 +384,7 @@ def _join(case: Case, operation: Accept) -> Sent:
     """The person asked again: the same code, once more, when it is not too soon."""
     running, now = case.verification, case.now
     repeat.same_way(running, case.plan.workflow, operation.way)
-    limits.resend(running, now)
+    foreseen = resend.foreseen(case)
     if operation.own_code is not None and not _same_code(case, operation.own_code):
         raise Conflict(
             "code_differs",
@@ -392,19 +392,9 @@ def _join(case: Case, operation: Accept) -> Sent:
             "send without `code` to join it.",
             facts={"verification_id": running.id},
         )
-    shut = case.context.standing.shut
-    looked = workflow.next_action(case.plan, running, case.attempts, now, Asked.RESEND, shut=shut)
-    if isinstance(looked, Wait):
-        raise Limited(
-            "too_late",
-            "The running verification is about to expire; a code sent now could not be used. Ask "
-            "again when it has.",
-            retry_after=(running.expires_at - now).total_seconds(),
-        )
-    by = _way(case.plan, looked) if isinstance(looked, Send) else _opening(case.plan)
+    by = _way(case.plan, foreseen) if isinstance(foreseen, Send) else _opening(case.plan)
     limiting.admit(case.tx, case.context, operation.bill, running, by=by, now=now)
-    case.verification = running._replace(sends_used=running.sends_used + 1, sent_at=now)
-    case.decide(Asked.RESEND)
+    resend.once_more(case)
     stored = case.close()
     if operation.further:
         _cool_down(case, operation)

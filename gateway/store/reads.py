@@ -8,13 +8,14 @@ each whether it walks one that grows.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Select,
     String,
     and_,
     asc,
@@ -55,6 +56,7 @@ from gateway.store.records import (
 )
 from gateway.store.writes import ATTEMPT, VERIFICATION, table
 
+K = TypeVar("K")
 _TRANSITION = table(tables.Transition)
 _RECEIPT = table(tables.Receipt)
 _COUNTER = table(tables.Counter)
@@ -302,34 +304,21 @@ _LATEST = _newest()
 _ROUTE_STATES: Read[RouteState] = Read(select(*columns_of(_ROUTE_STATE, RouteState)), RouteState)
 
 
-def _summed(route: str, at: datetime, *counts: int) -> tuple[str, datetime, Tally]:
-    return route, at, Tally(*counts)
+def _tallied(route: str, of: K, *counts: int) -> tuple[str, K, Tally]:
+    return route, of, Tally(*counts)
 
 
-def _placed(route: str, country: str, *counts: int) -> tuple[str, str, Tally]:
-    return route, country, Tally(*counts)
-
-
-_ROUTE_PLACES: Read[tuple[str, str, Tally]] = Read(
-    select(
-        _ROUTE_STAT.c.route,
-        _ROUTE_STAT.c.country,
-        *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields),
+def _tallies(by: ColumnElement[Any]) -> Select[Any]:
+    """What was heard of each route since `since`, summed by another column of its counts."""
+    return (
+        select(_ROUTE_STAT.c.route, by, *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields))
+        .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
+        .group_by(_ROUTE_STAT.c.route, by)
     )
-    .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
-    .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.country),
-    _placed,
-)
-_ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(
-    select(
-        _ROUTE_STAT.c.route,
-        _ROUTE_STAT.c.at,
-        *(func.sum(_ROUTE_STAT.c[name]) for name in Tally._fields),
-    )
-    .where(_ROUTE_STAT.c.at >= _typed("since", _ROUTE_STAT.c.at))
-    .group_by(_ROUTE_STAT.c.route, _ROUTE_STAT.c.at),
-    _summed,
-)
+
+
+_ROUTE_PLACES: Read[tuple[str, str, Tally]] = Read(_tallies(_ROUTE_STAT.c.country), _tallied)
+_ROUTE_SUMS: Read[tuple[str, datetime, Tally]] = Read(_tallies(_ROUTE_STAT.c.at), _tallied)
 _ANSWERS_BEFORE: Read[bytes] = Read(
     select(_IDEMPOTENCY.c.key)
     .where(_IDEMPOTENCY.c.created_at <= _typed("before", _IDEMPOTENCY.c.created_at))

@@ -3,8 +3,9 @@
 from uuid import UUID
 
 import pytest
-from rig import Rig
+from rig import NUMBER, Rig
 
+from gateway.domain import health
 from gateway.domain.errors import Conflict, Ended, GatewayError, NotFound
 from gateway.domain.verification import Status
 from gateway.services import operate
@@ -72,3 +73,18 @@ async def test_nothing_is_resent_just_before_the_end(rig: Rig) -> None:
     rig.clock.advance(175)
 
     assert "too_late" == (await refused(rig, named, Wish.RESEND)).code
+
+
+async def test_a_disabled_route_carries_no_resend(rig: Rig) -> None:
+    """Neither an operator's nor a client's, and neither counts as a send."""
+    named = (await rig.send(workflow="sms_only"))["verification_id"]
+    rig.clock.advance(30)
+    now = rig.clock.now()
+    rig.runtime.standing.put(health.disabled("octopush", "fraud", "ops", now), now)
+    refusal = await refused(rig, named, Wish.RESEND)
+    answer = await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms_only"})
+
+    assert "no_route" == refusal.code
+    assert 503 == answer.status_code
+    assert ["sms:SENT"] == rig.states(named)
+    assert 1 == rig.record(named).verification.sends_used
