@@ -1,11 +1,13 @@
 """Several processes on one port: each has a socket of its own (SO_REUSEPORT) and is a whole
-`gateway serve`; the kernel deals out the connections. This one only starts and stops them.
+`gateway serve`; the kernel deals out the connections. This one starts and stops them, and renews
+them one after the other when it is told to (SIGHUP).
 """
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -13,19 +15,24 @@ import structlog
 from gateway.config import environment
 from gateway.metrics import clear, folder_of, forget
 
-PAUSE = 1.0  # seconds until one that ended is started anew
-SOON = 5.0  # seconds; who ends of itself sooner than that has not come up
-TRIES = 3  # such starts in a row, over all, after which something is wrong with all of them
+PAUSE = 1.0  # seconds until one that ended is started anew; doubled by each start in vain
+LONGEST_PAUSE = 60.0
+TRIES = 3  # starts in a row that came to nothing, after which it is given up where none serves
+LOOK = 0.1  # seconds between two looks at whether all are up
+
+Command = Callable[[int], Sequence[str]]  # what is run, which writes to that file when it serves
 
 
 class _Crew:
     """The processes, and whether they are to go on."""
 
-    def __init__(self, command: Sequence[str], measured: Path | None) -> None:
+    def __init__(self, command: Command, measured: Path | None) -> None:
         self._command = command
         self._measured = measured  # where the processes leave their metrics, one for all
         self._log = structlog.get_logger()
         self._running: set[asyncio.subprocess.Process] = set()
+        self._up: set[asyncio.subprocess.Process] = set()
+        self._renewing: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event()
         self.failed = 0  # starts in a row that came to nothing
 
@@ -33,37 +40,100 @@ class _Crew:
         """Ask each for a clean stop."""
         self.stopping.set()
         for process in self._running:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-                process.send_signal(signal.SIGTERM)
+            _ask(process)
+
+    def renew(self) -> None:
+        """Begin to replace each by a new one; asked again meanwhile, nothing more happens."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """The next one is stopped when the last one's successor serves, and not where that fails:
+        the others go on with what they have."""
+        before = tuple(self._up)
+        self._log.info("workers_renewing", workers=len(before))
+        for process in before:
+            _ask(process)
+            await process.wait()
+            while len(self._up) < len(before) and not self.failed and not self.stopping.is_set():
+                await self._passes(LOOK)
+            if self.failed or self.stopping.is_set():
+                self._log.error("workers_not_renewed")
+                return
+        self._log.info("workers_renewed")
 
     async def keep(self) -> None:
         """One process, started anew whenever it ends."""
-        loop = asyncio.get_running_loop()
         while not self.stopping.is_set():
-            began = loop.time()
-            process = await asyncio.create_subprocess_exec(*self._command)
-            self._running.add(process)
-            if self.stopping.is_set():  # asked while it was being started
-                process.send_signal(signal.SIGTERM)
-            code = await process.wait()
-            self._running.discard(process)
-            if self._measured is not None:
-                forget(self._measured, process.pid)
-            if self.stopping.is_set():
-                return
-            self._log.error("worker_ended", pid=process.pid, code=code)
-            killed = code < 0  # by somebody else, which says nothing against the next one
-            if not killed:
-                self.failed = self.failed + 1 if loop.time() - began < SOON else 0
-            if self.failed >= TRIES:
+            await self._one()
+            if self.hopeless:
                 self.stop()
-                return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), PAUSE)
+            await self._passes(min(PAUSE * 2**self.failed, LONGEST_PAUSE))
+
+    @property
+    def hopeless(self) -> bool:
+        """None serves, and none comes up."""
+        return self.failed >= TRIES and not self._up
+
+    async def _one(self) -> None:
+        """From its start to its end."""
+        told, tell = os.pipe()
+        try:
+            process = await self._start(tell)
+            came_up = await _heard(told)
+        finally:
+            os.close(told)
+        if came_up:
+            self.failed = 0
+            self._up.add(process)
+        code = await process.wait()
+        self._running.discard(process)
+        self._up.discard(process)
+        if self._measured is not None:
+            forget(self._measured, process.pid)
+        if not self.stopping.is_set():
+            (self._log.error if code else self._log.info)(
+                "worker_ended", pid=process.pid, code=code
+            )
+            # One that was killed, or asked to stop, says nothing against the next one.
+            self.failed += not came_up and code > 0
+
+    async def _start(self, tell: int) -> asyncio.subprocess.Process:
+        try:
+            process = await asyncio.create_subprocess_exec(*self._command(tell), pass_fds=[tell])
+        finally:
+            os.close(tell)  # its own is the last: the pipe ends with it
+        self._running.add(process)
+        if self.stopping.is_set():  # asked while it was being started
+            _ask(process)
+        return process
+
+    async def _passes(self, seconds: float) -> None:
+        """So much time, or the end."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
 
 
-async def supervise(command: Sequence[str], workers: int) -> bool:
-    """Keep so many processes running until SIGTERM or SIGINT. False: they do not come up."""
+def _ask(process: asyncio.subprocess.Process) -> None:
+    """For a clean stop."""
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        process.send_signal(signal.SIGTERM)
+
+
+async def _heard(told: int) -> bool:
+    """Whether anything is written there before the writer ends."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(told, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(told)
+    return bool(os.read(told, 1))
+
+
+async def supervise(command: Command, workers: int) -> bool:
+    """Keep so many processes running until SIGTERM or SIGINT, and renew them at SIGHUP. False:
+    they do not come up."""
     measured = folder_of(environment())
     if measured is not None:
         clear(measured)
@@ -71,5 +141,6 @@ async def supervise(command: Sequence[str], workers: int) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, crew.stop)
+    loop.add_signal_handler(signal.SIGHUP, crew.renew)
     await asyncio.gather(*(crew.keep() for _ in range(workers)))
-    return crew.failed < TRIES
+    return not crew.hopeless

@@ -138,15 +138,21 @@ def send(
     answer = call(f"{url.rstrip('/')}/otp/send", body, key)
     if as_json and (route is None or answer.status != 202):
         dump(answer.body)
+    _check_accepted(answer)
+    if route is None:
+        if not as_json:
+            _print(answer.body)
+        return
+    if answer.body.get("joined"):
+        raise Failure("a code is on its way to this number already: cancel it, or wait for its end")
+    _follow(answer.body["verification_id"], route, wait, url, key, as_json=as_json)
+
+
+def _check_accepted(answer: Answer) -> None:
+    """Raises Failure with the problem's code and detail."""
     if answer.status != 202:
         told = f"{answer.body.get('code', answer.status)}: {answer.body.get('detail', '')}"
         raise Failure(told.rstrip(": "))
-    if route is not None and answer.body.get("joined"):
-        raise Failure("a code is on its way to this number already: cancel it, or wait for its end")
-    if route is not None:
-        _follow(answer.body["verification_id"], route, wait, url, key, as_json=as_json)
-    elif not as_json:
-        _print(answer.body)
 
 
 def _follow(

@@ -4,10 +4,12 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import os
 import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -67,11 +69,13 @@ def serve(
         typer.Option(min=1, max=64, metavar="N", help="Processes on one port. PostgreSQL only."),
     ] = 1,
     reuse_port: Annotated[bool, typer.Option("--reuse-port", hidden=True)] = False,
+    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C.
 
     Logs are JSON lines on stdout. Without routes in gateway.toml the sandbox plays the providers,
-    at a port of its own.
+    at a port of its own. With --workers, SIGHUP replaces the processes one after the other, which
+    read gateway.toml anew.
     """
     from gateway import log
     from gateway.app import folder, process, supervisor, wiring
@@ -84,55 +88,57 @@ def serve(
             process.bind(host, port, shared=several or reuse_port, listen=not several)
         )
         bound = process.port_of(listening)
-        loaded = settings(config, public_url=f"http://{_reachable(host)}:{bound}")
+        address = f"http://{_reachable(host)}:{bound}"
+        loaded = settings(config, public_url=address)
         _check_processes(loaded, role, workers)
         output = log.configure(loaded.log_level)
+        stack.callback(output.drain)
         folder.make_folders(loaded)
         stack.enter_context(folder.alone(loaded.data_dir, shared=loaded.server is not None))
         keyring = folder.prepare(loaded)
         if several:
-            say(f"{workers} processes serve on http://{_reachable(host)}:{bound}")
-            try:
-                fine = process.run(
-                    supervisor.supervise(_one_of(host, bound, role, config), workers)
-                )
-            finally:
-                output.drain()
-            if not fine:
+            say(f"{workers} processes serve on {address}")
+            if not process.run(supervisor.supervise(_one_of(host, bound, role, config), workers)):
                 raise Failure("the processes do not come up; see the log above")
             return
         world = None
         if loaded.sandbox_port is not None:
             chosen = loaded.sandbox_port if sandbox_port is None else sandbox_port
             world = stack.enter_context(process.bind("127.0.0.1", chosen, "--sandbox-port"))
+        phones = f"http://127.0.0.1:{process.port_of(world)}/" if world is not None else None
+        process.run(
+            process.serve(
+                loaded,
+                keyring,
+                listening,
+                world,
+                started=_greeting(loaded, address, role, phones, ready_fd),
+                dropped=lambda: output.dropped,
+                role=wiring.Role(role),
+            )
+        )
 
-        console = _console(loaded, f"http://{_reachable(host)}:{bound}")
 
-        async def started(gateway: Any, simulated: Any) -> None:
-            does = "" if role == wiring.Role.ALL else f" (role {role})"
-            say(f"The gateway listens on http://{_reachable(host)}:{bound}{does}")
-            if role != wiring.Role.WORKER:
-                say(console)
-            if world is not None:
-                say(f"The sandbox's phones: http://127.0.0.1:{process.port_of(world)}/")
-            if not await gateway.runtime.reads.clients():
-                say("A first key: gateway client add NAME")
+def _greeting(
+    loaded: "Settings", address: str, role: str, phones: str | None, ready_fd: int | None
+) -> Callable[[Any, Any], Awaitable[None]]:
+    """What is told once it listens: to who started it, and to the supervisor of several."""
+    console = _console(loaded, address)
 
-        async def run() -> None:
-            try:
-                await process.serve(
-                    loaded,
-                    keyring,
-                    listening,
-                    world,
-                    started=started,
-                    dropped=lambda: output.dropped,
-                    role=wiring.Role(role),
-                )
-            finally:
-                output.drain()
+    async def tell(gateway: Any, _: Any) -> None:
+        does = "" if role == "all" else f" (role {role})"
+        say(f"The gateway listens on {address}{does}")
+        if role != "worker":
+            say(console)
+        if phones is not None:
+            say(f"The sandbox's phones: {phones}")
+        if not await gateway.runtime.reads.clients():
+            say("A first key: gateway client add NAME")
+        if ready_fd is not None:
+            os.write(ready_fd, b"1")
+            os.close(ready_fd)
 
-        process.run(run())
+    return tell
 
 
 def _console(loaded: "Settings", address: str) -> str:
@@ -165,11 +171,13 @@ def _check_processes(loaded: "Settings", role: str, workers: int) -> None:
         raise SettingsError({key: f"{why}. Set [routes.…]"})
 
 
-def _one_of(host: str, port: int, role: str, config: Path | None) -> list[str]:
-    """The command of one of several processes."""
+def _one_of(host: str, port: int, role: str, config: Path | None) -> Callable[[int], list[str]]:
+    """The command of one of several processes, which tells that file when it serves."""
     command = [sys.executable, "-m", "gateway", "serve", "--host", host, "--port", str(port)]
     command += ["--role", role, "--reuse-port"]
-    return command if config is None else [*command, "--config", str(config)]
+    if config is not None:
+        command += ["--config", str(config)]
+    return lambda ready_fd: [*command, "--ready-fd", str(ready_fd)]
 
 
 def _reachable(host: str) -> str:

@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 import postgres
 import pytest
-from acceptance.outside import ROOT, Providers, free_port, until
+from acceptance.outside import NUMBER, ROOT, Providers, free_port, until
 
 from gateway.domain.workflow import MAX_TRIES
 from gateway.ports import Server
@@ -73,6 +73,10 @@ class Command:
             env=self.environment,
             timeout=60,
         )
+
+    def log(self) -> str:
+        """What its processes have told."""
+        return (self.folder / "log").read_text()
 
     @contextlib.contextmanager
     def serving(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
@@ -199,6 +203,49 @@ async def asked(
     async with http.post(f"{url}/status", json={"number": number}, headers=headers) as answer:
         found: dict[str, str] = await answer.json()
         return found
+
+
+async def test_a_rolling_restart_loses_nothing(
+    command: Command, providers: tuple[Providers, int], on_postgres: Server
+) -> None:
+    """Every process is replaced under load; where new settings are broken the others go on."""
+    with postgres.database(on_postgres.url) as url:
+        command.url = url
+        command.run("migrate")
+        key = orjson.loads(command.run("client", "add", "backend", "--json").stdout)["key"]
+        with command.serving("--workers", "2") as serving:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+                await ready(http, f"http://127.0.0.1:{command.port}")
+                await until(lambda: len(workers(serving)) == 2, 30, "the workers")
+                before = workers(serving)
+                acknowledged: dict[str, str] = {}
+                serving.send_signal(signal.SIGHUP)
+                while "workers_renewed" not in command.log():
+                    number = f"+3361235{len(acknowledged):04}"
+                    acknowledged[number] = await sent(http, command, key, number)
+                after = workers(serving)
+                (command.folder / "gateway.toml").write_text("[routes.octopush]")
+                serving.send_signal(signal.SIGHUP)
+                await until(lambda: "workers_not_renewed" in command.log(), 30, "giving up")
+                await sent(http, command, key, NUMBER)
+        stored = postgres.rows(url, "SELECT id::text FROM verification")
+
+    assert not set(before) & set(after)
+    assert len(acknowledged) > 0
+    assert len(stored) == len(acknowledged) + 1
+    assert {row["id"] for row in stored} > set(acknowledged.values())
+
+
+async def sent(http: aiohttp.ClientSession, command: Command, key: str, number: str) -> str:
+    """Once acknowledged: its verification. A connection that is closed under it is made anew."""
+    headers = {"authorization": f"Bearer {key}", "idempotency-key": number}
+    while True:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            async with http.post(
+                f"http://127.0.0.1:{command.port}/otp/send", json={"to": number}, headers=headers
+            ) as answer:
+                assert answer.status == 202, await answer.text()
+                return str((await answer.json())["verification_id"])
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "2"), ("--role", "api")])
