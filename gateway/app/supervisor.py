@@ -26,19 +26,21 @@ Command = Callable[[int], Sequence[str]]  # what is run, which writes to that fi
 class _Crew:
     """The processes, and whether they are to go on."""
 
-    def __init__(self, command: Command, measured: Path | None) -> None:
+    def __init__(self, command: Command, workers: int, measured: Path | None) -> None:
         self._command = command
+        self._workers = workers
         self._measured = measured  # where the processes leave their metrics, one for all
         self._log = structlog.get_logger()
         self._running: set[asyncio.subprocess.Process] = set()
         self._up: set[asyncio.subprocess.Process] = set()
         self._renewing: asyncio.Task[None] | None = None
-        self.stopping = asyncio.Event()
-        self.failed = 0  # starts in a row that came to nothing
+        self._given_up = False
+        self._failed = 0  # starts in a row that came to nothing
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """Ask each for a clean stop."""
-        self.stopping.set()
+        self._stopping.set()
         for process in self._running:
             _ask(process)
 
@@ -50,30 +52,40 @@ class _Crew:
     async def _renew(self) -> None:
         """The next one is stopped when the last one's successor serves, and not where that fails:
         the others go on with what they have."""
-        before = tuple(self._up)
-        self._log.info("workers_renewing", workers=len(before))
-        for process in before:
+        fine = await self._all_up()
+        self._log.info("workers_renewing", workers=self._workers)
+        for process in tuple(self._up) if fine else ():
             _ask(process)
             await process.wait()
-            while len(self._up) < len(before) and not self.failed and not self.stopping.is_set():
-                await self._passes(LOOK)
-            if self.failed or self.stopping.is_set():
-                self._log.error("workers_not_renewed")
-                return
-        self._log.info("workers_renewed")
+            self._up.discard(process)
+            if not (fine := await self._all_up()):
+                break
+        if fine:
+            self._log.info("workers_renewed")
+        else:
+            self._log.error("workers_not_renewed")
 
-    async def keep(self) -> None:
+    async def _all_up(self) -> bool:
+        """As soon as all serve. False: one does not come up, or all are to stop."""
+        while len(self._up) < self._workers:
+            if self._failed or self._stopping.is_set():
+                return False
+            await self._passes(LOOK)
+        return True
+
+    async def run(self) -> bool:
+        """Until it is stopped. False: they do not come up."""
+        await asyncio.gather(*(self._keep() for _ in range(self._workers)))
+        return not self._given_up
+
+    async def _keep(self) -> None:
         """One process, started anew whenever it ends."""
-        while not self.stopping.is_set():
+        while not self._stopping.is_set():
             await self._one()
-            if self.hopeless:
+            if self._failed >= TRIES and not self._up:
+                self._given_up = True
                 self.stop()
-            await self._passes(min(PAUSE * 2**self.failed, LONGEST_PAUSE))
-
-    @property
-    def hopeless(self) -> bool:
-        """None serves, and none comes up."""
-        return self.failed >= TRIES and not self._up
+            await self._passes(min(PAUSE * 2**self._failed, LONGEST_PAUSE))
 
     async def _one(self) -> None:
         """From its start to its end."""
@@ -84,19 +96,18 @@ class _Crew:
         finally:
             os.close(told)
         if came_up:
-            self.failed = 0
+            self._failed = 0
             self._up.add(process)
         code = await process.wait()
         self._running.discard(process)
         self._up.discard(process)
         if self._measured is not None:
             forget(self._measured, process.pid)
-        if not self.stopping.is_set():
-            (self._log.error if code else self._log.info)(
-                "worker_ended", pid=process.pid, code=code
-            )
+        if not self._stopping.is_set():
+            tell_it = self._log.error if code else self._log.info
+            tell_it("worker_ended", pid=process.pid, exit_status=code)
             # One that was killed, or asked to stop, says nothing against the next one.
-            self.failed += not came_up and code > 0
+            self._failed += not came_up and code > 0
 
     async def _start(self, tell: int) -> asyncio.subprocess.Process:
         try:
@@ -104,14 +115,14 @@ class _Crew:
         finally:
             os.close(tell)  # its own is the last: the pipe ends with it
         self._running.add(process)
-        if self.stopping.is_set():  # asked while it was being started
+        if self._stopping.is_set():  # asked while it was being started
             _ask(process)
         return process
 
     async def _passes(self, seconds: float) -> None:
         """So much time, or the end."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 def _ask(process: asyncio.subprocess.Process) -> None:
@@ -137,10 +148,9 @@ async def supervise(command: Command, workers: int) -> bool:
     measured = folder_of(environment())
     if measured is not None:
         clear(measured)
-    crew = _Crew(command, measured)
+    crew = _Crew(command, workers, measured)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, crew.stop)
     loop.add_signal_handler(signal.SIGHUP, crew.renew)
-    await asyncio.gather(*(crew.keep() for _ in range(workers)))
-    return not crew.hopeless
+    return await crew.run()
