@@ -34,6 +34,7 @@ from sqlmodel import SQLModel
 
 from gateway import config
 from gateway.app import wiring
+from gateway.app.routes import Realm
 from gateway.config import Settings, StepSettings
 from gateway.domain.delivery import Attempt
 from gateway.domain.identity import uuid7
@@ -237,7 +238,7 @@ class Rig:
     keyring: Keyring = field(default_factory=keyring)
     carrier: Transport | None = None
     webhooks: Transport | None = None
-    test: wiring.Realm | None = None  # what test keys reach
+    test: Realm | None = None  # what test keys reach
     tracer: Tracer | None = None
     server: ClassVar[Server | None] = None  # PostgreSQL's, for tests that run on it
 

@@ -19,7 +19,7 @@ import typer
 import yaml
 
 from gateway import config
-from gateway.app.wiring import GRACE
+from gateway.app.gateway import GRACE
 from gateway.cli import app, serving
 from gateway.web import probes
 

@@ -8,7 +8,7 @@ import pytest
 from rig import keyring, make_settings
 
 from gateway.app import process
-from gateway.app.wiring import Gateway
+from gateway.app.gateway import Gateway
 from gateway.sandbox import Sandbox
 
 

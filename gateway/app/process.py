@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 
+from gateway.app.gateway import GRACE, Gateway, Role
+from gateway.app.routes import Realm
 from gateway.app.sandboxed import Ports, sandbox, sandbox_settings, with_sandbox
 from gateway.app.test_keys import inside
-from gateway.app.wiring import GRACE, Gateway, Realm, Role, build
+from gateway.app.wiring import build
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox, SandboxSettings

@@ -8,8 +8,8 @@ import os
 from collections.abc import AsyncIterator
 
 from gateway.app import clock, keyring_file
+from gateway.app.doings import doings
 from gateway.app.folder import opened
-from gateway.app.wiring import doings
 from gateway.config import Settings
 from gateway.domain import addresses
 from gateway.domain.addresses import Address

@@ -14,8 +14,8 @@ import httpx
 from starlette.types import ASGIApp
 
 from gateway.app import clock
+from gateway.app.routes import Realm
 from gateway.app.sandboxed import simulated, simulated_settings
-from gateway.app.wiring import Realm
 from gateway.config import Settings, SettingsError
 from gateway.domain.keyring import Keyring
 from gateway.sandbox import Sandbox

@@ -204,11 +204,11 @@ def _local(url: str) -> bool:
 
 
 def _workflows(loaded: "Settings") -> Iterator[Finding]:
-    from gateway.app import wiring
+    from gateway.app import routes
     from gateway.domain import workflow
     from gateway.domain.verification import MIN_LIFE
 
-    for name, plan in wiring.plans(loaded).items():
+    for name, plan in routes.plans(loaded).items():
         what = f"workflow {name}"
         starts = workflow.starts(plan)[-1]
         yield Finding(what, Verdict.OK, " → ".join(step.channel for step in plan.steps))

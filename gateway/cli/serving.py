@@ -78,10 +78,11 @@ def serve(
     read gateway.toml anew.
     """
     from gateway import log
-    from gateway.app import folder, process, supervisor, wiring
+    from gateway.app import folder, process, supervisor
+    from gateway.app.gateway import Role
 
-    if role not in list(wiring.Role):
-        raise Failure(f"--role: there are {', '.join(wiring.Role)}", Code.USAGE)
+    if role not in list(Role):
+        raise Failure(f"--role: there are {', '.join(Role)}", Code.USAGE)
     with contextlib.ExitStack() as stack:
         several = workers > 1
         listening = stack.enter_context(
@@ -114,7 +115,7 @@ def serve(
                 world,
                 started=_greeting(loaded, address, role, phones, ready_fd),
                 dropped=lambda: output.dropped,
-                role=wiring.Role(role),
+                role=Role(role),
             )
         )
 

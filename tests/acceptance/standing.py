@@ -11,6 +11,7 @@ from rig import keyring
 
 from gateway import config
 from gateway.app import folder, process, wiring
+from gateway.app.routes import Realm
 from gateway.cli import clients
 
 SCOPES = "send verify status operate text"
@@ -39,7 +40,7 @@ async def standing(
     async with contextlib.AsyncExitStack() as stack:
         beside = process.beside(loaded, keyring(), outside, timing=TIMING)
         _, loaded = await stack.enter_async_context(beside)
-        gateway = wiring.build(loaded, keyring(), test=wiring.Realm(loaded))
+        gateway = wiring.build(loaded, keyring(), test=Realm(loaded))
         await stack.enter_async_context(process.served(gateway.web, inside, grace=1))
         _, _, key = await clients.new(loaded, "caller", SCOPES, test=True)
         secret = keyring().index("sandbox", "octopush-callback").hex()

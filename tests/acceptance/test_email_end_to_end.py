@@ -32,6 +32,7 @@ from rig import keyring
 
 from gateway import config
 from gateway.app import carriers, clock, process, sandboxed, wiring
+from gateway.app.gateway import Gateway
 from gateway.config import Settings, StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until
@@ -131,7 +132,7 @@ def providers(sandbox_url: str, mail_port: int) -> tuple[Any, ...]:
 class World:
     """A gateway and a sandbox on sockets, and a caller."""
 
-    gateway: wiring.Gateway
+    gateway: Gateway
     sandbox: Sandbox
     http: httpx.AsyncClient
     key: str

@@ -10,7 +10,7 @@ import pytest
 from acceptance.crash_child import TIMEOUT
 from acceptance.outside import Answer, Process, busy, gateway, until
 
-from gateway.app.wiring import GRACE
+from gateway.app.gateway import GRACE
 
 SENDS = 150
 

@@ -17,7 +17,7 @@ from rig import keyring
 
 from gateway import config
 from gateway.app import clock, process, sandboxed, wiring
-from gateway.app.wiring import Gateway
+from gateway.app.gateway import Gateway
 from gateway.config import StepSettings
 from gateway.domain.identity import uuid7
 from gateway.domain.workflow import Until

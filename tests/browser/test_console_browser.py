@@ -21,7 +21,8 @@ from web.test_console_access import RIGHTS
 
 from gateway import config
 from gateway.app import clock, folder, process
-from gateway.app.wiring import Gateway, build
+from gateway.app.gateway import Gateway
+from gateway.app.wiring import build
 from gateway.domain import totp
 from gateway.domain.access import Role
 from gateway.domain.identity import uuid7

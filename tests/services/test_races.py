@@ -75,7 +75,7 @@ async def test_f5_a_receipt_in_the_batch_of_the_deadline_stops_the_fallback(
     rig: Rig, order: str
 ) -> None:
     """Facts come before deadlines, whichever was queued first. (Seen to fail with Wake before
-    Receive in `app.wiring.doings`.)"""
+    Receive in `app.doings`.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     rig.clock.advance(60)
     calls = [rig.octopush_receipt(rig.transport.submissions[0], "DELIVERED"), look(rig)]
@@ -136,7 +136,7 @@ async def test_f5_a_pass_of_another_process_sees_the_receipt_of_this_one(rig: Ri
 
 
 async def test_f5_a_check_in_the_batch_of_the_deadline_stops_the_fallback(rig: Rig) -> None:
-    """(Seen to fail with Wake before Check in `app.wiring.doings`.)"""
+    """(Seen to fail with Wake before Check in `app.doings`.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     rig.clock.advance(60)
     _, answer = await rig.together(look(rig), rig.verify(named, rig.transport.submissions[0].code))
@@ -148,7 +148,7 @@ async def test_f5_a_check_in_the_batch_of_the_deadline_stops_the_fallback(rig: R
 
 
 async def test_f5_a_cancel_in_the_batch_of_the_deadline_stops_the_fallback(rig: Rig) -> None:
-    """(Seen to fail with Wake before Cancel in `app.wiring.doings`.)"""
+    """(Seen to fail with Wake before Cancel in `app.doings`.)"""
     named = (await rig.send(workflow="sms"))["verification_id"]
     rig.clock.advance(60)
     await rig.together(look(rig), rig.call("/otp/cancel", {"verification_id": named}))
@@ -163,7 +163,7 @@ async def test_f20_an_outcome_in_the_batch_in_which_its_lease_ends_is_heard_firs
     rig: Rig,
 ) -> None:
     """It was refused: the next route is what follows, and not a repeat of a call that might have
-    been lost. (Seen to fail with Wake before Conclude in `app.wiring.doings`.)"""
+    been lost. (Seen to fail with Wake before Conclude in `app.doings`.)"""
     gate = Gate(UNREACHED)
     rig.transport.script("sms-campaign", gate)
     named = await begin(rig, workflow="two_routes")

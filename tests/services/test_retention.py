@@ -267,10 +267,10 @@ async def test_addresses_are_erased_after_their_days_and_the_rest_is_kept(rig: R
 
 def _with(rig: Rig, kept: Retention) -> Any:
     """The rig's doings under another setting."""
-    from gateway.app import wiring
+    from gateway.app.doings import doings
     from gateway.services.case import Context
 
-    return wiring.doings(Context(rig.keyring, {}, frozenset(), rig.runtime.entropy, retention=kept))
+    return doings(Context(rig.keyring, {}, frozenset(), rig.runtime.entropy, retention=kept))
 
 
 async def test_what_was_looked_through_is_not_looked_at_again(rig: Rig) -> None:

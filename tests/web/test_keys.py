@@ -9,7 +9,8 @@ from fakes import Clock
 from rig import NUMBER, Rig, keyring, make_settings, problem
 
 from gateway import config
-from gateway.app import test_keys, wiring
+from gateway.app import test_keys
+from gateway.app.routes import Realm
 from gateway.app.test_keys import PREFIX
 from gateway.config import SettingsError
 from gateway.services import keys
@@ -145,7 +146,7 @@ async def test_where_the_sandbox_is_configured_both_kinds_use_it(
     tmp_path: Path, migrated: Path, clock: Clock
 ) -> None:
     settings = make_settings(tmp_path)
-    async with Rig(tmp_path, migrated, clock, test=wiring.Realm(settings)) as rig:
+    async with Rig(tmp_path, migrated, clock, test=Realm(settings)) as rig:
         key = await rig.client("tester", test=True)
         answer = await rig.call("/otp/send", {"to": NUMBER, "workflow": "sms_only"}, key=key)
         await rig.settle()
