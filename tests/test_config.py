@@ -353,7 +353,9 @@ def test_settings_do_not_show_their_secrets(load: Load, show: Callable[[Settings
         ('public_url = "https://me:secret@x.example.com"', "public_url", "holds credentials"),
         ("[sandbox]\nport = 70000", "sandbox.port", "less than or equal to 65535"),
         ("[sandbox]\nprot = 1", "sandbox.prot", "is not a setting; check its spelling"),
-        (SOUND + "[[sandbox]]", "sandbox", "valid dictionary"),
+        (SOUND + "[[sandbox]]", "sandbox", "must be a table"),
+        ("[metrics]\ntoken = 5", "metrics.token", "is a secret"),
+        ("[metrics]\ntoken = { env = 5 }", "metrics.token", "is a secret"),
     ],
 )
 def test_a_wrong_setting_is_named(mistakes: Mistakes, text: str, key: str, problem: str) -> None:
@@ -454,8 +456,8 @@ def test_the_name_of_a_route_is_fit_for_a_path(mistakes: Mistakes, name: str) ->
         ('{ channel = "sms", routes = ["twilio"] }', "routes", "there is no route 'twilio'"),
         ('{ channel = "voice", routes = ["octopush"] }', "routes", "serves sms, not voice"),
         ('{ channel = "sms", routes = [] }', "routes", "at least 1 item"),
-        ('{ routes = ["octopush"] }', "channel", "required"),
-        ('{ channel = "sms" }', "routes", "required"),
+        ('{ routes = ["octopush"] }', "channel", "is missing"),
+        ('{ channel = "sms" }', "routes", "is missing"),
         ('{ channel = "sms", routes = ["octopush"], patience = 4 }', "patience", "or equal to 5"),
         (
             '{ channel = "sms", routes = ["octopush"], patience = 601 }',

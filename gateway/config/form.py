@@ -11,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config import sections
 
+_TABLE = "must be a table"
+_TOLD = {"missing": "is missing", "model_type": _TABLE, "dict_type": _TABLE}  # pydantic's types
+
 
 def parse(raw: dict[str, Any], mistakes: dict[str, str]) -> sections.File:
     """The form of the file. What is wrong is listed and left out, so that the rest is looked at."""
@@ -25,7 +28,8 @@ def parse(raw: dict[str, Any], mistakes: dict[str, str]) -> sections.File:
             if first:
                 key = ".".join(str(part) for part in problem["loc"])
                 odd = problem["type"] == "extra_forbidden"
-                mistakes[key] = _unknown(problem["loc"]) if odd else problem["msg"]
+                told = _TOLD.get(problem["type"], problem["msg"])
+                mistakes[key] = _unknown(problem["loc"]) if odd else told
         _leave_out(left, found[0]["loc"], whole=found[0]["type"] == "missing")
 
 

@@ -1,7 +1,8 @@
 """The sections of gateway.toml under the names they have there: kind, bounds, default of a key.
 
-What one look at a single key can tell is here. What takes more (secrets, a name that stands
-elsewhere, a provider's own settings) is looked at by the modules that make values of the sections.
+What one look at a single key can tell is here. What takes more (secrets, which are `Any` here, a
+name that stands elsewhere, a provider's own settings) is looked at by the modules that make values
+of the sections.
 """
 
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class Sandbox(_Model):
 class Metrics(_Model):
     """`[metrics]`: who may read /metrics."""
 
-    token: dict[str, str] | str | None = None
+    token: Any = None
 
 
 class Traces(_Model):
@@ -69,7 +70,7 @@ class Oidc(_Model):
 
     issuer: str
     client_id: str = Field(min_length=1, max_length=255)
-    client_secret: dict[str, str] | str | None = None
+    client_secret: Any = None
     title: str = Field(default="single sign-on", min_length=1, max_length=60)
     scopes: list[str] = Field(default=["openid", "profile", "email"])
     name_claim: str = Field(default="preferred_username", min_length=1)
@@ -136,7 +137,7 @@ class File(_Model):
 
     data_dir: str = "data"
     database_url: str | None = None
-    database_password: dict[str, str] | None = None
+    database_password: Any = None
     public_url: str | None = None
     brand: str = Field(default="Gateway", min_length=1, max_length=40)
     default_region: str | None = Field(default=None, pattern="^[A-Z]{2}$")
