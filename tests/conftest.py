@@ -40,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--everywhere", action="store_true", help="every test of services on PostgreSQL as well"
     )
     parser.addoption(
+        "--long", action="store_true", help="kill nodes for a minute, not for some seconds"
+    )
+    parser.addoption(
         "--part",
         choices=("measured", "rest"),
         help="measured: the tests of domain, store and services, which run with branch coverage. "

@@ -52,7 +52,7 @@ START = 30.0  # seconds a process may take to be ready
 NUMBER = "+33612345678"
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["acceptance.crash_child"])
+FORKS.set_forkserver_preload(["acceptance.crash_child", "acceptance.node_child"])
 
 
 def busy() -> float:
