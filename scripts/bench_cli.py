@@ -115,12 +115,15 @@ class _Bench:
         machine = bench_machine.facts(self._folder, gateways)
         if "growth" in self._arguments.only and "ours" in self._arguments.peers:
             self._grow()
-        for at in range(self._arguments.rounds):
-            if phases:
-                wanted = phases - set(ONCE) if at else phases
-                self._rounds.append(self._round(at, gateways, wanted))
-            if "kill" in self._arguments.only:
-                self._kill(at)
+        try:
+            for at in range(self._arguments.rounds):
+                if phases:
+                    wanted = phases - set(ONCE) if at else phases
+                    self._rounds.append(self._round(at, gateways, wanted))
+                if "kill" in self._arguments.only:
+                    self._kill(at)
+        except KeyboardInterrupt:  # what was measured is told
+            self._fail("interrupted", f"{len(self._rounds)} rounds were complete")
         self._publish(
             {
                 "started": started,

@@ -17,10 +17,14 @@ _REFUSED: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
         "168.63.129.16/32",  # the machine's agent on Azure: a public number, and not
+        # What IANA keeps for special purposes and not every Python 3.11 knows as that.
+        "192.0.0.0/24",  # protocols' own
         "192.88.99.0/24",  # 6to4 relays
         "64:ff9b:1::/48",  # NAT64 within a network
         "2002::/16",  # 6to4
-        "2001::/32",  # Teredo
+        "2001::/23",  # Teredo, benchmarking, ORCHID
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segments of SRv6
         "::/96",  # IPv4-compatible
         "fec0::/10",  # site-local
     )
