@@ -35,12 +35,12 @@ from sqlmodel import SQLModel
 from gateway import config
 from gateway.app import wiring
 from gateway.app.routes import Realm
-from gateway.config import Settings, StepSettings
+from gateway.config import Settings
 from gateway.domain.delivery import Attempt
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import Keyring
 from gateway.domain.verification import Status
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret, Server, Tracer, Transport
 from gateway.providers import PROVIDERS
 from gateway.services import reconcile
@@ -91,7 +91,7 @@ def _octopush(name: str, channel: str = "sms", account: str = "octopush", **more
 
 
 def _step(channel: str, *routes: str, patience: int = 60, until: Until = Until.DELIVERED) -> Any:
-    return StepSettings(channel=channel, routes=routes, patience=patience, until=until)
+    return Step(channel=channel, routes=routes, patience=patience, until=until)
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

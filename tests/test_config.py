@@ -9,9 +9,9 @@ import pytest
 from keypair import key_pair
 
 from gateway import config
-from gateway.config import Settings, SettingsError, StepSettings
+from gateway.config import Settings, SettingsError
 from gateway.domain.retention import Retention
-from gateway.domain.workflow import OnFailed, OnUnknown, Until
+from gateway.domain.workflow import OnFailed, OnUnknown, Step, Until
 from gateway.ports import Secret, Server
 from gateway.providers import PROVIDERS
 
@@ -221,10 +221,10 @@ def test_a_workflow_is_read_with_its_steps_in_their_order(load: Load) -> None:
     """
     )
     expected = (
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED),
-        StepSettings("sms", ("octopush",), 5, Until.READ),
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED, OnFailed.WAIT),
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED, on_unknown=OnUnknown.RESUBMIT),
+        Step("sms", ("octopush",), 60, Until.DELIVERED),
+        Step("sms", ("octopush",), 5, Until.READ),
+        Step("sms", ("octopush",), 60, Until.DELIVERED, OnFailed.WAIT),
+        Step("sms", ("octopush",), 60, Until.DELIVERED, on_unknown=OnUnknown.RESUBMIT),
     )
 
     assert {"default": expected} == load(text).workflows

@@ -30,7 +30,7 @@ CHANGES_ATTEMPTS = re.compile(
     r"\b(?:update|insert\s+(?:or\s+\w+\s+)?into|replace\s+into)\s+attempt\b", re.IGNORECASE
 )
 
-LONGEST = 500  # lines, without a reason at the top
+LONGEST = 400  # lines, without a reason at the top
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "base", "misc"}
 CLOCKS = {
     "datetime.now",

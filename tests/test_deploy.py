@@ -20,7 +20,7 @@ import yaml
 
 from gateway import config
 from gateway.app.gateway import GRACE
-from gateway.cli import app, serving
+from gateway.cli import app, playing, serving
 from gateway.web import probes
 
 ROOT = Path(__file__).parents[1]
@@ -191,7 +191,7 @@ def test_composes_gateway_and_sandbox_know_each_other() -> None:
     table = tomllib.loads((COMPOSE.parent / "gateway.toml").read_text(encoding="utf-8"))
     sandbox = option(services()["sandbox"]["command"], "--port")
 
-    assert serving._OPEN.items() <= api["environment"].items()
+    assert playing.OPEN.items() <= api["environment"].items()
     assert str(serving.PORT) == option(api["command"], "--port")
     assert {sandbox} == {
         route["base_url"].split("/")[2].rpartition(":")[2] for route in table["routes"].values()

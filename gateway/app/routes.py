@@ -11,7 +11,7 @@ from gateway.app.carriers import Carry
 from gateway.config import Settings
 from gateway.domain.workflow import Plan
 from gateway.ports import CALLBACK_LIMIT, Timed, Transport
-from gateway.services.runtime import Route, Step, Workflow, resolve
+from gateway.services.runtime import Route, Workflow, resolve
 from gateway.transports.http import AiohttpTransport, HttpTransport
 
 
@@ -64,23 +64,7 @@ def routes_of(settings: Settings, carry: Carry, now: Callable[[], datetime]) -> 
 
 def workflows_of(settings: Settings) -> dict[str, Workflow]:
     """Every workflow by name."""
-    return {
-        name: Workflow(
-            name,
-            tuple(
-                Step(
-                    step.channel,
-                    step.routes,
-                    step.patience,
-                    step.until,
-                    step.on_failed,
-                    step.on_unknown,
-                )
-                for step in steps
-            ),
-        )
-        for name, steps in settings.workflows.items()
-    }
+    return {name: Workflow(name, steps) for name, steps in settings.workflows.items()}
 
 
 def plans(settings: Settings) -> dict[str, Plan]:

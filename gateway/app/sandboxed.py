@@ -14,7 +14,7 @@ from gateway.app.accounts import Ground, made
 from gateway.config import Settings
 from gateway.domain.delivery import State
 from gateway.domain.keyring import KEY_BYTES, Keyring
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Provider, Secret
 from gateway.sandbox import Sandbox, SandboxSettings
 
@@ -111,8 +111,8 @@ def no_keyring() -> Keyring:
     return Keyring("none", {"none": bytes(KEY_BYTES)}, bytes(KEY_BYTES))
 
 
-def _step(channel: str, route: str, patience: int, until: Until) -> config.StepSettings:
-    return config.StepSettings(channel=channel, routes=(route,), patience=patience, until=until)
+def _step(channel: str, route: str, patience: int, until: Until) -> Step:
+    return Step(channel=channel, routes=(route,), patience=patience, until=until)
 
 
 def _ground(keyring: Keyring, ports: Ports, public_url: str) -> Ground:

@@ -15,6 +15,7 @@ from gateway.cli import (
     keys,
     operators,
     output,
+    playing,
     recorded,
     retention,
     routing,
@@ -37,8 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serving.serve)
-app.command()(serving.demo)
-app.command()(serving.sandbox)
+app.command()(playing.demo)
+app.command()(playing.sandbox)
 app.command()(checking.migrate)
 app.command()(checking.check)
 routing.app.command()(recorded.check)

@@ -15,8 +15,8 @@ def openapi(
 
     A running gateway serves the same at /openapi.json, and for people at /docs.
     """
-    from gateway.web import openapi, reference, schemas
+    from gateway.web import bodies, openapi, reference
 
     document = openapi.document(openapi.everything())
-    text = reference.markdown(document) if markdown else schemas.dumps(document).decode() + "\n"
+    text = reference.markdown(document) if markdown else bodies.dumps(document).decode() + "\n"
     typer.echo(text, nl=False)

@@ -99,7 +99,7 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     from gateway.app import clock
     from gateway.domain.keyring import KeyringError
     from gateway.services.case import addresses_of
-    from gateway.web import schemas
+    from gateway.web import bodies
 
     record = await reads.record(named)
     if record is None:
@@ -109,7 +109,7 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     except KeyringError as error:
         say(f"The number cannot be read: {error}")
         found = None
-    status: dict[str, Any] = orjson.loads(schemas.dumps(schemas.status(record, found, clock.now())))
+    status: dict[str, Any] = orjson.loads(bodies.dumps(bodies.status(record, found, clock.now())))
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
     kept = {account: await reads.kept_count(account) for account in accounts}
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}

@@ -15,7 +15,6 @@ from gateway.config.settings import (
     OidcSettings,
     Settings,
     SettingsError,
-    StepSettings,
     TraceSettings,
     replace,
 )
@@ -27,7 +26,6 @@ __all__ = [
     "OidcSettings",
     "Settings",
     "SettingsError",
-    "StepSettings",
     "TraceSettings",
     "environment",
     "load",

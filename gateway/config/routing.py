@@ -9,9 +9,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gateway.config import sections, values
-from gateway.config.settings import StepSettings
 from gateway.domain.declared.definition import Definition, DefinitionError
-from gateway.domain.workflow import OnFailed, OnUnknown, Until
+from gateway.domain.workflow import OnFailed, OnUnknown, Step, Until
 from gateway.ports import Provider, Secret
 from gateway.providers import PROVIDERS, definitions
 
@@ -111,7 +110,7 @@ def _definition(key: str, value: Any, mistakes: dict[str, str]) -> Definition | 
 
 def workflows(
     parsed: sections.File, providers: tuple[Provider[Any, Any], ...], mistakes: dict[str, str]
-) -> dict[str, tuple[StepSettings, ...]]:
+) -> dict[str, tuple[Step, ...]]:
     """The steps of each. A route that is wrong itself may be named: it is listed already."""
     channels = {provider.name: provider.channel for provider in providers}
     named = set(channels) | set(parsed.routes)
@@ -135,8 +134,8 @@ def _mismatch(route: str, channel: str, named: set[str], channels: Mapping[str, 
     return None
 
 
-def _step(step: sections.Step) -> StepSettings:
-    return StepSettings(
+def _step(step: sections.Step) -> Step:
+    return Step(
         channel=step.channel,
         routes=tuple(step.routes),
         patience=step.patience,

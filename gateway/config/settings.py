@@ -14,7 +14,7 @@ from gateway.domain.oidc import Terms
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import BUILT_IN, Template
-from gateway.domain.workflow import OnFailed, OnUnknown, Until
+from gateway.domain.workflow import Step
 from gateway.ports import Provider, Secret, Server
 
 
@@ -28,18 +28,6 @@ class SettingsError(Exception):
 
 class InUse(SettingsError):
     """Another process has the data folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepSettings:
-    """One step of a configured workflow; `patience` in seconds."""
-
-    channel: str
-    routes: tuple[str, ...]
-    patience: int
-    until: Until
-    on_failed: OnFailed = OnFailed.ADVANCE
-    on_unknown: OnUnknown = OnUnknown.WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +63,7 @@ class Settings:
     keep_events: int = 30  # days
     silent_fallbacks: int = 30  # a minute, automatic ones where silence has become the rule
     providers: tuple[Provider[Any, Any], ...] = ()
-    workflows: Mapping[str, tuple[StepSettings, ...]] = field(default_factory=dict)
+    workflows: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     routes: Mapping[str, Any] = field(default_factory=dict)  # as given to each provider
     source: Path | None = None
     templates: Mapping[str, Template] = field(default_factory=lambda: dict(BUILT_IN))
@@ -97,7 +85,7 @@ class Settings:
 def replace(
     settings: Settings,
     providers: tuple[Provider[Any, Any], ...],
-    workflows: Mapping[str, tuple[StepSettings, ...]],
+    workflows: Mapping[str, tuple[Step, ...]],
 ) -> Settings:
     """The settings with these routes and workflows."""
     return dataclasses.replace(settings, providers=providers, workflows=workflows)

@@ -116,6 +116,13 @@ def explain(
     plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
 ) -> str:
     """The story of a verification in a few sentences."""
+    return story(plan, verification, attempts, now)[1]
+
+
+def story(
+    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+) -> tuple[Coming | None, str]:
+    """What `coming` and `explain` tell, for who wants both."""
     status = verification.status_at(now)
     told = _left_out(plan)
     for at, attempt in enumerate(attempts):
@@ -125,13 +132,13 @@ def explain(
         told.append(_ENDS[status].format(at=_clock(ended_at)))
         if verification.recipient_sealed is None:
             told.append(_ERASED)
-        return " ".join(told)
+        return None, " ".join(told)
     last = attempts[-1] if attempts else None
     if last is not None:
         told.append(_blind(plan, last))
     following, polled_at = _ahead(plan, verification, attempts, now)
     told.append(_next(following, last, polled_at, now))
-    return " ".join(sentence for sentence in told if sentence)
+    return following, " ".join(sentence for sentence in told if sentence)
 
 
 def _left_out(plan: Plan) -> list[str]:

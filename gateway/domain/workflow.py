@@ -91,6 +91,18 @@ class PlannedRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a configured workflow: routes by name, best first; `patience` in seconds."""
+
+    channel: str
+    routes: tuple[str, ...]
+    patience: int
+    until: Until
+    on_failed: OnFailed = OnFailed.ADVANCE
+    on_unknown: OnUnknown = OnUnknown.WAIT
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     """One step of a plan. `patience` in seconds; `routes` best first, never empty."""
 

@@ -5,6 +5,8 @@ MessageBird (the older API), Plivo, Sinch and Telnyx. The language itself is
 `gateway/domain/declared`; here it is acted on, in the order of every other provider.
 
 Unconfirmed: see the head of each definition. Of what is common to them nothing is.
+
+Over 400 lines, as every provider is one file: request, answer, receipts and authentication.
 """
 
 import hmac

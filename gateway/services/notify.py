@@ -4,6 +4,8 @@ Each subscription has a lane of its own with its own few places, so that an endp
 holds up nobody else. A lane runs while something is due and otherwise sleeps: a commit here wakes
 it, the worker wakes it when its next retry is due, and now and then for what other processes wrote.
 What it is to do is in the database; killed at any point, it finds the same at the next start.
+
+Over 400 lines: a lane, what it sends and what it concludes share one state.
 """
 
 import asyncio

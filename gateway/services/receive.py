@@ -6,6 +6,8 @@ attempt's. Neither ever touches an attempt it was not meant for.
 
 Where a message went out in parts, a row beside the parked ones says of each part's id whose it is.
 It stays as long as a parked one, for what has arrived may be told of again.
+
+Over 400 lines: applying, parking and quarantine decide on the same receipt, one after the other.
 """
 
 import base64

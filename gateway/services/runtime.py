@@ -21,11 +21,10 @@ from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.workflow import (
     NO_ADDRESS,
-    OnFailed,
-    OnUnknown,
     Plan,
     PlannedRoute,
     PlannedStep,
+    Step,
     Until,
     less,
     without,
@@ -90,18 +89,6 @@ class Route:
         for name, skill in skills:
             able = self.provider if isinstance(self.provider, skill) else None
             object.__setattr__(self, name, able)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a configured workflow: routes by name, best first; `patience` in seconds."""
-
-    channel: str
-    routes: tuple[str, ...]
-    patience: int
-    until: Until
-    on_failed: OnFailed = OnFailed.ADVANCE
-    on_unknown: OnUnknown = OnUnknown.WAIT
 
 
 @dataclass(frozen=True, slots=True)

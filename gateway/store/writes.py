@@ -3,6 +3,8 @@
 The guards stay in the statements although the ledger has locked and loaded every row: `version`,
 the monotone rank of a state, and that an ended verification never runs again. A guard that holds
 raises Conflict, and the batch decides again on what is really there.
+
+Over 400 lines, so that every guarded statement of a batch stands beside the others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -7,6 +7,8 @@ it was not. Lost: it was, and the centre may have sent it; nothing here submits 
 
 A receipt is answered after `on_receipt` has returned, which is when it is stored. Where it raises,
 the centre is asked to come again. Time limits of a session use the `sleep` that is passed in.
+
+Over 400 lines: a session and the transport that renews it share the proof of NotSent.
 """
 
 import asyncio

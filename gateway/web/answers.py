@@ -1,6 +1,6 @@
 """What the calls answer, as models: what is published, and what tests hold real answers against.
 
-Answers are written as plain dictionaries (`schemas.py`, `sending.py`); nothing here runs while a
+Answers are written as plain dictionaries (`bodies.py`, `sending.py`); nothing here runs while a
 call is served. Members without a default are always there.
 """
 

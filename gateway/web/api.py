@@ -16,7 +16,7 @@ from gateway.services.idempotency import Render
 from gateway.services.runtime import ROUTE, Runtime
 from gateway.store.reads import Record
 from gateway.store.records import ApiKey
-from gateway.web import once, recipients, schemas, sending, waits
+from gateway.web import bodies, once, recipients, schemas, sending, waits
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
@@ -104,7 +104,7 @@ class Api:
             mine = await self._mine(found, client)
         now = self._runtime.now()
         shown = [
-            schemas.status(one, addresses_of(self._runtime.keyring, one.verification), now)
+            bodies.status(one, addresses_of(self._runtime.keyring, one.verification), now)
             for one in mine
         ]
         answer = shown[0]
@@ -247,7 +247,7 @@ def _not_found() -> NotFound:
 
 
 def _changed(changed: verify.Changed, now: datetime) -> dict[str, Any]:
-    return schemas.summary(changed.plan, changed.verification, changed.attempts, now)
+    return bodies.summary(changed.plan, changed.verification, changed.attempts, now)
 
 
 _DONE = once.rendering(200, _changed)
@@ -255,4 +255,4 @@ _UNDER_WAY = once.rendering(202, _changed)
 
 
 def _json(body: object, status: int) -> Answer:
-    return Answer(status, schemas.dumps(body), b"application/json")
+    return Answer(status, bodies.dumps(body), b"application/json")

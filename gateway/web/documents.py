@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.web import openapi, reference
+from gateway.web.bodies import dumps
 from gateway.web.operations import Json
-from gateway.web.schemas import dumps
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; "

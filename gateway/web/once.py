@@ -10,7 +10,7 @@ from gateway.services import idempotency
 from gateway.services.idempotency import Render
 from gateway.services.runtime import Runtime
 from gateway.store.ledger import Operation
-from gateway.web import errors, schemas
+from gateway.web import bodies, errors
 from gateway.web.edge import Call
 from gateway.web.errors import Answer
 
@@ -59,4 +59,4 @@ def _refusals_too(render: Render) -> Render:
 
 def rendering(status: int, body: Callable[[Any, datetime], dict[str, Any]]) -> Render:
     """JSON with that status."""
-    return lambda result, now: (status, schemas.dumps(body(result, now)))
+    return lambda result, now: (status, bodies.dumps(body(result, now)))

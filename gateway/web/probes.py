@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.web.schemas import dumps
+from gateway.web.bodies import dumps
 
 
 class Probes:

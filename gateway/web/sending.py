@@ -18,7 +18,7 @@ from gateway.domain.verification import Status, Verification
 from gateway.services import send
 from gateway.services.runtime import Runtime
 from gateway.store.records import ApiKey
-from gateway.web import errors, recipients, schemas
+from gateway.web import bodies, errors, recipients, schemas
 from gateway.web.schemas import Entry, SendBody, VerifyBody, WhichBody
 
 TEST_CODE = "1234567890"  # its beginning is the code of every send with a test key
@@ -111,7 +111,7 @@ def linked(body: SendBody | VerifyBody) -> dict[str, str | None]:
 def summed(runtime: Runtime, sent: send.Sent, now: datetime) -> dict[str, Any]:
     """The answer to one request."""
     coming = send.coming(runtime, sent, now)
-    answer = schemas.summed(sent.verification, sent.attempts, coming, now)
+    answer = bodies.summed(sent.verification, sent.attempts, coming, now)
     answer["joined"] = sent.joined
     if sent.joined:
         answer["ignored"] = sent.ignored

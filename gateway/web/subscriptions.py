@@ -9,7 +9,7 @@ from gateway.domain.errors import InvalidInput
 from gateway.domain.events import KINDS
 from gateway.services.subscriptions import Subscriptions
 from gateway.store.outbox import Subscription
-from gateway.web import schemas
+from gateway.web import bodies, schemas
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
@@ -126,4 +126,4 @@ class SubscriptionCalls:
 
 
 def _json(body: object, status: int) -> Answer:
-    return Answer(status, schemas.dumps(body), b"application/json")
+    return Answer(status, bodies.dumps(body), b"application/json")

@@ -19,7 +19,7 @@ from gateway.domain.verification import Status
 from gateway.services.runtime import Runtime
 from gateway.store.engine import StoreError
 from gateway.store.reads import Record
-from gateway.web import schemas
+from gateway.web import bodies, schemas
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods, Stream
 from gateway.web.errors import Answer
@@ -69,10 +69,10 @@ async def handed_over(runtime: Runtime, answer: Answer, seconds: int) -> Answer:
         return answer
     if record is None:
         return answer
-    summary = schemas.summary(record.plan, record.verification, record.attempts, runtime.now())
+    summary = bodies.summary(record.plan, record.verification, record.attempts, runtime.now())
     applied = (b"preference-applied", b"wait=%d" % seconds)
     return answer._replace(
-        body=schemas.dumps({**first, **summary}), headers=(*answer.headers, applied)
+        body=bodies.dumps({**first, **summary}), headers=(*answer.headers, applied)
     )
 
 
@@ -122,7 +122,7 @@ class Streams:
                         one.id: {"channel": one.channel, "route": one.route}
                         for one in record.attempts
                     }
-                    for number, row in enumerate(schemas.transitions(record)):
+                    for number, row in enumerate(bodies.transitions(record)):
                         if number > after:
                             way = ways.get(row["attempt_id"], _NOWHERE)
                             yield _event(number, row, {**self._stands(record), **way})
@@ -149,7 +149,7 @@ _NOWHERE = {"channel": None, "route": None}  # of the verification itself
 
 def _event(number: int, row: dict[str, Any], stands: dict[str, Any]) -> bytes:
     kind = b"verification" if row["attempt_id"] is None else b"attempt"
-    data = schemas.dumps({**stands, **row})
+    data = bodies.dumps({**stands, **row})
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind, data)
 
 

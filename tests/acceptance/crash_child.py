@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 from gateway import config, log
 from gateway.app import folder, process, wiring
-from gateway.config import Settings, StepSettings
+from gateway.config import Settings
 from gateway.domain.delivery import Attempt, Outcome
 from gateway.domain.verification import Verification
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Auth, Provider, Request, Response, Secret
 from gateway.providers import PROVIDERS
 from gateway.services.case import Ended, Handover, Note
@@ -44,8 +44,8 @@ def provider(kind: str, **values: Any) -> Provider:
     return chosen(chosen.Settings(timeout=TIMEOUT, concurrency=16, **values))
 
 
-def step(channel: str, route: str, patience: int, until: Until = Until.DELIVERED) -> StepSettings:
-    return StepSettings(channel=channel, routes=(route,), patience=patience, until=until)
+def step(channel: str, route: str, patience: int, until: Until = Until.DELIVERED) -> Step:
+    return Step(channel=channel, routes=(route,), patience=patience, until=until)
 
 
 def settings(folder: Path, port: int, provider_port: int) -> Settings:

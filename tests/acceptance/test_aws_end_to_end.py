@@ -19,8 +19,8 @@ from sandbox.signing import aws_headers
 
 from gateway import config
 from gateway.app import process
-from gateway.config import Settings, StepSettings
-from gateway.domain.workflow import Until
+from gateway.config import Settings
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Provider, Secret
 from gateway.providers.aws import Aws
 from gateway.sandbox import Sandbox, SandboxSettings
@@ -93,9 +93,9 @@ def made(account: Mapping[str, str], world: str, clock: Clock, **changes: Any) -
 
 def settings(folder: Path, url: str, providers: tuple[Provider, ...]) -> Settings:
     env = {"GATEWAY_DATA_DIR": str(folder), "GATEWAY_BRAND": "ACME"}
-    sms = StepSettings(channel="sms", routes=(ROUTE,), patience=60, until=Until.DELIVERED)
-    call = StepSettings(channel="voice", routes=("aws_voice",), patience=60, until=Until.DELIVERED)
-    silent = StepSettings(channel="sms", routes=("aws_sns",), patience=60, until=Until.SENT)
+    sms = Step(channel="sms", routes=(ROUTE,), patience=60, until=Until.DELIVERED)
+    call = Step(channel="voice", routes=("aws_voice",), patience=60, until=Until.DELIVERED)
+    silent = Step(channel="sms", routes=("aws_sns",), patience=60, until=Until.SENT)
     workflows = {"default": (sms, call), "sms": (sms,), "silent": (silent,)}
     return config.replace(config.load(env, public_url=url), providers, workflows)
 

@@ -18,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.demo import CURL_NUMBER, SCENES, Play
+from gateway.demo.playing import Play
+from gateway.demo.scenes import SCENES
+from gateway.demo.showing import CURL_NUMBER
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 100  # for both, side by side; about 16 on two idle processors

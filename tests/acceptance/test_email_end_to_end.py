@@ -33,9 +33,9 @@ from rig import keyring
 from gateway import config
 from gateway.app import carriers, clock, process, sandboxed, wiring
 from gateway.app.gateway import Gateway
-from gateway.config import Settings, StepSettings
+from gateway.config import Settings
 from gateway.domain.identity import uuid7
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.mailgun import Mailgun
 from gateway.providers.sendgrid import Sendgrid
@@ -209,7 +209,7 @@ def set_up(folder: Path, migrated: Path, public_url: str, made: tuple[Any, ...])
     loaded = config.load({"GATEWAY_DATA_DIR": str(folder)}, public_url=public_url)
     shutil.copy(migrated, loaded.database)
     workflows = {
-        vendor: (StepSettings("email", (vendor,), patience=60, until=Until.DELIVERED),)
+        vendor: (Step("email", (vendor,), patience=60, until=Until.DELIVERED),)
         for vendor in VENDORS
     }
     return config.replace(loaded, made, workflows)

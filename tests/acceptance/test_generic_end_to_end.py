@@ -20,8 +20,7 @@ from fakes import Clock
 from rig import Rig, template_database
 
 from gateway import config
-from gateway.config import StepSettings
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.definitions import load
 from gateway.providers.generic import Generic, GenericSettings
@@ -103,8 +102,8 @@ def infobip(base_url: str) -> Generic:
     )
 
 
-def step(route: str) -> StepSettings:
-    return StepSettings(channel="sms", routes=(route,), patience=60, until=Until.DELIVERED)
+def step(route: str) -> Step:
+    return Step(channel="sms", routes=(route,), patience=60, until=Until.DELIVERED)
 
 
 @pytest_asyncio.fixture

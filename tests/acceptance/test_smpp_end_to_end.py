@@ -16,9 +16,8 @@ from rig import Rig, make_settings
 from gateway import config
 from gateway.app import wiring
 from gateway.app.carriers import Starts
-from gateway.config import StepSettings
 from gateway.domain.delivery import Outcome
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.smpp import Smpp
 from gateway.sandbox import Sandbox, SandboxSettings
@@ -89,7 +88,7 @@ async def running(
         )
         for name, sender in (("smpp", "ACME"), ("smpp_short", "38123"))
     )
-    step = StepSettings(channel="sms", routes=("smpp",), patience=60, until=Until.DELIVERED)
+    step = Step(channel="sms", routes=("smpp",), patience=60, until=Until.DELIVERED)
     routed = config.replace(make_settings(folder), providers, {"default": (step,)})
     rig = Rig(folder, migrated, clock, transport=None, settings=routed)  # type: ignore[arg-type]
     await rig.start()

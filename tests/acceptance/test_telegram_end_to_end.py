@@ -18,9 +18,9 @@ from rig import PATIENCE, Rig
 
 from gateway import config
 from gateway.app import process
-from gateway.config import Settings, StepSettings
+from gateway.config import Settings
 from gateway.domain.delivery import Attempt
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.telegram import Telegram
 from gateway.sandbox import Message, Sandbox, SandboxSettings
@@ -92,7 +92,7 @@ def made_settings(folder: Path, gateway: int, vendor: int) -> Settings:
         for name, first in (("telegram", False), ("asking", True))
     )
     workflows = {
-        provider.name: (StepSettings("telegram", (provider.name,), 60, Until.READ),)
+        provider.name: (Step("telegram", (provider.name,), 60, Until.READ),)
         for provider in providers
     }
     return config.replace(settings, providers, {"default": workflows["telegram"], **workflows})

@@ -15,9 +15,8 @@ from rig import Rig
 
 from gateway import config
 from gateway.app import process, sandboxed
-from gateway.config import StepSettings
 from gateway.domain.delivery import State
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Polls, Secret
 from gateway.providers import PROVIDERS
 from gateway.sandbox import Channel, Sandbox, SandboxSettings
@@ -66,8 +65,8 @@ def route(channel: str, sandbox: str) -> Any:
     )
 
 
-def step(channel: str) -> StepSettings:
-    return StepSettings(channel=channel, routes=(channel,), patience=60, until=CHANNELS[channel])
+def step(channel: str) -> Step:
+    return Step(channel=channel, routes=(channel,), patience=60, until=CHANNELS[channel])
 
 
 @pytest_asyncio.fixture

@@ -17,9 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import config
 from gateway.app import process
-from gateway.config import StepSettings
 from gateway.domain.delivery import State
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.vonage import Vonage
 from gateway.sandbox import Message, Sandbox, SandboxSettings
@@ -56,10 +55,8 @@ def provider(channel: str, clock: Clock, vendor_port: int) -> Vonage:
     )
 
 
-def step(channel: str, patience: int = 60, until: Until = Until.DELIVERED) -> StepSettings:
-    return StepSettings(
-        channel=channel, routes=(f"vonage_{channel}",), patience=patience, until=until
-    )
+def step(channel: str, patience: int = 60, until: Until = Until.DELIVERED) -> Step:
+    return Step(channel=channel, routes=(f"vonage_{channel}",), patience=patience, until=until)
 
 
 def account(port: int) -> Mapping[str, str]:

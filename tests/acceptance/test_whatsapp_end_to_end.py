@@ -18,9 +18,8 @@ from rig import keyring
 from gateway import config
 from gateway.app import clock, process, sandboxed, wiring
 from gateway.app.gateway import Gateway
-from gateway.config import StepSettings
 from gateway.domain.identity import uuid7
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.whatsapp import Whatsapp
 from gateway.sandbox import Message, Sandbox
@@ -94,7 +93,7 @@ class World:
 async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
     inside, outside = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
     ours, theirs = (f"http://127.0.0.1:{process.port_of(one)}" for one in (inside, outside))
-    step = StepSettings(channel="whatsapp", routes=("whatsapp",), patience=60, until=Until.READ)
+    step = Step(channel="whatsapp", routes=("whatsapp",), patience=60, until=Until.READ)
     settings = config.replace(
         config.load({"GATEWAY_DATA_DIR": str(tmp_path)}, public_url=ours),
         (provider(theirs),),

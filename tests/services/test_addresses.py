@@ -8,11 +8,10 @@ from fakes import Clock
 from rig import MESSENGER_SECRET, NUMBER, Rig, make_settings, problem
 
 from gateway import config
-from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.keyring import Keyring
 from gateway.domain.verification import COOL_DOWN, NEXT_PAUSE
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Receipt, Secret
 from gateway.providers.messenger import Messenger
 from gateway.services.receive import Receive
@@ -45,7 +44,7 @@ async def rig(tmp_path: Path, migrated: Path, clock: Clock):  # type: ignore[no-
     """Workflow `all`: e-mail, WhatsApp, messenger, SMS; `mail` alone; the rig's own `sms`."""
     plain = make_settings(tmp_path)
     steps = tuple(
-        StepSettings(channel, (route,), 60, Until.DELIVERED)
+        Step(channel, (route,), 60, Until.DELIVERED)
         for channel, route in (
             ("email", "email"),
             ("whatsapp", "whatsapp"),

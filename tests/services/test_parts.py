@@ -11,10 +11,9 @@ from fakes import Clock
 from rig import Rig, make_settings
 
 from gateway import config
-from gateway.config import StepSettings
 from gateway.domain import smpp
 from gateway.domain.smpp import Address, Command, Message, Pdu
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Auth, Callback, Secret
 from gateway.providers.smpp import METHOD, Smpp
 from gateway.services import receive, reconcile
@@ -63,7 +62,7 @@ async def centre(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[
         system_id="acme",
         password=Secret("password"),
     )
-    step = StepSettings(channel="sms", routes=("smpp",), patience=60, until=Until.DELIVERED)
+    step = Step(channel="sms", routes=("smpp",), patience=60, until=Until.DELIVERED)
     routed = config.replace(make_settings(tmp_path), (Smpp(settings),), {"default": (step, step)})
     made = Centre()
     made.rig = Rig(tmp_path, migrated, clock, settings=routed, carrier=made)

@@ -9,9 +9,8 @@ from fakes import Answer, Clock, Gate, answering, raising
 from rig import NUMBER, Rig, make_settings
 
 from gateway import config
-from gateway.config import StepSettings
 from gateway.domain.delivery import State
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Lost, NotSent, Receipt, Secret
 from gateway.providers.telegram import Telegram
 from gateway.services.case import Recall
@@ -32,8 +31,8 @@ async def rig(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[Rig
         )
     )
     steps = (
-        StepSettings("telegram", ("telegram",), 60, Until.READ),
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED),
+        Step("telegram", ("telegram",), 60, Until.READ),
+        Step("sms", ("octopush",), 60, Until.DELIVERED),
     )
     settings = config.replace(
         plain, (telegram, *plain.providers), {"default": steps, "sms_only": steps[1:]}

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig import NUMBER, Rig, make_settings
 
-from gateway.config import StepSettings
 from gateway.domain.delivery import Cause, Outcome
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Lost, NotSent
 from gateway.services import reconcile
 
@@ -168,8 +167,8 @@ async def test_what_accept_lets_through_can_be_sent_to_its_last_step(rig: Rig, t
     A silent messenger is polled first: three seconds more."""
     chosen = make_settings(rig.folder)
     steps = (
-        StepSettings("messenger", ("messenger",), 60, Until.READ),
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED),
+        Step("messenger", ("messenger",), 60, Until.READ),
+        Step("sms", ("octopush",), 60, Until.DELIVERED),
     )
     rig.settings = dataclasses.replace(chosen, workflows={**chosen.workflows, "brief": steps})
     await rig.restart()

@@ -8,10 +8,9 @@ from fakes import Clock
 from rig import Rig, make_settings
 
 from gateway import config
-from gateway.config import StepSettings
 from gateway.domain.delivery import State
 from gateway.domain.verification import COOL_DOWN
-from gateway.domain.workflow import Until
+from gateway.domain.workflow import Step, Until
 from gateway.ports import Receipt, Secret
 from gateway.providers.telegram import Telegram
 from gateway.services import reconcile
@@ -32,8 +31,8 @@ async def rig(tmp_path: Path, migrated: Path, clock: Clock):  # type: ignore[no-
         )
     )
     steps = (
-        StepSettings("telegram", ("telegram",), 60, Until.READ),
-        StepSettings("sms", ("octopush",), 60, Until.DELIVERED),
+        Step("telegram", ("telegram",), 60, Until.READ),
+        Step("sms", ("octopush",), 60, Until.DELIVERED),
     )
     settings = config.replace(plain, (telegram, *plain.providers), {"default": steps})
     async with Rig(tmp_path, migrated, clock, settings=settings) as made:

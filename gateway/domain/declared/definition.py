@@ -1,6 +1,8 @@
 """A definition: how to speak to one vendor, parsed from TOML, with every mistake named by its key.
 
 It holds no secret and no number, only the names of secrets, so it can be shown and shipped.
+
+Over 400 lines: one reader for each part of the file, in the order of docs/generic.md.
 """
 
 import re

@@ -3,6 +3,8 @@
 `proves` compares against every secret, so that time does not tell which one is right, and answers
 no to whatever it cannot read. Texts are compared as they were written: a second spelling of the
 same bytes is no signature.
+
+Over 400 lines: one short class for each kind there is.
 """
 
 import base64

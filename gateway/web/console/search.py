@@ -200,7 +200,7 @@ class Search:
         record, now = file.record, visit.now
         current, attempts, plan = record.verification, record.attempts, record.plan
         clean = shown.cleaner(self._runtime.keyring, current)
-        coming = explanation.coming(plan, current, attempts, now)
+        coming, told = explanation.story(plan, current, attempts, now)
         return {
             "current": current,
             "client": file.client,
@@ -210,7 +210,7 @@ class Search:
             "delivery": explanation.delivery_status(current, attempts, coming),
             "open": current.status_at(now) is Status.PENDING,
             "workflow": plan.workflow,
-            "told": explanation.explain(plan, current, attempts, now),
+            "told": told,
             "advice": advise(plan, current, attempts, now),
             "events": shown.timeline(file, clean),
             "repeats": [(one.ordinal, one.repeats) for one in attempts if one.repeats],
