@@ -19,11 +19,12 @@ from typing import Any
 import bench_capacity
 import bench_charts
 import bench_machine
+import bench_ratios
 import bench_report
 from bench_gateways import ROOT, STORE, Express, Gateway, Naive, Ours, PeerMissing, StarletteEcho
 from bench_growth import Size, grow
 from bench_kill import Killed, kill_under_load
-from bench_phases import ONCE, PHASES, run_round
+from bench_phases import JOBS, ONCE, PHASES, Measured, jobs
 from bench_postgres import Postgres, Postgres2
 from bench_processes import BenchError
 from bench_rounds import Figures, Options
@@ -41,7 +42,10 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   latency    lifecycles begun at half of the rate that was just reached, whatever the answers
   slow       lifecycle with 2 ms more a commit (GATEWAY_COMMIT_DELAY_MS): group commit at work
   fallback   --overdue sends without receipts: how late the second attempts are made
-  claim      the same, all due at once: how many a second are claimed and submitted
+  claim      the same, all due at once: how many a second are found, decided, stored and submitted
+  spread     how late second attempts are made that fall due evenly, half of that rate a second
+  lease      the store alone, in one process: due rows found by the partial index, read, leased and
+             committed, in batches of 500; no decisions, no provider
   memory     --memory lifecycles in ten parts, memory after each (in the first round only)
   growth     the same calls on 10,000 rows and up to --grow-to (once, before the rounds)
   kill       kill -9 under load: what was acknowledged must be there afterwards
@@ -49,7 +53,7 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   ours       gateway serve: SQLite, durable, logging, encryption and authentication on
   postgres, postgres2   the same on PostgreSQL with 1 and 2 processes; CPU includes the server's
   naive      a first draft in Python: FastAPI, a SQLModel session a request, httpx inline
-             (installed into .bench by pip)
+             (installed into .bench by pip); a sixth of the operations, each takes so long
   express    the tutorial's in-memory gateway, Express and axios (installed into .bench by npm)
   starlette  a bare echo, the floor
 """
@@ -102,7 +106,7 @@ class _Bench:
             grow_to=arguments.grow_to,
         )
         self._asked = set(product(arguments.peers, arguments.only))
-        self._rounds: bench_report.Rounds = []
+        self._rounds: bench_ratios.Rounds = []
         self._kills: list[Killed] = []
         self._grown: list[Size] = []
         self._errors: list[str] = []
@@ -118,12 +122,11 @@ class _Bench:
         try:
             for at in range(self._arguments.rounds):
                 if phases:
-                    wanted = phases - set(ONCE) if at else phases
-                    self._rounds.append(self._round(at, gateways, wanted))
+                    self._round(at, gateways, phases - set(ONCE) if at else phases)
                 if "kill" in self._arguments.only:
                     self._kill(at)
         except KeyboardInterrupt:  # what was measured is told
-            self._fail("interrupted", f"{len(self._rounds)} rounds were complete")
+            self._fail("interrupted", f"in round {max(1, len(self._rounds))}")
         self._publish(
             {
                 "started": started,
@@ -150,22 +153,27 @@ class _Bench:
                 ready.append(GATEWAYS[name])
         return ready
 
-    def _round(
-        self, at: int, gateways: list[type[Gateway]], phases: set[str]
-    ) -> dict[str, dict[str, Figures]]:
-        found = {}
-        for gateway in gateways:
-            where = f"round {at + 1}, {gateway.name}"
-            try:
-                found[gateway.name] = run_round(gateway, self._folder, self._options, phases)
-            except FAILURES as error:
-                self._fail(where, str(error))
-                continue
-            for phase, figures in found[gateway.name].items():
-                _say(f"{where}, {phase}: {_line(figures)}")
-                for wrong in figures.errors:
-                    self._fail(f"{where}, {phase}", wrong)
-        return found
+    def _round(self, at: int, gateways: list[type[Gateway]], phases: set[str]) -> None:
+        """Gateways take turns at each job, so that what is set against each other is measured
+        within minutes. What was found before an interruption stays."""
+        found: dict[str, Measured] = {gateway.name: {} for gateway in gateways}
+        self._rounds.append(found)
+        turns = {
+            gateway.name: jobs(gateway, self._folder, self._options, phases) for gateway in gateways
+        }
+        for job in JOBS:
+            for name in (name for name, mine in turns.items() if job in mine):
+                where = f"round {at + 1}, {name}"
+                try:
+                    measured = turns[name][job]()
+                except FAILURES as error:
+                    self._fail(f"{where}, {job}", str(error))
+                    continue
+                found[name] |= measured
+                for phase, figures in measured.items():
+                    _say(f"{where}, {phase}: {_line(figures)}")
+                    for wrong in figures.errors:
+                        self._fail(f"{where}, {phase}", wrong)
 
     def _grow(self) -> None:
         try:
@@ -269,7 +277,7 @@ def _parse() -> argparse.Namespace:
         help=f"{', '.join(every)} (default: all)")  # fmt: skip
     add("--peers", type=_some(tuple(GATEWAYS)), default=list(GATEWAYS), metavar="NAME[,NAME]",
         help=f"{', '.join(GATEWAYS)} (default: all)")  # fmt: skip
-    add("--n", type=_within(100, 200_000), default=6000, help="operations a phase (%(default)s)")
+    add("--n", type=_within(100, 200_000), default=4000, help="operations a phase (%(default)s)")
     add("--rounds", type=_within(1, 20), default=5, help="rounds, or kills (%(default)s)")
     add("--connections", type=_within(1, 512), default=64, help="of the load (%(default)s)")
     add("--warmup", type=_within(1, 5000), default=500, help="operations before (%(default)s)")

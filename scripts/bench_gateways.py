@@ -76,6 +76,7 @@ class Gateway:
     identifier: ClassVar[str | None] = None  # the answer's field that status and verify ask by
     delivery: ClassVar[str] = "status"  # the status answer's field that becomes DELIVERED
     loses_receipts: ClassVar[bool] = False  # known to acknowledge receipts it cannot place
+    share: ClassVar[float] = 1.0  # of the operations, where it takes fewer for a steady CPU time
     has_provider: ClassVar[bool] = True
     receipts: str = ""  # path the provider posts receipts to
     database_pid: int | None = None  # of a database that is a process of its own
@@ -118,7 +119,7 @@ class Ours(Gateway):
     name = "ours"
     phases = frozenset(
         {"lifecycle", "send", "status", "verify", "receipts", "latency", "slow", "fallback",
-         "claim", "memory", "growth"}
+         "claim", "spread", "lease", "memory", "growth"}
     )  # fmt: skip
     accepted = 202
     patience: ClassVar[int] = 600  # seconds for a receipt: more than any phase takes
@@ -165,8 +166,21 @@ class Ours(Gateway):
         return found
 
     def start(self) -> None:
+        self.start_database()
         super().start()
         self.headers = {"Authorization": f"Bearer {self._client_key()}"}
+
+    def start_database(self) -> None:
+        """What has to run before the gateway does."""
+
+    def lease(self, rows: int) -> dict[str, Any]:
+        """What bench_lease.py says of so many due rows, on a database without a gateway."""
+        self.start_database()
+        command = [sys.executable, str(ROOT / "scripts" / "bench_lease.py"), str(self._config)]
+        command += [str(rows), str(self.database_pid or 0)]
+        done = _run("bench_lease.py", command, env=self._environment(), folder=self.folder)
+        found: dict[str, Any] = json.loads(done)
+        return found
 
     def restart(self) -> None:
         """After a kill: the same folder, port and client key."""
@@ -227,6 +241,7 @@ class Naive(Gateway):
     identifier = "verification_id"
     delivery = "delivery_status"
     loses_receipts = True
+    share = 1 / 6  # each takes ten times and more what another's does
     receipts = "/otp/delivered"
     source = PEERS / "naive"
     folder_of_packages = STORE / "naive"
@@ -259,7 +274,7 @@ class Naive(Gateway):
     def _server(self) -> Server:
         command = [str(self._python()), "-m", "uvicorn", "server:app", "--app-dir"]
         command += [str(self.source), "--host", "127.0.0.1", "--port", str(self.port)]
-        # A provider's connection may rest for longer than the usual 5 s: it is that slow.
+        # A connection may rest for longer than the usual 5 s while others are served.
         command += ["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "75"]
         env = environment(
             PYTHONDONTWRITEBYTECODE="1",
@@ -368,9 +383,18 @@ def bytes_in_sqlite(file: Path) -> dict[str, int]:
     return found
 
 
-def _run(what: str, command: list[str]) -> None:
+def _run(
+    what: str,
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """What it printed. Raises BenchError when it fails."""
     done = subprocess.run(
         command,
+        env=env,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -379,6 +403,7 @@ def _run(what: str, command: list[str]) -> None:
     )
     if done.returncode:
         raise BenchError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def _free_port() -> int:

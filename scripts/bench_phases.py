@@ -1,13 +1,15 @@
 """What happens to a gateway in a round: the phases, each in a session or sharing one."""
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench_gateways import Gateway, Ours, variant
-from bench_processes import BenchError, pss_mb
+from bench_processes import BenchError, Usage, pss_mb
 from bench_rounds import (
     LEAST_RATE,
     SETTLE,
@@ -21,30 +23,34 @@ from bench_rounds import (
 
 PHASES = (
     "lifecycle", "send", "status", "verify", "receipts", "latency", "slow", "fallback", "claim",
+    "spread", "lease",
 )  # fmt: skip
 ONCE = ("memory", "growth")  # they take minutes: in the first round alone
-CALLS = frozenset({"send", "status", "verify"})  # they share a session
 ECHOES = 4  # an echo costs so little that it takes more of them for a CPU time to be read off
 READS = 2
-HALF = 0.5  # of the saturated rate, for `latency`
+HALF = 0.5  # of the saturated rate, for `latency` and `spread`
+SPREAD_FOR = 8  # seconds in which so many become due one after the other
+CLAIMED_MOST = 4000  # due at once: more only take longer until they are
 STEPS = 10  # readings of `memory`
 PATIENCE = 5  # seconds, the least there is
 
+Measured = dict[str, Figures]  # by phase
+Job = Callable[[type[Gateway], Path, Options, set[str]], Measured]
 
-def run_round(
+
+def jobs(
     make: type[Gateway], parent: Path, options: Options, wanted: set[str]
-) -> dict[str, Figures]:
-    """All wanted phases of one gateway. Those that tell of the ledger have a server to themselves,
-    since operations per commit are those of a server's whole life."""
-    found: dict[str, Figures] = {}
-    if wanted & CALLS and not make.has_provider:  # the echo, against which all the others are set
-        found["send"] = _echo(make, parent, options)
-    elif asked := wanted & CALLS & make.phases:
-        found |= _calls(make, parent, options, asked)
-    for phase, run in _ALONE.items():
-        if phase in wanted & make.phases:
-            found[phase] = run(make, parent, options)
-    return {phase: found[phase] for phase in (*PHASES, *ONCE) if phase in found}
+) -> dict[str, Callable[[], Measured]]:
+    """What gives the wanted phases of one gateway, by name, each in a session of its own: when one
+    fails, the others still count. Those that tell of the ledger have a server to themselves, since
+    operations per commit are those of a server's whole life."""
+    possible = wanted & make.phases
+    mine = options.shared(make.share)
+    return {
+        name: partial(run, make, parent, mine, possible & phases)
+        for name, (phases, run) in JOBS.items()
+        if possible & phases
+    }
 
 
 def _lifecycle(make: type[Gateway], parent: Path, options: Options) -> Figures:
@@ -69,7 +75,7 @@ def _latency(make: type[Gateway], parent: Path, options: Options) -> Figures:
     """An open loop at half of what the same server just did in a closed one."""
     with Session(make, parent, options) as session:
         warmup, _ = session.send(options.warmup, receipts=True)
-        full, _ = session.send(options.n, receipts=True)
+        full, _ = session.send(options.n // 2, receipts=True)
         warmup.errors += full.errors
         rate = full.per_second * HALF
         if warmup.errors or math.isnan(rate):
@@ -107,7 +113,7 @@ def _fallback(make: type[Gateway], parent: Path, options: Options) -> Figures:
     as were sent."""
     falling = variant(_ours(make), patience=PATIENCE, falls_back=True)
     with Session(falling, parent, options) as session:
-        ids = unreported(session, options.overdue)
+        ids, _ = unreported(session, options.overdue)
         before = session.usage()
         began = time.monotonic()
         wanted = {"calls": 2 * len(ids), "receipts": 0}
@@ -125,22 +131,29 @@ def _fallback(make: type[Gateway], parent: Path, options: Options) -> Figures:
     return figures
 
 
-def _claim(make: type[Gateway], parent: Path, options: Options) -> Figures:
-    """How many a second are found due, claimed and submitted, when all are due at once: the server
-    stands still until they are."""
-    patience = min(200, 10 + options.overdue // 300)  # until all have been sent
+def _falling(make: type[Gateway], parent: Path, options: Options, wanted: set[str]) -> Measured:
+    """`claim`, and at half of its rate `spread`."""
+    size = min(options.overdue, CLAIMED_MOST)
+    patience = 10 + size // 300  # until all have been sent
     falling = variant(_ours(make), patience=patience, falls_back=True)
+    found: Measured = {}
     with Session(falling, parent, options) as session:
-        figures, _ = claim(session, options.overdue, patience)
-        figures.pss_mb = pss_mb(session.gateway.server.pid)
+        claimed, ids = claim(session, size, patience)
+        claimed.pss_mb = pss_mb(session.gateway.server.pid)
+        if "claim" in wanted or claimed.errors:
+            found["claim"] = claimed
+        if "spread" in wanted and not claimed.errors:
+            session.cancel(ids)
+            found["spread"] = _spread(session, patience, claimed.per_second * HALF)
         session.gateway.stop()
-    return figures
+    return found
 
 
 def claim(session: Session, size: int, patience: int) -> tuple[Figures, list[str]]:
-    """So many that are due at once; also their ids."""
+    """How many a second are found due, decided, stored and submitted, when so many are due at once:
+    the server stands still until they are. Also their ids."""
     began = time.monotonic()
-    ids = unreported(session, size)
+    ids, _ = unreported(session, size)
     left = patience - (time.monotonic() - began)
     if left < 1:
         raise BenchError("the first were due before the last were sent: take less --overdue")
@@ -162,25 +175,64 @@ def claim(session: Session, size: int, patience: int) -> tuple[Figures, list[str
     return figures, ids
 
 
-def unreported(session: Session, size: int) -> list[str]:
-    """So many sends that no receipt will follow; their ids."""
+def _spread(session: Session, patience: int, rate: float) -> Figures:
+    """How late those come that fall due one after the other, so many a second: sent at that rate,
+    all before the first of them is due, then waited for."""
+    size = max(1, min(session.options.overdue, round(rate * SPREAD_FOR)))
+    ids, began = unreported(session, size, rate)
+    before = session.usage()
+    wanted = {"calls": 2 * len(ids), "receipts": 0}
+    seconds = 30.0 + patience + SPREAD_FOR
+    reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+    after = session.usage()
+    last = session.provider.ask(60, do="report")["last"]
+    elapsed = (last - began) / 1e9 - patience
+    figures = figures_of(len(ids), elapsed, after.since(before), NOTHING)
+    figures.rate = rate
+    if not reached["reached"]:
+        figures.errors.append("not everything fell back")
+    late, errors = session.lateness(ids, patience)
+    figures.errors += errors
+    figures.late_p50, figures.late_p99 = percentile(late, 0.50), percentile(late, 0.99)
+    figures.pss_mb = pss_mb(session.gateway.server.pid)
+    return figures
+
+
+def unreported(session: Session, size: int, rate: float | None = None) -> tuple[list[str], int]:
+    """So many sends, with `rate` so many a second, that no receipt will follow: their ids, and
+    when the first was begun."""
     session.expect(receipts=False, repeats=True)
     session.prepare_sends(session.take_numbers(size))
     seconds = 30 + size / LEAST_RATE
-    report = session.load.ask(seconds + 30, do="go", seconds=seconds)
+    report = session.load.ask(seconds + 30, do="go", seconds=seconds, rate=rate)
     if wrong := wrong_answers(report):
         raise BenchError(wrong[0])
     session.provider.ask(seconds + 30, do="wait", seconds=seconds, calls=size, receipts=0)
     time.sleep(SETTLE)
-    return [found for found in report["fields"] if found]
+    return [found for found in report["fields"] if found], min(report["starts"])
 
 
-def _calls(
-    make: type[Gateway], parent: Path, options: Options, wanted: set[str]
-) -> dict[str, Figures]:
+def _lease(make: type[Gateway], parent: Path, options: Options) -> Figures:
+    """What the ledger's statements for due rows cost on the store alone: no server, no provider,
+    no decisions; see bench_lease.py."""
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        gateway = _ours(make)(Path(folder), 0)
+        try:
+            found = gateway.lease(options.overdue)
+        finally:
+            gateway.close()
+    used = Usage(**found["used"])
+    figures = figures_of(found["rows"], used.at, used, NOTHING)
+    figures.steps = found["steps"]
+    return figures
+
+
+def _calls(make: type[Gateway], parent: Path, options: Options, wanted: set[str]) -> Measured:
     """Sends, and on what they left behind reads and checks. When the sends went wrong there is
     nothing to go on with, and they are what is reported."""
-    found: dict[str, Figures] = {}
+    if not make.has_provider:  # the echo, against which all the others are set
+        return {"send": _echo(make, parent, options)}
+    found: Measured = {}
     with Session(make, parent, options) as session:
         warmup, early = session.send(options.warmup, receipts=False)
         sends, ids = session.send(options.n, receipts=False)
@@ -224,13 +276,22 @@ def _ours(make: type[Gateway]) -> type[Ours]:
     return make
 
 
+def _alone(
+    phase: str, run: Callable[[type[Gateway], Path, Options], Figures]
+) -> tuple[frozenset[str], Job]:
+    """A phase with a session to itself."""
+    return frozenset({phase}), lambda make, parent, options, _: {phase: run(make, parent, options)}
+
+
 NOTHING: dict[str, Any] = {"starts": [], "ends": []}
-_ALONE: dict[str, Callable[[type[Gateway], Path, Options], Figures]] = {
-    "lifecycle": _lifecycle,
-    "receipts": _receipts,
-    "latency": _latency,
-    "slow": _slow,
-    "fallback": _fallback,
-    "claim": _claim,
-    "memory": _memory,
+JOBS: dict[str, tuple[frozenset[str], Job]] = {
+    "lifecycle": _alone("lifecycle", _lifecycle),
+    "calls": (frozenset({"send", "status", "verify"}), _calls),
+    "receipts": _alone("receipts", _receipts),
+    "latency": _alone("latency", _latency),
+    "slow": _alone("slow", _slow),
+    "fallback": _alone("fallback", _fallback),
+    "falling": (frozenset({"claim", "spread"}), _falling),
+    "lease": _alone("lease", _lease),
+    "memory": _alone("memory", _memory),
 }

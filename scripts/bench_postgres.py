@@ -32,8 +32,9 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'i')"""
 class Postgres(Ours):
     name = "postgres"
     phases = frozenset(
-        {"lifecycle", "send", "status", "verify", "receipts", "latency", "fallback", "claim"}
-    )
+        {"lifecycle", "send", "status", "verify", "receipts", "latency", "fallback", "claim",
+         "spread", "lease"}
+    )  # fmt: skip
     workers: ClassVar[int] = 1
 
     def __init__(self, folder: Path, provider_port: int) -> None:
@@ -63,7 +64,7 @@ class Postgres(Ours):
     def _more(self) -> list[str]:
         return ["--workers", str(self.workers)] if self.workers > 1 else []
 
-    def start(self) -> None:
+    def start_database(self) -> None:
         self._cluster.make()
         self._cluster.start()
         self.database_pid = self._cluster.pid
@@ -81,7 +82,6 @@ class Postgres(Ours):
             raise BenchError(
                 f"`gateway migrate` failed:\n{made.stdout[-500:]}{made.stderr[-2000:]}"
             )
-        super().start()
 
     def close(self) -> None:
         self._cluster.remove()

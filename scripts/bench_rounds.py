@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain, count, islice
 from pathlib import Path
@@ -23,7 +23,8 @@ STRIDE = 48_271  # coprime with NUMBERS: no number comes twice, neighbours are f
 WRONG_CODE = "000000"
 RECEIPT_DELAY = 0.02  # seconds, as the stub provider has it
 SETTLE = 0.15  # seconds for what a server does after its last answer; part of its CPU time
-LEAST_RATE = 50  # operations per second; below this a phase is given up
+LEAST_N = 100
+LEAST_RATE = 20  # operations per second; below this a phase is given up
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Options:
     overdue: int = 10_000  # verifications of `fallback` and `claim`
     memory: int = 200_000  # lifecycles of `memory`
     grow_to: int = 1_000_000  # rows of `growth`
+
+    def shared(self, share: float) -> "Options":
+        """For a gateway that is asked for a share of the operations only."""
+        n = max(LEAST_N, round(self.n * share))
+        warmup = min(self.warmup, max(LEAST_N, round(self.warmup * share)))
+        return replace(self, n=n, warmup=warmup)
 
 
 @dataclass
@@ -59,6 +66,7 @@ class Figures:
     bytes_each: dict[str, float] = field(default_factory=dict)  # on disk, by table and index
     written: float | None = None  # bytes to disk, an operation
     rate: float | None = None  # a second, of an open loop
+    steps: dict[str, float] = field(default_factory=dict)  # of `lease`: microseconds a row
     undelivered: int | None = None  # receipts acknowledged to no effect
     ledger: dict[str, Any] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -307,7 +315,8 @@ def wrong_answers(report: dict[str, Any]) -> list[str]:
     if not report["unexpected"]:
         return []
     counts = f"{report['unexpected']} unexpected answers, by status {report['statuses']}"
-    return [f"{counts} (0: none came): {report['samples']}"]
+    none = f"time was over at {LEAST_RATE} a second" if report["timed_out"] else "none came"
+    return [f"{counts} (0: {none}): {report['samples']}"]
 
 
 def _wrong_provider(report: dict[str, Any], until: dict[str, int], *, reached: bool) -> list[str]:

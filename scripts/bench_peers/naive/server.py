@@ -1,6 +1,7 @@
 """A first draft, as people write it: FastAPI, a SQLModel session for every request, a commit for
-every step, one httpx client for all, called inline. It stores what it promises, calls the provider before it answers, and has no fallback, no
-encryption and no authentication. A yardstick of scripts/bench."""
+every step, one httpx client for all, called inline. It stores what it promises, calls the provider
+before it answers, and has no fallback, no encryption and no authentication. A yardstick of
+scripts/bench."""
 
 import os
 import secrets
