@@ -1,20 +1,20 @@
 """How the price of a call grows with the database: the same calls on 10,000 rows and more.
 
 Real verifications are sent, delivered and canceled through the gateway; then, while it is stopped,
-their rows are multiplied in the file until there are as many as wanted. A twin's id begins with the
-same moment, so that the real rows, which are asked for, lie scattered over the whole table.
+their rows are multiplied in a copy of the file until there are as many as wanted. A twin's id
+differs from its parent's in the last bytes, so that the real rows, which are asked for, lie
+scattered over the whole table.
 """
 
-import hashlib
 import math
+import shutil
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from bench_gateways import Ours, variant
@@ -29,7 +29,15 @@ OF_A_SIZE = 10_000  # numbers
 IDLE = 3.0  # seconds in which nothing is due
 TABLES = ("verification", "attempt", "transition")
 IDS = ("id", "verification_id")
-MOMENT = 6  # bytes of a UUIDv7 that tell its time
+SHARED = 12  # bytes that a twin's id has of its parent's 16; four hexadecimal digits follow
+TWINS_MOST = 16**4 - 1
+FOR_THE_FILL = (
+    "journal_mode = OFF",
+    "synchronous = OFF",
+    "locking_mode = EXCLUSIVE",
+    "cache_size = -1000000",  # 1 GB
+    "threads = 2",  # to sort for an index
+)
 UNIQUE = ("recipient_index", "salt")  # bytes
 
 
@@ -65,17 +73,17 @@ def grow(parent: Path, options: Options, say: Callable[[str], None]) -> list[Siz
     home = parent / "growth"
     grown = _on(home, key=None)
     found: list[Size] = []
-    real: dict[str, str] = {}
-    empty: dict[str, int] = {}
+    with Session(grown, parent, options) as session:
+        empty = session.gateway.stored()
+        real = _real(session)
+        grown = _on(home, key=session.gateway.headers["Authorization"])
+        session.gateway.stop()
+    database, small = home / "gateway.db", parent / "growth.db"
+    _copy(database, small)
     for at, rows in enumerate(sizes(options.grow_to)):
-        if not real:
-            with Session(grown, parent, options) as session:
-                empty = session.gateway.stored()
-                real = _real(session)
-                grown = _on(home, key=session.gateway.headers["Authorization"])
-                session.gateway.stop()
         began = time.monotonic()
-        fill(home / "gateway.db", rows, [UUID(one).bytes for one in real.values()])
+        _copy(small, database)
+        fill(database, rows, [UUID(one).bytes for one in real.values()])
         size = Size(rows, filled_in=time.monotonic() - began)
         with Session(grown, parent, options) as session:
             size.bytes_each = each(empty, session.gateway.stored(), rows)
@@ -160,65 +168,86 @@ def _line(size: Size) -> str:
 # The multiplication of rows
 
 
-def twin(old: bytes, number: int) -> bytes:
-    """Another id of the same millisecond."""
-    return old[:MOMENT] + _other(old, number)[: len(old) - MOMENT]
+def _copy(file: Path, to: Path) -> None:
+    """Of a database that was closed. Raises BenchError: what it wrote last is not in the file."""
+    for one in (file, to):
+        if one.with_name(f"{one.name}-wal").exists():
+            raise BenchError(f"{one.name} was not closed")
+    shutil.copyfile(file, to)
 
 
-def _other(old: bytes, number: int) -> bytes:
-    return hashlib.blake2b(old + number.to_bytes(8, "big")).digest()
+def fill(file: Path, rows: int, real: Sequence[bytes]) -> None:
+    """Multiplies these verifications of a database that nobody has open and that was not filled
+    before, until there are so many rows.
 
-
-def twin_row(row: tuple[Any, ...], columns: Sequence[str], number: int) -> tuple[Any, ...]:
-    """A row that differs in what has to be unique."""
-    return tuple(
-        _changed(column, value, number) for column, value in zip(columns, row, strict=True)
-    )
-
-
-def _changed(column: str, value: Any, number: int) -> Any:
-    if value is None:
-        return None
-    if column in IDS:
-        return twin(value, number)
-    if column in UNIQUE:
-        return _other(value, number)[: len(value)]
-    return f"{value}-{number}" if column == "reference" else value
-
-
-def fill(file: Path, rows: int, real: list[bytes]) -> None:
-    """Multiplies these verifications of a database that nobody has open until there are so many
-    rows."""
+    Each table is emptied and written anew in the order of its key, without indexes, which are made
+    afterwards; so pages are only ever appended. No journal: a fill that fails is begun again.
+    """
     with closing(sqlite3.connect(file, isolation_level=None)) as opened:
-        opened.execute("PRAGMA synchronous = OFF")
-        opened.execute("PRAGMA cache_size = -400000")  # 400 MB
+        for pragma in FOR_THE_FILL:
+            opened.execute(f"PRAGMA {pragma}").fetchall()
         (there,) = opened.execute("SELECT count(*) FROM verification").fetchone()
-        opened.execute("CREATE TEMP TABLE real (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        opened.executemany("INSERT INTO real VALUES (?)", ((one,) for one in real))
+        each_one, some_more = divmod(max(0, rows - there), len(real))
+        if each_one >= TWINS_MOST:
+            raise BenchError(f"{len(real)} verifications cannot be made {rows:,}")
+        opened.execute("CREATE TEMP TABLE real (id BLOB PRIMARY KEY, twins) WITHOUT ROWID")
+        opened.executemany(
+            "INSERT INTO real VALUES (?, ?)",
+            ((one, each_one + (at < some_more)) for at, one in enumerate(real)),
+        )
+        opened.execute("CREATE TEMP TABLE twin (number INTEGER PRIMARY KEY)")
+        opened.executemany("INSERT INTO twin VALUES (?)", ((at,) for at in range(each_one + 2)))
         for table in TABLES:
-            _multiply(opened, table, there, max(0, rows - there), len(real))
+            _multiply(opened, table)
+        opened.execute("PRAGMA analysis_limit = 1000")
         opened.execute("ANALYZE")
+        opened.execute("PRAGMA journal_mode = WAL")
 
 
-def _multiply(opened: sqlite3.Connection, table: str, first: int, wanted: int, real: int) -> None:
-    columns = [row[1] for row in opened.execute(f"PRAGMA table_info({table})")]
-    key = "id" if table == "verification" else "verification_id"
-    chosen = f"WHERE {key} IN (SELECT id FROM real) ORDER BY {key}"
-    found = opened.execute(f"SELECT {', '.join(columns)} FROM {table} {chosen}").fetchall()
-    at = columns.index(key)
-    insert = f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})"
+def _multiply(opened: sqlite3.Connection, table: str) -> None:
+    """Every row of a real verification, followed by its twins."""
+    information = opened.execute(f"PRAGMA table_info({table})").fetchall()
+    columns = [row[1] for row in information]
+    (key,) = (row[1] for row in information if row[5] == 1)
+    owner = "id" if table == "verification" else "verification_id"
+    indexes = opened.execute(
+        "SELECT name, sql FROM sqlite_master "
+        "WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+        (table,),
+    ).fetchall()
     opened.execute("BEGIN")
-    opened.executemany(insert, _twins(found, columns, at, first, divmod(wanted, real)))
+    for name, _ in indexes:
+        opened.execute(f"DROP INDEX {name}")
+    opened.execute(f"CREATE TEMP TABLE row AS SELECT * FROM {table}")
+    opened.execute(f"CREATE INDEX temp.row_key ON row ({key})")
+    opened.execute(
+        f"CREATE TEMP TABLE parent AS SELECT key, max(coalesce(twins, 0)) AS twins FROM "
+        f"(SELECT {key} AS key, {owner} AS owner FROM {table}) LEFT JOIN real ON real.id = owner "
+        "GROUP BY key ORDER BY key"
+    )
+    opened.execute(f"DELETE FROM {table}")
+    made = ", ".join(map(_twin, columns))
+    opened.execute(  # in the order of the key, because CROSS JOIN keeps the loops as written
+        f"INSERT INTO {table} SELECT {made} FROM parent CROSS JOIN twin CROSS JOIN row "
+        f"WHERE twin.number <= parent.twins AND row.{key} = parent.key"
+    )
+    for _, text in indexes:
+        opened.execute(text)
     opened.execute("COMMIT")
+    opened.execute("DROP TABLE row")
+    opened.execute("DROP TABLE parent")
 
 
-def _twins(
-    rows: list[tuple[Any, ...]], columns: list[str], at: int, first: int, share: tuple[int, int]
-) -> Iterator[tuple[Any, ...]]:
-    """Each row as often as its verification is multiplied; `share`: how often, and how many of
-    them once more."""
-    order = {one: number for number, one in enumerate(dict.fromkeys(row[at] for row in rows))}
-    for row in rows:
-        times = share[0] + (order[row[at]] < share[1])
-        for number in range(times):
-            yield twin_row(row, columns, first + number)
+def _twin(column: str) -> str:
+    """SQL for a column of a row's twin: what has to be unique is another, an id is that of its
+    parent but for the last bytes. Twin 0 is the row itself."""
+    value = f'row."{column}"'
+    if column in IDS:
+        twin = f"CAST(substr({value}, 1, {SHARED}) || printf('%04x', twin.number) AS BLOB)"
+    elif column in UNIQUE:
+        twin = f"randomblob(length({value}))"
+    elif column == "reference":
+        twin = f"{value} || '-' || twin.number"
+    else:
+        return value
+    return f"CASE WHEN twin.number = 0 OR {value} IS NULL THEN {value} ELSE {twin} END"

@@ -140,12 +140,13 @@ def _growth_table(grown: list[Size]) -> str:
             f"{size.rows:,}",
             *(spread(size.readings.get(name, [])) for name in names),
             show(size.bytes_each.get("total")),
+            f"{size.filled_in:.0f}",
             "; ".join(size.errors[:1]) or "-",
         ]
         for size in grown
     ]
     heads = [f"{name}, CPU-s/1k" if name != "idle" else "idle, CPU-s/s" for name in names]
-    return table(["rows", *heads, "bytes per OTP", "errors"], rows)
+    return table(["rows", *heads, "bytes per OTP", "filled in s", "errors"], rows)
 
 
 def _kill_table(kills: list[Killed]) -> str:

@@ -15,6 +15,7 @@ import bench_ratios
 import bench_report
 import pytest
 from bench_growth import Size
+from bench_processes import BenchError
 from bench_rounds import Figures, Options, percentile
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +130,7 @@ def test_percentiles_are_the_nearest_rank() -> None:
 
 
 def test_twins_fill_a_database_without_touching_what_is_real(tmp_path: Path) -> None:
-    """Ids of the same moment, references of their own, each with its children."""
+    """Ids beside their parents', references of their own, each with its children; indexes again."""
     file = tmp_path / "small.db"
     with sqlite3.connect(file) as opened:
         opened.execute("CREATE TABLE verification (id BLOB PRIMARY KEY, salt BLOB, wake_at)")
@@ -138,25 +139,31 @@ def test_twins_fill_a_database_without_touching_what_is_real(tmp_path: Path) -> 
             "CREATE TABLE transition "
             "(verification_id, number, PRIMARY KEY (verification_id, number))"
         )
-        for one in (b"moment-a-1234567", b"moment-b-1234567"):
+        opened.execute("CREATE INDEX by_reference ON attempt (reference)")
+        for one in (b"moment-a-1234567", b"moment-b-1234567", b"newest-c-1234567"):
             opened.execute("INSERT INTO verification VALUES (?, ?, NULL)", (one, one))
             opened.execute("INSERT INTO attempt VALUES (?, ?, 'ticket' || ?)", (one, one, one))
             opened.executemany("INSERT INTO transition VALUES (?, ?)", [(one, 1), (one, 2)])
 
-    for rows in (7, 20):  # once more on what is multiplied already
-        bench_growth.fill(file, rows, [b"moment-a-1234567", b"moment-b-1234567"])
+    bench_growth.fill(file, 20, [b"moment-a-1234567", b"moment-b-1234567"])
 
     with sqlite3.connect(file) as opened:
         ask = opened.execute
         assert [(20, 20)] == ask(
             "SELECT count(*), count(DISTINCT salt) FROM verification"
         ).fetchall()
-        assert [(20,)] == ask(
+        assert [(19,)] == ask(  # all but the newest
             "SELECT count(DISTINCT a.reference) FROM attempt a JOIN verification v "
             "ON v.id = a.verification_id AND substr(v.id, 1, 6) = CAST('moment' AS BLOB)"
         ).fetchall()
         assert [(40,)] == ask("SELECT count(*) FROM transition").fetchall()
         assert ask("SELECT 1 FROM verification WHERE id = ?", (b"moment-b-1234567",)).fetchone()
+        assert [("by_reference",)] == ask(
+            "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+        ).fetchall()
+        assert [("ok",)] == ask("PRAGMA integrity_check").fetchall()
+    with pytest.raises(BenchError, match="1 verifications cannot be made 70,000"):
+        bench_growth.fill(file, 70_000, [b"moment-a-1234567"])
 
 
 def test_charts_are_drawn_from_a_result() -> None:
