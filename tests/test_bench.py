@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_percentiles_are_the_nearest_rank() -> None:
 def test_twins_fill_a_database_without_touching_what_is_real(tmp_path: Path) -> None:
     """Ids beside their parents', references of their own, each with its children; indexes again."""
     file = tmp_path / "small.db"
-    with sqlite3.connect(file) as opened:
+    with closing(sqlite3.connect(file)) as opened, opened:
         opened.execute("CREATE TABLE verification (id BLOB PRIMARY KEY, salt BLOB, wake_at)")
         opened.execute("CREATE TABLE attempt (id BLOB PRIMARY KEY, verification_id, reference)")
         opened.execute(
@@ -147,7 +148,7 @@ def test_twins_fill_a_database_without_touching_what_is_real(tmp_path: Path) -> 
 
     bench_growth.fill(file, 20, [b"moment-a-1234567", b"moment-b-1234567"])
 
-    with sqlite3.connect(file) as opened:
+    with closing(sqlite3.connect(file)) as opened, opened:
         ask = opened.execute
         assert [(20, 20)] == ask(
             "SELECT count(*), count(DISTINCT salt) FROM verification"
@@ -162,6 +163,7 @@ def test_twins_fill_a_database_without_touching_what_is_real(tmp_path: Path) -> 
             "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         ).fetchall()
         assert [("ok",)] == ask("PRAGMA integrity_check").fetchall()
+
     with pytest.raises(BenchError, match="1 verifications cannot be made 70,000"):
         bench_growth.fill(file, 70_000, [b"moment-a-1234567"])
 
