@@ -42,7 +42,8 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   latency    lifecycles begun at half of the rate that was just reached, whatever the answers
   slow       lifecycle with 2 ms more a commit (GATEWAY_COMMIT_DELAY_MS): group commit at work
   fallback   --overdue sends without receipts: how late the second attempts are made
-  claim      the same, all due at once: how many a second are found, decided, stored and submitted
+  claim      the same, at most 3,000, all due at once: how many a second are found, decided, stored
+             and submitted
   spread     how late second attempts are made that fall due evenly, half of that rate a second
   lease      the store alone, in one process: due rows found by the partial index, read, leased and
              committed, in batches of 500; no decisions, no provider
@@ -62,9 +63,9 @@ Only the ratios of one run are safe; absolute figures depend on what else the ma
 column of the tables). Exit code 0: measured, whether or not the targets were met. 1: something
 failed; a round with any unexpected answer is not counted. 2: wrong arguments.
 
-  scripts/bench --json bench.json                        the whole of it, more than an hour
+  scripts/bench --json bench.json                        the whole of it, about an hour
   scripts/bench --only lifecycle --peers ours,express
-  scripts/bench --only growth --grow-to 10000000         needs 6 GB of disk
+  scripts/bench --only growth --grow-to 10000000         needs 9 GB of disk
   scripts/bench --from bench.json --charts docs/charts --costs docs/measured.json
                                                          nothing measured: from what was
 """

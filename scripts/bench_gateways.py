@@ -13,11 +13,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench_processes import PEERS, BenchError, Server, environment
+from bench_processes import PEERS, BenchError, Server, environment, run
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / ".bench"  # ignored by git: Express' packages and, while it runs, the databases
-INSTALL_WITHIN = 300  # seconds
 
 CONFIG = """\
 public_url = "http://127.0.0.1:{port}"
@@ -178,7 +177,7 @@ class Ours(Gateway):
         self.start_database()
         command = [sys.executable, str(ROOT / "scripts" / "bench_lease.py"), str(self._config)]
         command += [str(rows), str(self.database_pid or 0)]
-        done = _run("bench_lease.py", command, env=self._environment(), folder=self.folder)
+        done = run("bench_lease.py", command, env=self._environment(), folder=self.folder)
         found: dict[str, Any] = json.loads(done)
         return found
 
@@ -255,10 +254,10 @@ class Naive(Gateway):
         print("Installing FastAPI and its company into .bench/naive …", file=sys.stderr)
         if cls.folder_of_packages.exists():
             shutil.rmtree(cls.folder_of_packages)
-        _run("making .bench/naive", [sys.executable, "-m", "venv", str(cls.folder_of_packages)])
+        run("making .bench/naive", [sys.executable, "-m", "venv", str(cls.folder_of_packages)])
         pip = [str(cls._python()), "-m", "pip", "install", "--quiet"]
         requirements = ["-r", str(cls.source / "requirements.txt")]
-        _run("pip install", [*pip, "--disable-pip-version-check", *requirements])
+        run("pip install", [*pip, "--disable-pip-version-check", *requirements])
         stamp.write_text(wanted)
 
     @classmethod
@@ -309,17 +308,9 @@ class Express(Gateway):
     def _install(cls) -> None:
         print("Installing Express and axios into .bench/express …", file=sys.stderr)
         flags = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(
-            ["npm", "install", *flags],
-            cwd=cls.folder_of_packages,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_WITHIN,
-            check=False,
-        )
-        if done.returncode or cls._installed() != cls._pinned():
-            raise BenchError(f"npm install failed:\n{done.stderr[-2000:]}")
+        run("npm install", ["npm", "install", *flags], folder=cls.folder_of_packages)
+        if cls._installed() != cls._pinned():
+            raise BenchError(f"npm installed {cls._installed()}, wanted was {cls._pinned()}")
 
     @classmethod
     def _pinned(cls) -> dict[str, str]:
@@ -381,29 +372,6 @@ def bytes_in_sqlite(file: Path) -> dict[str, int]:
         with suppress(sqlite3.OperationalError):  # not every SQLite has dbstat
             found |= dict(opened.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name"))
     return found
-
-
-def _run(
-    what: str,
-    command: list[str],
-    *,
-    env: dict[str, str] | None = None,
-    folder: Path | None = None,
-) -> str:
-    """What it printed. Raises BenchError when it fails."""
-    done = subprocess.run(
-        command,
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_WITHIN,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def _free_port() -> int:

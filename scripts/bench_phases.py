@@ -30,7 +30,7 @@ ECHOES = 4  # an echo costs so little that it takes more of them for a CPU time 
 READS = 2
 HALF = 0.5  # of the saturated rate, for `latency` and `spread`
 SPREAD_FOR = 8  # seconds in which so many become due one after the other
-CLAIMED_MOST = 4000  # due at once: more only take longer until they are
+CLAIMED_MOST = 3000  # due at once: more only take longer until they are
 STEPS = 10  # readings of `memory`
 PATIENCE = 5  # seconds, the least there is
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench_gateways import ROOT, STORE, Ours, PeerMissing
-from bench_processes import BenchError
+from bench_processes import run
 
 sys.path.insert(0, str(ROOT / "tests"))
 import postgres
@@ -68,20 +68,8 @@ class Postgres(Ours):
         self._cluster.make()
         self._cluster.start()
         self.database_pid = self._cluster.pid
-        made = subprocess.run(
-            self._command("migrate", "--config", str(self._config)),
-            env=self._environment(),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if made.returncode:
-            raise BenchError(
-                f"`gateway migrate` failed:\n{made.stdout[-500:]}{made.stderr[-2000:]}"
-            )
+        migrate = self._command("migrate", "--config", str(self._config))
+        run("`gateway migrate`", migrate, env=self._environment(), folder=self.folder)
 
     def close(self) -> None:
         self._cluster.remove()

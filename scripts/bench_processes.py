@@ -19,8 +19,9 @@ from typing import Any
 
 PEERS = Path(__file__).resolve().parent / "bench_peers"
 TICKS = os.sysconf("SC_CLK_TCK")
-READY_WITHIN = 20  # seconds
+READY_WITHIN = 60  # seconds; a busy machine may need twenty
 STOP_WITHIN = 15
+RUN_WITHIN = 300  # of a command that ends by itself; some install packages
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None)
@@ -136,6 +137,29 @@ def environment(**extra: str) -> dict[str, str]:
         and not name.upper().endswith("_PROXY")
     }
     return kept | extra
+
+
+def run(
+    what: str,
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """What it printed, once it has ended. Raises BenchError when it fails."""
+    done = subprocess.run(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=RUN_WITHIN,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
 
 class Server:
