@@ -280,7 +280,10 @@ class Worker:
             preexec_fn=_die_with_parent,  # noqa: PLW1509  the bench has one thread
         )
         self.pid = self._process.pid
-        self.hello = self.hear(READY_WITHIN)
+
+    def greeting(self) -> dict[str, Any]:
+        """What it says when it has started; to be heard before anything is asked of it."""
+        return self.hear(READY_WITHIN)
 
     def ask(self, seconds: float, /, **message: Any) -> dict[str, Any]:
         self.tell(**message)

@@ -105,7 +105,9 @@ class Session:
             stack.callback(self.provider.stop)
             self.load = Worker("load")
             stack.callback(self.load.stop)
-            self.gateway = self._make(folder, self.provider.hello["port"])
+            port = self.provider.greeting()["port"]  # both start at the same time
+            self.load.greeting()
+            self.gateway = self._make(folder, port)
             stack.callback(self.gateway.close)
             stack.callback(self.gateway.server.kill)  # nothing to do when it was stopped
             self.gateway.start()
