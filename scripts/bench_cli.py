@@ -228,9 +228,11 @@ def _derive(arguments: argparse.Namespace, whole: dict[str, Any]) -> None:
 
 def _line(figures: Figures) -> str:
     show = bench_report.show
+    late = figures.late_p99 is not None
+    waited = f"late p99 {show(figures.late_p99)}" if late else f"p99 {show(figures.answer_p99)}"
     return (
         f"{show(figures.per_second)}/s, {show(figures.cpu)} CPU-s/1k, "
-        f"p99 {show(figures.answer_p99)} ms, "
+        f"{waited} ms, "
         f"{show(figures.elsewhere)} cores busy elsewhere, {show(figures.stolen)} stolen"
     )
 
