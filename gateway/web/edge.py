@@ -18,7 +18,7 @@ from gateway.domain.errors import GatewayError, Unavailable
 from gateway.store.engine import StoreError
 from gateway.web import errors
 from gateway.web.errors import Answer, TooLarge, WrongType
-from gateway.web.wire import DIRECT, Direct
+from gateway.web.wire import DIRECT, Exchange
 
 NO_CONTENT = 204
 
@@ -33,28 +33,33 @@ class CutShort(Exception):
     """The caller went before the body was whole. Nobody is there to be answered."""
 
 
-@dataclass(slots=True)
 class Call:
     """One request. `tail`: what follows the endpoint's path, already decoded."""
 
-    scope: Scope
-    receive: Receive
-    tail: str = ""
-    _headers: dict[bytes, bytes] | None = None
+    __slots__ = ("_headers", "receive", "scope", "tail")
+
+    def __init__(self, scope: Scope, receive: Receive, tail: str = "") -> None:
+        self.scope = scope
+        self.receive = receive
+        self.tail = tail
+        self._headers: dict[bytes, bytes] | None = None
 
     @property
     def method(self) -> str:
-        return str(self.scope["method"])
+        method: str = self.scope["method"]
+        return method
 
     @property
     def path(self) -> str:
-        return str(self.scope["path"])
+        path: str = self.scope["path"]
+        return path
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name, the first of several; None when it is missing."""
-        if self._headers is None:
-            self._headers = dict(reversed(self.scope["headers"]))
-        text = self._headers.get(name)
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = dict(reversed(self.scope["headers"]))
+        text = headers.get(name)
         return None if text is None else text.decode("latin-1")
 
     def query(self) -> list[tuple[str, str]]:
@@ -75,6 +80,11 @@ class Call:
     async def body(self, most: int) -> bytes:
         """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on, and
         CutShort: what has come of a body that ends early may read as something else."""
+        direct: Exchange | None = self.scope.get(DIRECT)
+        if direct is not None and (here := direct.whole()) is not None:
+            if len(here) > most:
+                raise TooLarge
+            return here
         length = self.header(b"content-length")
         if length is not None and length.isdigit() and int(length) > most:
             raise TooLarge
@@ -136,7 +146,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = self._find(scope["path"])
+        path: str = scope["path"]
+        found = self._find(path)
         try:
             if found is None:
                 await self._app(scope, receive, send)
@@ -146,13 +157,13 @@ class Edge:
         except (CutShort, ClientDisconnect):  # ours, and the one of Starlette's pages
             return
         except Exception as error:  # noqa: BLE001  the net
-            self._log.error("unforeseen", path=_shown(scope["path"]), exc_info=error)
+            self._log.error("unforeseen", path=_shown(path), exc_info=error)
             answer = errors.INTERNAL
-            where = "other" if found is None else _matched(scope["path"], found[1])
+            where = "other" if found is None else _matched(path, found[1])
             self._refused(where, "internal_error")
         if isinstance(answer, Stream):
             await _flow(answer, scope, receive, send)
-        else:
+        elif not _at_once(answer, scope):
             await _respond(answer, scope, send)
 
     def _find(self, path: str) -> tuple[Methods, str] | None:
@@ -167,7 +178,8 @@ class Edge:
         return None
 
     async def _answer(self, methods: Methods, call: Call) -> Answer | Stream:
-        endpoint = methods.get("GET" if call.method == "HEAD" else call.method)
+        method = call.method
+        endpoint = methods.get(method if method != "HEAD" else "GET")
         if endpoint is None:
             self._refused(_matched(call.path, call.tail), "method_not_allowed")
             allowed = [*methods, "HEAD"] if "GET" in methods else methods
@@ -186,16 +198,20 @@ class Edge:
             return errors.refusal(away)
 
 
-async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
-    direct: Direct | None = scope.get(DIRECT)
-    if (
+def _at_once(answer: Answer, scope: Scope) -> bool:
+    """Whether it has left in one write: see `wire`."""
+    direct: Exchange | None = scope.get(DIRECT)
+    status, body, media_type, headers = answer
+    return (
         direct is not None
-        and not answer.headers
-        and answer.status != NO_CONTENT
+        and not headers
+        and status != NO_CONTENT
         and scope["method"] != "HEAD"
-        and direct(answer.status, answer.media_type, answer.body)
-    ):
-        return
+        and direct.answer(status, media_type, body)
+    )
+
+
+async def _respond(answer: Answer, scope: Scope, send: Send) -> None:
     headers: list[tuple[bytes, bytes]] = []
     if answer.status != NO_CONTENT:  # which has no length (RFC 9110 §8.6)
         headers.append((b"content-length", b"%d" % len(answer.body)))

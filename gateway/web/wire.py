@@ -1,40 +1,87 @@
-"""uvicorn's HTTP protocol with a short way out for plain answers.
+"""uvicorn's HTTP protocol with a short way in and out for plain requests and answers.
 
-ASGI gives head and body to the server one after the other, and uvicorn gives them to the socket in
-two writes, after looking at each header anew. An answer that is whole from the start leaves by
-`scope[DIRECT]` in one write instead: half the system calls, and no caller wakes up to half an
-answer. What does not fit that (streams, HEAD, a caller who does not read) goes the ordinary way.
+ASGI hands a body over piece by piece, and takes head and body of the answer one after the other,
+which uvicorn gives to the socket in two writes, after looking at each header anew. A body that is
+there already is had from `scope[DIRECT]` at once, and an answer that is whole from the start leaves
+by it in one write: half the system calls, and no caller wakes up to half an answer. What does not
+fit that (streams, HEAD, a body under way, a caller who does not read) goes the ordinary way.
 
-And bounds, for uvicorn has none: how many callers there may be, how large a head, how long somebody
+And bounds, for uvicorn has few: how many callers there may be, how large a head, how long somebody
 may take over a request. Nothing is timed by request: a server calls `sweep` once a second.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
-DIRECT = "gateway.direct"  # the key in the scope
+DIRECT = "gateway.direct"  # the key in the scope, of an Exchange
 
 CONNECTIONS = 10_000  # open at a time; who comes then is told 503
 HEAD_MOST = 32 * 1024  # bytes of a request that are not its body: line, headers, framing, trailers
 PATIENCE = 10  # seconds for a head, and for a body
 
-Direct = Callable[[int, bytes | None, bytes], bool]  # status, media type, body → whether it left
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Exchange(RequestResponseCycle):
+    """uvicorn's cycle of a request and its answer, with the short ways."""
+
+    def whole(self) -> bytes | None:
+        """The body, when all of it has come: what ASGI's first `receive` would hand over, and
+        instead of it. None, and nothing done, where that has to be asked.
+        """
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return body
+
+    def answer(self, status: int, media_type: bytes | None, body: bytes) -> bool:
+        """Write a whole answer and end the cycle, as ASGI's `send` does in two calls. False, and
+        nothing done, where it has to go the ordinary way.
+        """
+        if self.response_started or self.disconnected or self.flow.write_paused:
+            return False
+        lines = [STATUS_LINE[status]]
+        for name, value in self.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        if media_type is not None:
+            lines += (b"content-type: ", media_type, b"\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"".join(lines))
+        self.message_event.set()
+        scope: Any = self.scope
+        del scope[DIRECT]  # they hold each other no longer: nothing is left to the collector
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+        return True
 
 
 class OneWrite(HttpToolsProtocol):
-    """To be given to `uvicorn.Config(http=…)`."""
+    """To be given to `uvicorn.Config(http=…)`, with `ws="none"`, no `root_path` and no
+    `limit_concurrency`.
 
-    _expected = True  # a request, or the rest of one; uvicorn's keep-alive covers the time between
+    What runs for each request is our own where uvicorn's is dear: a scope and a cycle are made in
+    one step, and who is idle is found by `sweep` and not by a timer for each answer.
+    """
+
+    _expected = True  # a request, or the rest of one
     _beside = 0  # bytes of the request so far that are not its body
-    _ticks = 0  # sweeps that its head, or its body, has been waited for
+    _ticks = 0  # sweeps that its head, its body, or the next request has been waited for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -49,29 +96,92 @@ class OneWrite(HttpToolsProtocol):
         if self._beside > HEAD_MOST and not self.transport.is_closing():
             self._refuse(431)
 
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: its scope and cycle, which run now, or after those before it."""
+        parser = self.parser
+        version = parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope: Any = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+            "method": parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+        }
+        before = self.cycle
+        self.scope = scope
+        self.cycle = scope[DIRECT] = Exchange(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        app: Any = self.app
+        if self._beside > HEAD_MOST and _head_size(scope) > HEAD_MOST:  # it came in one piece
+            self._beside, app = 0, _too_large
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, app)
+        else:  # pipelined
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, app))
+
     def on_body(self, body: bytes) -> None:
         self._beside -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._expected, self._beside = False, 0
+        self._expected, self._beside, self._ticks = False, 0, 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer has left: the next of the requests that came meanwhile, if any did."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._expected:
+            self._ticks = 0
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._ticks = 0
-        scope: Any = cycle.scope
-        if self._beside > HEAD_MOST and _head_size(scope) > HEAD_MOST:  # it came in one piece
-            self._beside, app = 0, _too_large
-        scope[DIRECT] = partial(_answer, cycle)
         super()._start_asgi_task(cycle, app)
 
     def tick(self) -> None:
-        """A second has passed. Ends a connection whose request does not come to its end."""
-        if not self._expected or self.flow.read_paused:  # the caller waits for us
+        """A second has passed. Ends a connection whose request does not come to its end, or that
+        has been idle for longer than uvicorn's `timeout_keep_alive`."""
+        if self.flow.read_paused:  # the caller waits for us
             return
+        patience, status = PATIENCE, 408 if self._beside else None
+        if not self._expected:
+            if not self.cycle.response_complete:
+                return
+            patience, status = self.timeout_keep_alive, None
         self._ticks += 1
-        if self._ticks > PATIENCE:
-            self._refuse(408 if self._beside else None)
+        if self._ticks > patience:
+            self._refuse(status)
 
     def _refuse(self, status: int | None) -> None:
         """Close, with an answer where none is under way; at the second time, at once."""
@@ -101,30 +211,3 @@ async def _too_large(scope: Any, receive: Any, send: Any) -> None:
     headers = [(b"content-length", b"0"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 431, "headers": headers})
     await send({"type": "http.response.body"})
-
-
-def _answer(
-    cycle: RequestResponseCycle, status: int, media_type: bytes | None, body: bytes
-) -> bool:
-    """Write a whole answer and end the cycle, as `RequestResponseCycle.send` does in two calls.
-    False, and nothing done, where it has to go the ordinary way.
-    """
-    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused:
-        return False
-    lines = [STATUS_LINE[status]]
-    for name, value in cycle.default_headers:
-        lines += (name, b": ", value, b"\r\n")
-    if media_type is not None:
-        lines += (b"content-type: ", media_type, b"\r\n")
-    if not cycle.keep_alive:
-        lines.append(b"connection: close\r\n")
-    lines.append(b"content-length: %d\r\n\r\n" % len(body))
-    lines.append(body)
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.transport.write(b"".join(lines))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True

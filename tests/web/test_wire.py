@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -239,6 +241,48 @@ async def test_who_waits_for_an_answer_may_wait() -> None:
 
     assert [1, 2] == [got.count(b"HTTP/1.1 200 OK") for got in (one, first)]
     assert 1 == second.count(b"600000")
+
+
+async def test_who_is_idle_for_long_is_let_go() -> None:
+    """Counted from the last answer, and not from before."""
+    async with sockets({"/hello": {"POST": hello}}) as (port, connections):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(request("/hello"))
+            await reader.readuntil(b'{"a":1}')
+            (connection,) = connections
+            for _ in range(connection.timeout_keep_alive):
+                wire.sweep(connections)
+        stays = not connection.transport.is_closing()
+        wire.sweep(connections)
+        rest = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    assert (True, b"") == (stays, rest)
+
+
+async def test_an_answer_leaves_nothing_to_the_collector() -> None:
+    """Scope and cycle hold each other only while they are needed."""
+    cycles = []
+
+    async def seen(call: Call) -> Answer:
+        cycles.append(weakref.ref(call.scope[wire.DIRECT]))
+        return Answer(200)
+
+    gc.disable()
+    try:
+        async with sockets({"/seen": {"POST": seen}}) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _one in range(2):  # the last one is held by its connection
+                writer.write(request("/seen"))
+                await reader.readuntil(b"content-length: 0\r\n\r\n")
+            await asyncio.sleep(0)
+            held = [one() is not None for one in cycles]
+            writer.close()
+    finally:
+        gc.enable()
+
+    assert [False, True] == held
 
 
 async def test_so_many_may_come_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
