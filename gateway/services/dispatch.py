@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -130,6 +131,11 @@ class _Lane:
             self.begun.append(monotonic)
 
 
+def _by_keyword(log: Log, level: str, event: str, facts: Mapping[str, Any]) -> None:
+    """A line to any other logger of structlog's kind."""
+    getattr(log, level)(event, **facts)
+
+
 class Dispatcher:
     """The submissions under way in this process."""
 
@@ -155,6 +161,7 @@ class Dispatcher:
         self._now = now
         self._monotonic = monotonic
         self._log = log
+        self._tell = getattr(log, "tell", partial(_by_keyword, log))  # ours: see `gateway.log`
         self._ledger: Ledger | None = None
         self._look_back: LookBack | None = None
         self._lanes = {
@@ -201,7 +208,7 @@ class Dispatcher:
     def _follow_one(self, item: object) -> None:
         match item:
             case Note():
-                getattr(self._log, item.level)(item.event, **item.facts)
+                self._tell(item.level, item.event, item.facts)
             case Handover():
                 self._lanes[item.attempt.route].take(self._monotonic())
                 vid = item.verification.id
