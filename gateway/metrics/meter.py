@@ -5,7 +5,7 @@ its own counters take a lock, and a write into a shared file, for each step of 1
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from gateway.store.ledger import Tally
 
 # Attempts a person or client asked for are no fallbacks.
 _FALLBACKS = frozenset({Cause.SILENCE, Cause.FAILED, Cause.REFUSED, Cause.UNKNOWN})
+
+Key = tuple[str, ...]  # a metric's name and its labels
 
 _UNCALLED = Released | Withdrawn  # submissions that ended before the wire
 
@@ -74,27 +76,16 @@ class PrometheusMeter:
         if shared is None:  # these tell of the process that is asked
             ProcessCollector(registry=self._registry)
             GCCollector(registry=self._registry)
-        self._children: dict[tuple[str, ...], Any] = {}  # bound once
-        self._counts: dict[tuple[str, ...], int] = {}  # (metric, labels…), since the last flush
-        self._bins: dict[tuple[str, ...], _Bins] = {}
+        self._children: dict[Key, Any] = {}  # bound once
+        self._counts: dict[Key, int] = {}  # since the last flush
+        self._bins: dict[Key, _Bins] = {}
         self._last = Standing()
-        self._following: dict[type, Callable[[Any], None]] = {
-            Note: self._note,
-            Handover: self._handover,
-            Crowded: self._crowded,
+        self._following: dict[type, Callable[[Any], Key | None]] = {
+            Note: _noted,
+            Handover: _handed_over,
+            Crowded: lambda crowded: (catalogue.CROWDED.name, crowded.route),
             Heard: self._heard,
-            Held: self._held,
-        }
-        self._noting: dict[str, Callable[[Any], tuple[str, ...] | None]] = {
-            "verification_accepted": _accepted,
-            "attempt_heard": _moved,
-            "check_passed": lambda _: (catalogue.CHECKS.name, "passed"),
-            "check_failed": lambda _: (catalogue.CHECKS.name, "wrong"),
-            "verification_ended": lambda facts: (catalogue.ENDED.name, facts["status"]),
-            "spend_cap_shadow": lambda _: (catalogue.LIMITS.name, "spend", "shadow"),
-            "route_paused": lambda facts: _changed(facts, "paused", facts["reason"]),
-            "route_silent": lambda facts: _changed(facts, "paused", facts["reason"]),
-            "route_resumed": lambda facts: _changed(facts, "ready", facts["was"]),
+            Held: lambda held: (catalogue.LIMITS.name, held.rule, held.verdict),
         }
         self._child((catalogue.BUILD.name, __version__)).set(1)
 
@@ -102,11 +93,11 @@ class PrometheusMeter:
 
     def follow(self, items: Sequence[object]) -> None:
         """What a committed batch left behind."""
-        following = self._following
+        following, counts = self._following, self._counts
         for item in items:
-            count = following.get(type(item))
-            if count is not None:
-                count(item)
+            counted_as = following.get(type(item))
+            if counted_as is not None and (key := counted_as(item)) is not None:
+                counts[key] = counts.get(key, 0) + 1
 
     def called(self, route: str, result: object, seconds: float) -> None:
         """A submission came to its end, and its outcome is stored; of a refusal its kind counts."""
@@ -132,36 +123,16 @@ class PrometheusMeter:
         """The event loop ran a timer so many seconds after its time."""
         self._observe((catalogue.LOOP.name,), seconds)
 
-    def _note(self, note: Note) -> None:
-        key = self._noting.get(note.event)
-        if key is not None:
-            found = key(note.facts)
-            if found is not None:
-                self._count(found)
-        elif note.level != "info":
-            self._count((catalogue.WARNINGS.name, note.event))
+    def _heard(self, heard: Heard) -> Key:
+        route, source, verdict, channel, state, seconds = heard
+        if state is not None:
+            self._observe((catalogue.LATENCY.name, channel, state), seconds)
+        return catalogue.RECEIPTS.name, route, source, verdict
 
-    def _handover(self, handover: Handover) -> None:
-        attempt = handover.attempt
-        if attempt.cause in _FALLBACKS and attempt.tries == 1:
-            self._count((catalogue.FALLBACKS.name, attempt.channel, attempt.cause))
-
-    def _crowded(self, crowded: Crowded) -> None:
-        self._count((catalogue.CROWDED.name, crowded.route))
-
-    def _heard(self, heard: Heard) -> None:
-        self._count((catalogue.RECEIPTS.name, heard.route, heard.source, heard.verdict))
-        if heard.state is not None:
-            key = (catalogue.LATENCY.name, heard.channel, heard.state)
-            self._observe(key, heard.seconds)
-
-    def _held(self, held: Held) -> None:
-        self._count((catalogue.LIMITS.name, held.rule, held.verdict))
-
-    def _count(self, key: tuple[str, ...], by: int = 1) -> None:
+    def _count(self, key: Key, by: int = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + by
 
-    def _observe(self, key: tuple[str, ...], value: float) -> None:
+    def _observe(self, key: Key, value: float) -> None:
         bins = self._bins.get(key)
         if bins is None:
             bins = self._bins[key] = _Bins(CATALOGUE[key[0]].buckets)
@@ -200,7 +171,7 @@ class PrometheusMeter:
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
 
-    def _child(self, key: tuple[str, ...]) -> Any:
+    def _child(self, key: Key) -> Any:
         child = self._children.get(key)
         if child is None:
             name, *labels = key
@@ -237,18 +208,46 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
     return Counter(metric.name, metric.about, metric.labels, registry=registry)
 
 
-def _changed(facts: Any, standing: str, reason: str) -> tuple[str, ...]:
+def _noted(note: Note) -> Key | None:
+    event, facts, level = note
+    counted_as = _NOTES.get(event)
+    if counted_as is not None:
+        return counted_as(facts)
+    return (catalogue.WARNINGS.name, event) if level != "info" else None
+
+
+def _handed_over(handover: Handover) -> Key | None:
+    attempt = handover.attempt
+    if attempt.cause in _FALLBACKS and attempt.tries == 1:
+        return catalogue.FALLBACKS.name, attempt.channel, attempt.cause
+    return None
+
+
+def _changed(facts: Any, standing: str, reason: str) -> Key:
     """A breaker's change; what an operator wrote as a reason is none of its words."""
     known = reason if reason in set(Reason) else "operator"
     return catalogue.BREAKER.name, facts["route"], standing, known
 
 
-def _accepted(facts: Any) -> tuple[str, ...]:
+def _accepted(facts: Any) -> Key:
     return catalogue.SENDS.name, facts["channel"], "joined" if facts["joined"] else "started"
 
 
-def _moved(facts: Any) -> tuple[str, ...] | None:
+def _moved(facts: Any) -> Key | None:
     """A state moved into; what was merely said again moves nothing."""
     if facts["before"] is facts["state"]:
         return None
     return catalogue.TRANSITIONS.name, facts["channel"], facts["state"]
+
+
+_NOTES: Mapping[str, Callable[[Any], Key | None]] = {
+    "verification_accepted": _accepted,
+    "attempt_heard": _moved,
+    "check_passed": lambda _: (catalogue.CHECKS.name, "passed"),
+    "check_failed": lambda _: (catalogue.CHECKS.name, "wrong"),
+    "verification_ended": lambda facts: (catalogue.ENDED.name, facts["status"]),
+    "spend_cap_shadow": lambda _: (catalogue.LIMITS.name, "spend", "shadow"),
+    "route_paused": lambda facts: _changed(facts, "paused", facts["reason"]),
+    "route_silent": lambda facts: _changed(facts, "paused", facts["reason"]),
+    "route_resumed": lambda facts: _changed(facts, "ready", facts["was"]),
+}

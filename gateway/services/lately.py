@@ -40,7 +40,7 @@ class Lately:
     def follow(self, items: Sequence[object]) -> None:
         """What a committed batch left behind."""
         for item in items:
-            if isinstance(item, Held):
+            if type(item) is Held:
                 self._count(("limit", item.rule, item.verdict))
 
     @property

@@ -4,6 +4,8 @@ Octopush asks for an answer within a second and without a byte of body; every ot
 content with the same. A 401 leaves nothing behind; a 503 asks the provider to come again.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from gateway.domain.errors import NotFound
 from gateway.ports import CALLBACK_LIMIT, Callback
 from gateway.services import receive
@@ -32,7 +34,7 @@ class Callbacks:
         name, slash, key = call.tail.partition("/")
         if "/" in key:
             raise NotFound("no_such_path", "The path ends after the key.")
-        query = call.scope["query_string"].decode("latin-1")
+        path, query = call.path, call.scope["query_string"].decode("latin-1")
         given = key if slash else None
         named = name or self._default()
         runtime = self._runtime_of(named)
@@ -40,9 +42,9 @@ class Callbacks:
         limit = route.callback_limit if route is not None else CALLBACK_LIMIT
         callback = Callback(
             method=call.method,
-            url=f"{self._runtime.public_url}{call.path}" + (f"?{query}" if query else ""),
+            url=f"{self._runtime.public_url}{path}{'?' if query else ''}{query}",
             key=given,
-            headers=_headers(call),
+            headers=Headers(call.scope["headers"]),
             query=dict(call.query()) if query else {},
             body=await call.body(limit),
             received_at=self._runtime.now(),
@@ -66,10 +68,30 @@ class Callbacks:
         return names[0]
 
 
-def _headers(call: Call) -> dict[str, str]:
-    """Lower-case names; one that came twice is joined so that it matches nothing."""
-    headers: dict[str, str] = {}
-    for name, text in call.scope["headers"]:
-        key, value = name.decode("latin-1"), text.decode("latin-1")
-        headers[key] = f"{headers[key]}\n{value}" if key in headers else value
-    return headers
+class Headers(Mapping[str, str]):
+    """The headers of a callback by their lower-case names; one that came twice is joined so that it
+    matches nothing. Read at the first look: not every provider looks.
+    """
+
+    __slots__ = ("_raw", "_read")
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        self._raw = raw
+        self._read: dict[str, str] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        if self._read is None:
+            self._read = {}
+            for name, text in self._raw:
+                key, value = name.decode("latin-1"), text.decode("latin-1")
+                self._read[key] = f"{self._read[key]}\n{value}" if key in self._read else value
+        return self._read
