@@ -97,6 +97,7 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     import orjson
 
     from gateway.app import clock
+    from gateway.domain import health
     from gateway.domain.keyring import KeyringError
     from gateway.services.case import addresses_of
     from gateway.web import bodies
@@ -109,7 +110,9 @@ async def _status(reads: "Reads", keyring: "Keyring", named: UUID) -> dict[str, 
     except KeyringError as error:
         say(f"The number cannot be read: {error}")
         found = None
-    status: dict[str, Any] = orjson.loads(bodies.dumps(bodies.status(record, found, clock.now())))
+    now = clock.now()
+    shut = health.shut(await reads.route_states(), now)
+    status: dict[str, Any] = orjson.loads(bodies.dumps(bodies.status(record, found, now, shut)))
     accounts = dict.fromkeys(attempt.account for attempt in record.attempts)
     kept = {account: await reads.kept_count(account) for account in accounts}
     return {**status, "receipts_kept": {name: count for name, count in kept.items() if count}}

@@ -7,6 +7,7 @@ from datetime import datetime
 from gateway.domain import delivery, explanation
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.explanation import CHANNELS, Coming
+from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan
 
@@ -22,9 +23,14 @@ _ENDED = {
 
 
 def advise(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    *,
+    shut: Shut = OPEN,
 ) -> str:
-    """One or two sentences."""
+    """One or two sentences. `shut`: routes that nothing follows over."""
     status = verification.status_at(now)
     if status is Status.EXPIRED:
         return _expired(attempts)
@@ -35,7 +41,7 @@ def advise(
         return _wait_for(on_its_way, arrived, verification)
     if arrived is not None:
         return _look_again(arrived, verification)
-    following = explanation.coming(plan, verification, attempts, now)
+    following = explanation.coming(plan, verification, attempts, now, shut=shut)
     if following is not None and following.action == "send":
         return _wait(following, now)
     if on_its_way is not None:

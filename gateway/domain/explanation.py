@@ -5,9 +5,11 @@ number.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 
 from gateway.domain import delivery, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Finish, Plan, Poll, Send, Until, Wait
 
@@ -44,6 +46,14 @@ _ENDS = {
     Status.FAILED: "No provider took the message; the verification ended at {at}. Try again.",
 }
 
+# What is told of an attempt in a state, and the moment that belongs to it.
+_HEARD = {
+    State.SENT: ("was sent at {}; nothing was heard of it yet", attrgetter("sent_at")),
+    State.ACK: ("was sent at {} and is on its way", attrgetter("sent_at")),
+    State.DELIVERED: ("was delivered at {}", attrgetter("delivered_at")),
+    State.READ: ("was delivered and read at {}", attrgetter("read_at")),
+}
+
 _ERASED = "The addresses it went to have been erased."
 
 
@@ -57,23 +67,38 @@ class Coming:
 
 
 def coming(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    *,
+    shut: Shut = OPEN,
 ) -> Coming | None:
-    """The next thing the gateway will do of itself; None after the end. That it asks a provider
-    first is passed over: what the person gets is what follows from silence."""
+    """The next thing the gateway will do of itself, without the routes that are `shut`; None after
+    the end. That it asks a provider first is passed over: what the person gets is what follows
+    from silence."""
     if verification.status_at(now) is not Status.PENDING:
         return None
-    return _ahead(plan, verification, attempts, now)[0]
+    return _ahead(plan, verification, attempts, now, shut)[0]
 
 
 def _ahead(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    shut: Shut,
 ) -> tuple[Coming, datetime | None]:
     """What comes of a running one, and when the provider is asked before that."""
-    settled = [_settled(attempt, now) for attempt in attempts]
+    settled = [one if one.claimed_until is None else _settled(one, now) for one in attempts]
     moment, polled_at = now, None
+    expires_at = verification.expires_at
     for _ in range(6):
-        match workflow.next_action(plan, verification, settled, moment):
+        match workflow.next_action(plan, verification, settled, moment, shut=shut):
+            case Wait(until):
+                if until >= expires_at:
+                    break
+                moment = until
             case Send(step):
                 return Coming("send", moment, plan.steps[step].channel), polled_at
             case Poll(attempt_id):
@@ -82,11 +107,9 @@ def _ahead(
                     one._replace(polled_at=moment) if one.id == attempt_id else one
                     for one in settled
                 ]
-            case Wait(until) if until < verification.expires_at:
-                moment = until
-            case Wait() | Finish():
+            case Finish():
                 break
-    return Coming("expire", verification.expires_at), polled_at
+    return Coming("expire", expires_at), polled_at
 
 
 def delivery_status(
@@ -95,7 +118,8 @@ def delivery_status(
     """The best state of the attempts; a correct check is proof of delivery by itself. FAILED only
     when nothing more will be tried: before that, what comes is QUEUED.
     """
-    best = delivery.best(attempt.state for attempt in attempts)
+    one = len(attempts) == 1
+    best = attempts[0].state if one else delivery.best([attempt.state for attempt in attempts])
     if best is State.FAILED and coming is not None and coming.action == "send":
         return State.QUEUED
     if current.status is Status.VERIFIED and best is not State.READ:
@@ -113,20 +137,31 @@ def _settled(attempt: Attempt, now: datetime) -> Attempt:
 
 
 def explain(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    *,
+    shut: Shut = OPEN,
 ) -> str:
     """The story of a verification in a few sentences."""
-    return story(plan, verification, attempts, now)[1]
+    return story(plan, verification, attempts, now, shut=shut)[1]
 
 
 def story(
-    plan: Plan, verification: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    *,
+    shut: Shut = OPEN,
 ) -> tuple[Coming | None, str]:
     """What `coming` and `explain` tell, for who wants both."""
     status = verification.status_at(now)
-    told = _left_out(plan)
+    told = _left_out(plan) if plan.left_out else []
     for at, attempt in enumerate(attempts):
-        told.append(_attempt(attempt, _why(plan, attempts[:at], attempt.cause)))
+        first = attempt.cause is Cause.FIRST
+        told.append(_attempt(attempt, "" if first else _why(plan, attempts[:at], attempt.cause)))
     if status is not Status.PENDING:
         ended_at = verification.ended_at or verification.expires_at
         told.append(_ENDS[status].format(at=_clock(ended_at)))
@@ -134,11 +169,11 @@ def story(
             told.append(_ERASED)
         return None, " ".join(told)
     last = attempts[-1] if attempts else None
-    if last is not None:
-        told.append(_blind(plan, last))
-    following, polled_at = _ahead(plan, verification, attempts, now)
+    if last is not None and (blind := _blind(plan, last)):
+        told.append(blind)
+    following, polled_at = _ahead(plan, verification, attempts, now, shut)
     told.append(_next(following, last, polled_at, now))
-    return following, " ".join(sentence for sentence in told if sentence)
+    return following, " ".join(told)
 
 
 def _left_out(plan: Plan) -> list[str]:
@@ -156,7 +191,7 @@ def _left_out(plan: Plan) -> list[str]:
 
 
 def _why(plan: Plan, before: Sequence[Attempt], cause: Cause) -> str:
-    """Why an attempt was made after those before it; nothing of the first."""
+    """Why an attempt was made after those before it."""
     if cause is not Cause.SILENCE:
         return _CAUSES.get(cause, "")
     awaited = _AWAITED.get(plan.steps[before[-1].step].until) if before else None
@@ -188,21 +223,15 @@ def _state(attempt: Attempt) -> str:
 
 
 def _heard(attempt: Attempt, reason: str) -> str:
-    match attempt.state:
-        case State.QUEUED:
-            return "is being handed over"
-        case State.SENT if attempt.outcome is Outcome.UNKNOWN:
-            return f"was handed over; whether it was taken is not known ({reason})"
-        case State.SENT:
-            return f"was sent at {_clock(attempt.sent_at)}; nothing was heard of it yet"
-        case State.ACK:
-            return f"was sent at {_clock(attempt.sent_at)} and is on its way"
-        case State.FAILED:
-            return f"was sent and reported as not delivered ({reason})"
-        case State.DELIVERED:
-            return f"was delivered at {_clock(attempt.delivered_at)}"
-        case State.READ:
-            return f"was delivered and read at {_clock(attempt.read_at)}"
+    state = attempt.state
+    if state is State.QUEUED:
+        return "is being handed over"
+    if state is State.FAILED:
+        return f"was sent and reported as not delivered ({reason})"
+    if state is State.SENT and attempt.outcome is Outcome.UNKNOWN:
+        return f"was handed over; whether it was taken is not known ({reason})"
+    told, moment = _HEARD[state]
+    return told.format(_clock(moment(attempt)))
 
 
 def _blind(plan: Plan, attempt: Attempt) -> str:
@@ -240,4 +269,5 @@ def article(what: str) -> str:
 
 
 def _clock(moment: datetime | None) -> str:
-    return "an unknown time" if moment is None else f"{moment:%H:%M:%S} UTC"
+    # Cut out of its text: strftime, which goes by way of the C library, takes ten times as long.
+    return "an unknown time" if moment is None else f"{str(moment)[11:19]} UTC"

@@ -433,7 +433,8 @@ class Case:
                 recipient = _shown(self.context, current)
             except KeyringError:  # its key is gone; what happens to it is told all the same
                 recipient = "unreadable"
-            told = Told(current, self.plan, self.attempts, recipient)
+            shut = self.context.standing.shut
+            told = Told(current, self.plan, self.attempts, recipient, shut)
             self.verification = publish(self.tx, listeners, before, told, self.now)
 
     def _tell_health(self) -> None:

@@ -16,6 +16,7 @@ import orjson
 from gateway.domain import events, explanation
 from gateway.domain.delivery import Attempt
 from gateway.domain.events import Happened, Standing
+from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import Verification
 from gateway.domain.workflow import Plan
 from gateway.store.ledger import Transaction
@@ -67,6 +68,7 @@ class Told(NamedTuple):
     plan: Plan
     attempts: Sequence[Attempt]
     recipient: str  # masked
+    shut: Shut = OPEN  # routes that nothing follows over
 
 
 def publish(
@@ -96,7 +98,7 @@ def publish(
 def _payload(told: Told, happened: Happened, sequence: int, now: datetime) -> dict[str, Any]:
     """The `data` of an event: ids, states, a masked recipient; never a code or a full number."""
     current, attempts = told.verification, told.attempts
-    coming = explanation.coming(told.plan, current, attempts, now)
+    coming = explanation.coming(told.plan, current, attempts, now, shut=told.shut)
     about = attempts[happened.ordinal - 1] if happened.ordinal is not None else None
     return {
         "verification_id": current.id,

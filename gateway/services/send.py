@@ -193,9 +193,10 @@ def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
     With its first attempt just on the wire, a verification of a plan has always the same future:
     when the patience ends, unless too little life is left by then. It is worked out once.
     """
-    current, first = sent.verification, sent.attempts[0]
-    if len(sent.attempts) > 1 or not (first.claimed(now) and first.state is State.QUEUED):
-        return explanation.coming(sent.plan, current, sent.attempts, now)
+    current, first, shut = sent.verification, sent.attempts[0], runtime.standing.shut
+    usual = len(sent.attempts) == 1 and first.claimed(now) and first.state is State.QUEUED
+    if shut or not usual:
+        return explanation.coming(sent.plan, current, sent.attempts, now, shut=shut)
     in_time = current.expires_at - first.overdue_at >= _MIN_LIFE
     known = runtime.futures.get((current.plan, in_time))
     if known is None:

@@ -33,6 +33,8 @@ class Api:
         self._runtime = runtime
         self._keys = keys
         self._sent = once.rendering(202, self._shown)
+        self._done = once.rendering(200, self._changed)
+        self._under_way = once.rendering(202, self._changed)
 
     def calls(self) -> dict[str, Methods]:
         """What is served, by path and method."""
@@ -87,6 +89,10 @@ class Api:
     def _shown(self, sent: send.Sent, now: datetime) -> dict[str, Any]:
         return sending.summed(self._runtime, sent, now)
 
+    def _changed(self, changed: verify.Changed, now: datetime) -> dict[str, Any]:
+        shut = self._runtime.standing.shut
+        return bodies.summary(changed.plan, changed.verification, changed.attempts, now, shut)
+
     async def show_status(self, call: Call) -> Answer:
         key = await self._keys.caller(call, "status")
         if call.method == "POST":
@@ -102,9 +108,9 @@ class Api:
             named = mine[0].verification.id
             await waits.hold(self._runtime, named, Awaited(body.until), body.wait)
             mine = await self._mine(found, client)
-        now = self._runtime.now()
+        now, shut = self._runtime.now(), self._runtime.standing.shut
         shown = [
-            bodies.status(one, addresses_of(self._runtime.keyring, one.verification), now)
+            bodies.status(one, addresses_of(self._runtime.keyring, one.verification), now, shut)
             for one in mine
         ]
         answer = shown[0]
@@ -125,7 +131,7 @@ class Api:
         raw = await call.json(MAX_BODY)
         prepare = partial(self._checking, key.client_id, raw)
         return await once.answer(
-            self._runtime, call, key.client_id, raw, prepare=prepare, render=_DONE
+            self._runtime, call, key.client_id, raw, prepare=prepare, render=self._done
         )
 
     async def _checking(self, client_id: UUID, raw: bytes, now: datetime) -> verify.Check:
@@ -137,11 +143,11 @@ class Api:
 
     async def cancel(self, call: Call) -> Answer:
         key = await self._keys.caller(call, "send")
-        return await self._change(call, key.client_id, verify.Cancel, _DONE)
+        return await self._change(call, key.client_id, verify.Cancel, self._done)
 
     async def send_next(self, call: Call) -> Answer:
         key = await self._keys.caller(call, "send")
-        return await self._change(call, key.client_id, verify.Next, _UNDER_WAY)
+        return await self._change(call, key.client_id, verify.Next, self._under_way)
 
     async def _change(self, call: Call, client_id: UUID, kind: Change, render: Render) -> Answer:
         raw = await call.json(MAX_BODY)
@@ -244,14 +250,6 @@ def _not_found() -> NotFound:
     return NotFound(
         "verification_not_found", "This client has no such verification. Check what it was named."
     )
-
-
-def _changed(changed: verify.Changed, now: datetime) -> dict[str, Any]:
-    return bodies.summary(changed.plan, changed.verification, changed.attempts, now)
-
-
-_DONE = once.rendering(200, _changed)
-_UNDER_WAY = once.rendering(202, _changed)
 
 
 def _json(body: object, status: int) -> Answer:

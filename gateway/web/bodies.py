@@ -12,6 +12,7 @@ from gateway.domain import explanation
 from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt
 from gateway.domain.explanation import Coming
+from gateway.domain.health import Shut
 from gateway.domain.verification import Verification
 from gateway.domain.workflow import Plan
 from gateway.store.reads import Record
@@ -24,10 +25,11 @@ def dumps(body: object) -> bytes:
 
 
 def summary(
-    plan: Plan, current: Verification, attempts: Sequence[Attempt], now: datetime
+    plan: Plan, current: Verification, attempts: Sequence[Attempt], now: datetime, shut: Shut
 ) -> dict[str, Any]:
-    """What send, verify, cancel and next answer."""
-    return summed(current, attempts, explanation.coming(plan, current, attempts, now), now)
+    """What send, verify, cancel and next answer. `shut`: routes that nothing follows over."""
+    coming = explanation.coming(plan, current, attempts, now, shut=shut)
+    return summed(current, attempts, coming, now)
 
 
 def summed(
@@ -47,12 +49,15 @@ def summed(
     }
 
 
-def status(record: Record, addresses: Mapping[str, str] | None, now: datetime) -> dict[str, Any]:
+def status(
+    record: Record, addresses: Mapping[str, str] | None, now: datetime, shut: Shut
+) -> dict[str, Any]:
     """What `/otp/status` answers: the summary, the attempts, the log and a sentence. `addresses` by
-    kind, the principal one first; None when they have been erased."""
+    kind, the principal one first; None when they have been erased. `shut`: routes that nothing
+    follows over."""
     current, attempts = record.verification, record.attempts
     shown = {kind: mask(text) for kind, text in (addresses or {}).items()}
-    coming, told = explanation.story(record.plan, current, attempts, now)
+    coming, told = explanation.story(record.plan, current, attempts, now, shut=shut)
     return {
         **summed(current, attempts, coming, now),
         "recipient": next(iter(shown.values()), None),

@@ -69,7 +69,8 @@ async def handed_over(runtime: Runtime, answer: Answer, seconds: int) -> Answer:
         return answer
     if record is None:
         return answer
-    summary = bodies.summary(record.plan, record.verification, record.attempts, runtime.now())
+    now, shut = runtime.now(), runtime.standing.shut
+    summary = bodies.summary(record.plan, record.verification, record.attempts, now, shut)
     applied = (b"preference-applied", b"wait=%d" % seconds)
     return answer._replace(
         body=bodies.dumps({**first, **summary}), headers=(*answer.headers, applied)
@@ -136,7 +137,9 @@ class Streams:
 
     def _stands(self, record: Record) -> dict[str, Any]:
         current, now = record.verification, self._runtime.now()
-        coming = explanation.coming(record.plan, current, record.attempts, now)
+        coming = explanation.coming(
+            record.plan, current, record.attempts, now, shut=self._runtime.standing.shut
+        )
         return {
             "verification_id": current.id,
             "status": current.status_at(now),

@@ -20,6 +20,7 @@ from factories import (
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.explanation import CHANNELS, Coming, coming, explain
+from gateway.domain.health import Shut
 from gateway.domain.verification import Status
 from gateway.domain.workflow import Plan, Until
 
@@ -277,6 +278,15 @@ def test_what_comes_next_is_said_with_its_moment(
     attempts: list[Attempt], plan: Plan, at: float, expected: Coming
 ) -> None:
     assert expected == next_of(*attempts, plan=plan, at=at)
+
+
+def test_nothing_comes_over_a_route_that_is_shut() -> None:
+    shut = Shut(disabled=frozenset({"voice"}))
+    asked = PLAN, make_verification(), [make_attempt()], after(1)
+
+    assert Coming("send", after(60), "voice") == coming(*asked)
+    assert Coming("expire", after(TTL)) == coming(*asked, shut=shut)
+    assert "voice" not in explain(*asked, shut=shut)
 
 
 @pytest.mark.parametrize("status", ENDS)

@@ -7,6 +7,7 @@ import pytest
 from fakes import answering
 from rig import NUMBER, Rig, problem
 
+from gateway.domain import health
 from gateway.domain.verification import COOL_DOWN
 
 ATTEMPT = {
@@ -211,6 +212,25 @@ async def test_what_comes_next_is_told_for_each_step(rig: Rig) -> None:
     assert {"action": "send", "at": "2026-11-21T12:02:03Z", "channel": "sms"} == first["next"]
     assert {"action": "send", "at": "2026-11-21T12:03:03Z", "channel": "voice"} == voice_at["next"]
     assert {"action": "expire", "at": "2026-11-21T12:05:00Z", "channel": None} == last["next"]
+
+
+async def test_no_step_is_promised_over_a_route_that_was_disabled(rig: Rig) -> None:
+    """Neither by status, nor by what the other calls answer, though its plan has that step."""
+    sent = await rig.send(workflow="sms")
+    before = await shown(rig, sent)
+    now = rig.clock.now()
+    rig.runtime.standing.put(health.disabled("octopush_voice", "fraud", "ops", now), now)
+    after = await shown(rig, sent)
+    rig.clock.advance(COOL_DOWN)
+    again = await rig.send(workflow="sms")
+    await rig.reconcile(60)
+
+    expires = {"action": "expire", "at": "2026-11-21T12:05:00Z", "channel": None}
+    assert "send" == before["next"]["action"]
+    assert expires == after["next"]
+    assert after["explanation"].endswith("The code can be typed until 12:05:00 UTC.")
+    assert expires == again["next"]
+    assert ["sms:SENT", "sms:SENT"] == rig.states(sent["verification_id"])
 
 
 async def test_it_has_not_failed_while_a_step_is_left(rig: Rig) -> None:

@@ -200,7 +200,8 @@ class Search:
         record, now = file.record, visit.now
         current, attempts, plan = record.verification, record.attempts, record.plan
         clean = shown.cleaner(self._runtime.keyring, current)
-        coming, told = explanation.story(plan, current, attempts, now)
+        shut = self._runtime.standing.shut
+        coming, told = explanation.story(plan, current, attempts, now, shut=shut)
         return {
             "current": current,
             "client": file.client,
@@ -211,7 +212,7 @@ class Search:
             "open": current.status_at(now) is Status.PENDING,
             "workflow": plan.workflow,
             "told": told,
-            "advice": advise(plan, current, attempts, now),
+            "advice": advise(plan, current, attempts, now, shut=shut),
             "events": shown.timeline(file, clean),
             "repeats": [(one.ordinal, one.repeats) for one in attempts if one.repeats],
             "others": [(one, one.status_at(now)) for one in file.others],
