@@ -16,6 +16,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from gateway.domain import delivery, verification
 from gateway.domain.delivery import Outcome, State
+from gateway.domain.identity import numbered
 from gateway.domain.verification import Status
 
 Convert = Callable[[Any], Any]
@@ -48,7 +49,7 @@ _bytes_of: Callable[[UUID], bytes] = attrgetter("bytes")
 
 
 def _uuid_of(value: bytes) -> UUID:
-    return UUID(bytes=value)
+    return numbered(int.from_bytes(value))
 
 
 def _plain_uuid(value: UUID) -> UUID:

@@ -5,10 +5,9 @@ More than 500 lines: every statement that reads these tables stands here, so tha
 each whether it walks one that grows.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
@@ -230,6 +229,30 @@ _COUNTERS_AFTER: Read[Counter] = Read(
 )
 
 LOG = ByKeys(columns_of(_TRANSITION, Logged), _TRANSITION.c.verification_id, Logged)
+_WIDTH = len(Verification._fields)
+
+
+def _both(*cells: Any) -> tuple[Verification, Attempt | None]:
+    attempt = cells[_WIDTH:]
+    return (
+        Verification._make(cells[:_WIDTH]),
+        Attempt._make(attempt) if attempt[0] is not None else None,
+    )
+
+
+# A status asks this of one verification: each further statement is a transaction of its own.
+_WITH_ATTEMPTS: Read[tuple[Verification, Attempt | None]] = Read(
+    select(*columns_of(VERIFICATION, Verification), *columns_of(ATTEMPT, Attempt))
+    .select_from(VERIFICATION.outerjoin(ATTEMPT, ATTEMPT.c.verification_id == VERIFICATION.c.id))
+    .where(VERIFICATION.c.id == _typed("id", VERIFICATION.c.id)),
+    _both,
+)
+_LOG_OF: Read[Logged] = Read(
+    select(*columns_of(_TRANSITION, Logged)).where(
+        _TRANSITION.c.verification_id == _typed("id", _TRANSITION.c.verification_id)
+    ),
+    Logged,
+)
 _SOONEST: Read[datetime | None] = Read(
     select(func.min(VERIFICATION.c.wake_at, type_=VERIFICATION.c.wake_at.type)).where(
         VERIFICATION.c.wake_at.is_not(None)
@@ -327,8 +350,10 @@ _ANSWERS_BEFORE: Read[bytes] = Read(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_PLANS_KEPT = 4096  # decoded; a plan's digest names its content, so that none gets old
+
+
+class Record(NamedTuple):
     """All that is known of one verification."""
 
     verification: Verification
@@ -350,29 +375,45 @@ class Reads:
 
     async def record(self, verification_id: UUID, *, log: bool = True) -> Record | None:
         """One verification with its attempts and, on demand, its log."""
-        found = await self.records([verification_id], log=log)
-        return found[0] if found else None
+        found = await self._engine.fetch(_WITH_ATTEMPTS, verification_id)
+        if not found:
+            return None
+        logged = await self._engine.fetch(_LOG_OF, verification_id) if log else []
+        verification = found[0][0]
+        attempts = [attempt for _, attempt in found if attempt is not None]
+        digest = verification.plan
+        plan = self._plans.get(digest) or (await self._known({digest}))[digest]
+        return Record(verification, plan, _in_order(attempts, _ordinal), _in_order(logged, _number))
 
     async def records(self, ids: Sequence[UUID], *, log: bool = True) -> list[Record]:
         """Several, in the order of `ids`; those not found are left out."""
+        if len(ids) == 1:
+            one = await self.record(ids[0], log=log)
+            return [one] if one is not None else []
         engine = self._engine
         found = {v.id: v for v in await engine.fetch_by(VERIFICATIONS, list(ids))}
         attempts = await engine.fetch_by(ATTEMPTS, list(found))
         logged = await engine.fetch_by(LOG, list(found)) if log else []
-        await self._learn({verification.plan for verification in found.values()})
+        plans = await self._known({verification.plan for verification in found.values()})
         return [
             Record(
                 verification,
-                self._plans[verification.plan],
-                tuple(sorted((a for a in attempts if a.verification_id == named), key=_ordinal)),
-                tuple(sorted((row for row in logged if row.verification_id == named), key=_number)),
+                plans[verification.plan],
+                _in_order([a for a in attempts if a.verification_id == named], _ordinal),
+                _in_order([row for row in logged if row.verification_id == named], _number),
             )
             for named in ids
             if (verification := found.get(named)) is not None
         ]
 
-    async def _learn(self, digests: set[bytes]) -> None:
-        self._plans.update(await self._engine.fetch_by(PLANS, list(digests - self._plans.keys())))
+    async def _known(self, digests: set[bytes]) -> Mapping[bytes, Plan]:
+        """Plans by their digests."""
+        known = {digest: self._plans[digest] for digest in digests & self._plans.keys()}
+        missing = await self._engine.fetch_by(PLANS, list(digests - known.keys()))
+        if len(self._plans) + len(missing) > _PLANS_KEPT:
+            self._plans.clear()
+        self._plans.update(missing)
+        return known | dict(missing)
 
     async def by_reference(
         self, client_id: UUID | None, reference: str, limit: int = 1
@@ -500,6 +541,12 @@ class Reads:
     async def clients(self) -> list[Client]:
         """Every client, by name."""
         return await self._engine.fetch(_CLIENTS)
+
+
+def _in_order(rows: list[K], place: Callable[[K], int]) -> tuple[K, ...]:
+    if len(rows) > 1:
+        rows.sort(key=place)
+    return tuple(rows)
 
 
 def _ordinal(attempt: Attempt) -> int:

@@ -121,7 +121,9 @@ class Api:
     async def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
         """Those of a client, None: of every client. Raises NotFound when there are none."""
         records = await self._runtime.reads.records(found)
-        mine = [one for one in records if client in {None, one.verification.client_id}]
+        mine = records
+        if client is not None:
+            mine = [one for one in records if one.verification.client_id == client]
         if not mine:
             raise _not_found()
         return mine
@@ -186,7 +188,7 @@ class Api:
         if body.verification_key is not None:
             return [self._ticket(body).verification_id]
         names = (body.verification_id, body.reference, body.number, body.email, body.messenger)
-        if sum(one is not None for one in names) != 1:
+        if names.count(None) != len(names) - 1:
             raise _not_one()
         reads = self._runtime.reads
         if body.verification_id is not None:
