@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from typing import NamedTuple
 
 from gateway.domain import delivery, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
@@ -66,6 +67,21 @@ class Coming:
     channel: str | None = None
 
 
+class Story(NamedTuple):
+    """What can be told of a verification, and until when: from then on (None: never) the same rows
+    would be told otherwise. `until` is not after `now` where something is due."""
+
+    coming: Coming | None
+    told: str
+    until: datetime | None
+
+
+class _Ahead(NamedTuple):
+    coming: Coming
+    polled_at: datetime | None  # when the provider is asked before that
+    until: datetime  # see Story
+
+
 def coming(
     plan: Plan,
     verification: Verification,
@@ -79,7 +95,7 @@ def coming(
     from silence."""
     if verification.status_at(now) is not Status.PENDING:
         return None
-    return _ahead(plan, verification, attempts, now, shut)[0]
+    return _ahead(plan, verification, attempts, now, shut).coming
 
 
 def _ahead(
@@ -88,28 +104,40 @@ def _ahead(
     attempts: Sequence[Attempt],
     now: datetime,
     shut: Shut,
-) -> tuple[Coming, datetime | None]:
-    """What comes of a running one, and when the provider is asked before that."""
+) -> _Ahead:
+    """What comes of a running one."""
     settled = [one if one.claimed_until is None else _settled(one, now) for one in attempts]
-    moment, polled_at = now, None
+    moment, polled_at, until = now, None, None
     expires_at = verification.expires_at
     for _ in range(6):
         match workflow.next_action(plan, verification, settled, moment, shut=shut):
-            case Wait(until):
-                if until >= expires_at:
+            case Wait(later):
+                until = until or later
+                if later >= expires_at:
                     break
-                moment = until
+                moment = later
             case Send(step):
-                return Coming("send", moment, plan.steps[step].channel), polled_at
+                ahead = Coming("send", moment, plan.steps[step].channel)
+                return _Ahead(ahead, polled_at, _until(until or now, attempts, now))
             case Poll(attempt_id):
                 polled_at = moment
+                until = until or now
                 settled = [
                     one._replace(polled_at=moment) if one.id == attempt_id else one
                     for one in settled
                 ]
             case Finish():
                 break
-    return Coming("expire", expires_at), polled_at
+    until = _until(until or now, attempts, now)
+    return _Ahead(Coming("expire", expires_at), polled_at, until)
+
+
+def _until(until: datetime, attempts: Sequence[Attempt], now: datetime) -> datetime:
+    """That moment, or the end of a claim before it."""
+    for attempt in attempts:
+        if attempt.claimed_until is not None and now < attempt.claimed_until < until:
+            until = attempt.claimed_until
+    return until
 
 
 def delivery_status(
@@ -145,7 +173,7 @@ def explain(
     shut: Shut = OPEN,
 ) -> str:
     """The story of a verification in a few sentences."""
-    return story(plan, verification, attempts, now, shut=shut)[1]
+    return story(plan, verification, attempts, now, shut=shut).told
 
 
 def story(
@@ -155,7 +183,7 @@ def story(
     now: datetime,
     *,
     shut: Shut = OPEN,
-) -> tuple[Coming | None, str]:
+) -> Story:
     """What `coming` and `explain` tell, for who wants both."""
     status = verification.status_at(now)
     told = _left_out(plan) if plan.left_out else []
@@ -167,13 +195,13 @@ def story(
         told.append(_ENDS[status].format(at=_clock(ended_at)))
         if verification.recipient_sealed is None:
             told.append(_ERASED)
-        return None, " ".join(told)
+        return Story(None, " ".join(told), None)
     last = attempts[-1] if attempts else None
     if last is not None and (blind := _blind(plan, last)):
         told.append(blind)
-    following, polled_at = _ahead(plan, verification, attempts, now, shut)
+    following, polled_at, until = _ahead(plan, verification, attempts, now, shut)
     told.append(_next(following, last, polled_at, now))
-    return following, " ".join(told)
+    return Story(following, " ".join(told), until)
 
 
 def _left_out(plan: Plan) -> list[str]:

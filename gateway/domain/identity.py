@@ -13,7 +13,7 @@ _VERSION = 0x7 << 76
 _VARIANT = 0x2 << 62
 _RANDOM_A = ((1 << 12) - 1) << 64
 _RANDOM_B = (1 << 62) - 1
-_make, _put = object.__new__, object.__setattr__
+_make, _put, _UNKNOWN = object.__new__, object.__setattr__, SafeUUID.unknown
 
 
 class Entropy:
@@ -41,7 +41,7 @@ def numbered(value: int) -> UUID:
     being called, takes five times as long, and ids are most of what is read from a row."""
     made = _make(UUID)
     _put(made, "int", value)
-    _put(made, "is_safe", SafeUUID.unknown)
+    _put(made, "is_safe", _UNKNOWN)
     return made
 
 

@@ -240,6 +240,10 @@ def _both(*cells: Any) -> tuple[Verification, Attempt | None]:
     )
 
 
+_VERSION: Read[int] = Read(
+    select(VERIFICATION.c.version).where(VERIFICATION.c.id == _typed("id", VERIFICATION.c.id)),
+    _itself,
+)
 # A status asks this of one verification: each further statement is a transaction of its own.
 _WITH_ATTEMPTS: Read[tuple[Verification, Attempt | None]] = Read(
     select(*columns_of(VERIFICATION, Verification), *columns_of(ATTEMPT, Attempt))
@@ -384,6 +388,12 @@ class Reads:
         digest = verification.plan
         plan = self._plans.get(digest) or (await self._known({digest}))[digest]
         return Record(verification, plan, _in_order(attempts, _ordinal), _in_order(logged, _number))
+
+    async def version(self, verification_id: UUID) -> int | None:
+        """How often it has been written: no write of it, its attempts or its log leaves that as it
+        was."""
+        found = await self._engine.fetch(_VERSION, verification_id)
+        return found[0] if found else None
 
     async def records(self, ids: Sequence[UUID], *, log: bool = True) -> list[Record]:
         """Several, in the order of `ids`; those not found are left out."""

@@ -20,6 +20,7 @@ from gateway.web import bodies, once, recipients, schemas, sending, waits
 from gateway.web.auth import Keys
 from gateway.web.edge import Call, Methods
 from gateway.web.errors import Answer
+from gateway.web.statuses import Statuses
 
 MAX_BODY = 256 * 1024  # bytes: a send may have 500 recipients
 
@@ -32,6 +33,7 @@ class Api:
     def __init__(self, runtime: Runtime, keys: Keys) -> None:
         self._runtime = runtime
         self._keys = keys
+        self._statuses = Statuses(runtime)
         self._sent = once.rendering(202, self._shown)
         self._done = once.rendering(200, self._changed)
         self._under_way = once.rendering(202, self._changed)
@@ -103,20 +105,21 @@ class Api:
         every = "operate" in key.scopes.split() and not key.test
         client = None if every else key.client_id
         found = await self._find(client, body, max(1, body.history))
-        mine = await self._mine(found, client)
         if body.wait:
-            named = mine[0].verification.id
+            named = (await self._mine(found, client))[0].verification.id
             await waits.hold(self._runtime, named, Awaited(body.until), body.wait)
-            mine = await self._mine(found, client)
+        if not body.history:
+            told = await self._statuses.body(found[0], client) if found else None
+            if told is None:
+                raise _not_found()
+            return Answer(200, told, b"application/json")
+        mine = await self._mine(found, client)
         now, shut = self._runtime.now(), self._runtime.standing.shut
         shown = [
             bodies.status(one, addresses_of(self._runtime.keyring, one.verification), now, shut)
             for one in mine
         ]
-        answer = shown[0]
-        if body.history:
-            answer["history"] = shown[1:]
-        return _json(answer, 200)
+        return _json({**shown[0], "history": shown[1:]}, 200)
 
     async def _mine(self, found: list[UUID], client: UUID | None) -> list[Record]:
         """Those of a client, None: of every client. Raises NotFound when there are none."""

@@ -11,7 +11,7 @@ import orjson
 from gateway.domain import explanation
 from gateway.domain.addresses import mask
 from gateway.domain.delivery import Attempt
-from gateway.domain.explanation import Coming
+from gateway.domain.explanation import Coming, Story
 from gateway.domain.health import Shut
 from gateway.domain.verification import Verification
 from gateway.domain.workflow import Plan
@@ -55,11 +55,19 @@ def status(
     """What `/otp/status` answers: the summary, the attempts, the log and a sentence. `addresses` by
     kind, the principal one first; None when they have been erased. `shut`: routes that nothing
     follows over."""
+    current = record.verification
+    story = explanation.story(record.plan, current, record.attempts, now, shut=shut)
+    return told(record, addresses, story, now)
+
+
+def told(
+    record: Record, addresses: Mapping[str, str] | None, story: Story, now: datetime
+) -> dict[str, Any]:
+    """The same, where the story is known."""
     current, attempts = record.verification, record.attempts
     shown = {kind: mask(text) for kind, text in (addresses or {}).items()}
-    coming, told = explanation.story(record.plan, current, attempts, now, shut=shut)
     return {
-        **summed(current, attempts, coming, now),
+        **summed(current, attempts, story.coming, now),
         "recipient": next(iter(shown.values()), None),
         "addresses": shown,
         "template": current.template,
@@ -69,7 +77,7 @@ def status(
         "ended_at": current.ended_at,
         "attempts": [_attempt(attempt) for attempt in attempts],
         "transitions": transitions(record),
-        "explanation": told,
+        "explanation": story.told,
     }
 
 

@@ -201,7 +201,7 @@ class Search:
         current, attempts, plan = record.verification, record.attempts, record.plan
         clean = shown.cleaner(self._runtime.keyring, current)
         shut = self._runtime.standing.shut
-        coming, told = explanation.story(plan, current, attempts, now, shut=shut)
+        coming, told, _ = explanation.story(plan, current, attempts, now, shut=shut)
         return {
             "current": current,
             "client": file.client,
