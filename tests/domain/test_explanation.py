@@ -19,7 +19,7 @@ from factories import (
 )
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
-from gateway.domain.explanation import CHANNELS, Coming, coming, explain
+from gateway.domain.explanation import CHANNELS, Coming, coming, explain, story
 from gateway.domain.health import Shut
 from gateway.domain.verification import Status
 from gateway.domain.workflow import Plan, Until
@@ -278,6 +278,30 @@ def test_what_comes_next_is_said_with_its_moment(
     attempts: list[Attempt], plan: Plan, at: float, expected: Coming
 ) -> None:
     assert expected == next_of(*attempts, plan=plan, at=at)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "plan", "at", "until"),
+    [
+        ([make_attempt()], PLAN, 1, after(60)),
+        ([make_attempt(reference="sms_1")], POLLING, 61, after(61)),
+        ([waiting_attempt(claimed_until=after(15))], PLAN, 1, after(15)),
+        ([make_attempt(state=State.DELIVERED)], PLAN, 1, after(TTL)),
+        ([], PLAN, 1, after(1)),
+    ],
+    ids=["patience", "asked now", "being handed over", "delivered", "sent now"],
+)
+def test_a_story_names_the_moment_from_which_it_may_be_another(
+    attempts: list[Attempt], plan: Plan, at: float, until: object
+) -> None:
+    assert until == story(plan, make_verification(), by_ordinal(attempts), after(at)).until
+
+
+def test_the_story_of_what_is_over_stays() -> None:
+    over = make_verification(status=Status.CANCELED, ended_at=after(9))
+
+    assert story(PLAN, over, [make_attempt()], after(10)).until is None
+    assert story(PLAN, make_verification(), [make_attempt()], after(TTL)).until is None
 
 
 def test_nothing_comes_over_a_route_that_is_shut() -> None:

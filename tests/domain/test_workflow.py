@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.delivery import Attempt, Cause, Outcome, State, advance
+from gateway.domain.explanation import Story, story
 from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import MIN_LIFE, Status, Verification
 from gateway.domain.workflow import (
@@ -1069,6 +1070,9 @@ class Question:
     def answer(self) -> Action:
         return next_action(self.plan, self.verification, self.attempts, self.now, self.asked)
 
+    def told(self, at: datetime) -> Story:
+        return story(self.plan, self.verification, self.attempts, at)
+
 
 def question(seed: int) -> Question:
     """Any question; one in three about refusals alone, one in three about an ended one."""
@@ -1117,6 +1121,22 @@ def test_there_is_an_answer_to_every_question_and_it_may_be_acted_on(seed: int) 
             assert step in {verification.step, verification.step + 1}
             assert route in asked.plan.steps[step].routes
             assert all((one.step, one.route) == (step, route.name) for one in stored)
+
+
+@MANY
+@given(seeds)
+def test_what_is_told_stays_true_until_the_moment_it_names(seed: int) -> None:
+    """At every moment at which something of it could turn, and just before the end."""
+    asked = question(seed)
+    told = asked.told(asked.now)
+    latest = told.until or after(3000)
+    moments = [asked.verification.expires_at, latest - timedelta(milliseconds=1)]
+    for one in asked.attempts:
+        turning = (one.overdue_at, one.retry_at, one.claimed_until, one.polled_at)
+        moments += [moment for moment in turning if moment is not None]
+    moments += [moment + timedelta(seconds=POLL_SECONDS) for moment in moments]
+
+    assert all(told == asked.told(at) for at in moments if asked.now < at < latest)
 
 
 @MANY
