@@ -67,11 +67,12 @@ async def checking(
 
     Raises InvalidInput `amount_mismatch` (not counted) or NotFound `verification_not_found`.
     """
-    found = await runtime.reads.record(named, log=False)
-    if found is None or found.verification.client_id != client_id:
+    found = await runtime.reads.verification(named)
+    if found is None or found[0].client_id != client_id:
         raise _not_found()
-    linking.demand(runtime.keyring, found.verification, amount, payee)
-    indexes = counted_under(runtime.keyring, found.verification, found.plan)
+    current, plan = found
+    linking.demand(runtime.keyring, current, amount, payee)
+    indexes = counted_under(runtime.keyring, current, plan)
     return Check(client_id, named, code, failures_keys(client_id, indexes))
 
 
@@ -226,7 +227,7 @@ def _changed(case: Case) -> Changed:
 def _note(case: Case, event: str) -> None:
     current = case.verification
     facts = {
-        "verification_id": str(current.id),
+        "verification_id": current.id,
         "checks_left": current.checks_left,
         "status": current.status,
     }

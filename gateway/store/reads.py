@@ -244,6 +244,12 @@ _VERSION: Read[int] = Read(
     select(VERIFICATION.c.version).where(VERIFICATION.c.id == _typed("id", VERIFICATION.c.id)),
     _itself,
 )
+_ALONE: Read[Verification] = Read(
+    select(*columns_of(VERIFICATION, Verification)).where(
+        VERIFICATION.c.id == _typed("id", VERIFICATION.c.id)
+    ),
+    Verification,
+)
 # A status asks this of one verification: each further statement is a transaction of its own.
 _WITH_ATTEMPTS: Read[tuple[Verification, Attempt | None]] = Read(
     select(*columns_of(VERIFICATION, Verification), *columns_of(ATTEMPT, Attempt))
@@ -385,9 +391,13 @@ class Reads:
         logged = await self._engine.fetch(_LOG_OF, verification_id) if log else []
         verification = found[0][0]
         attempts = [attempt for _, attempt in found if attempt is not None]
-        digest = verification.plan
-        plan = self._plans.get(digest) or (await self._known({digest}))[digest]
+        plan = await self._plan(verification.plan)
         return Record(verification, plan, _in_order(attempts, _ordinal), _in_order(logged, _number))
+
+    async def verification(self, verification_id: UUID) -> tuple[Verification, Plan] | None:
+        """One verification and its plan, for who asks for no attempts."""
+        found = await self._engine.fetch(_ALONE, verification_id)
+        return (found[0], await self._plan(found[0].plan)) if found else None
 
     async def version(self, verification_id: UUID) -> int | None:
         """How often it has been written: no write of it, its attempts or its log leaves that as it
@@ -415,6 +425,9 @@ class Reads:
             for named in ids
             if (verification := found.get(named)) is not None
         ]
+
+    async def _plan(self, digest: bytes) -> Plan:
+        return self._plans.get(digest) or (await self._known({digest}))[digest]
 
     async def _known(self, digests: set[bytes]) -> Mapping[bytes, Plan]:
         """Plans by their digests."""

@@ -102,6 +102,39 @@ async def test_a_record_without_its_log_is_a_smaller_read(engine: Engine, reads:
     )
 
 
+async def test_a_verification_alone_has_its_plan_and_its_version(
+    engine: Engine, reads: Reads
+) -> None:
+    verification = make_verification(version=7)
+    await stored(engine, verification)
+
+    assert (verification, make_plan()) == await reads.verification(verification.id)
+    assert 7 == await reads.version(verification.id)
+    assert await reads.verification(new_id()) is None
+    assert await reads.version(new_id()) is None
+
+
+async def test_plans_are_forgotten_before_they_are_too_many(
+    engine: Engine, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is asked for is there all the same."""
+    monkeypatch.setattr(module, "_PLANS_KEPT", 1)
+    plans = [make_plan(make_step(make_route(name))) for name in ("one", "two")]
+    both = [stored_plan(plan, bytes([at]) * 16) for at, plan in enumerate(plans)]
+    series = [ended(at, plan=kept.digest) for at, kept in enumerate(both)]
+    await engine.begin()
+    await writes.insert_plans(engine, both)
+    await engine.commit()
+    await stored(engine, *series)
+
+    for verification, plan in zip(series, plans, strict=True):
+        record = await reads.record(verification.id)
+        assert record is not None
+        assert plan == record.plan
+    assert 1 == len(reads._plans)
+    assert plans == [one.plan for one in await reads.records([one.id for one in series])]
+
+
 async def test_there_is_no_record_of_what_is_not_there(reads: Reads) -> None:
     assert await reads.record(new_id()) is None
 
