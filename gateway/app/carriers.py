@@ -14,7 +14,8 @@ from gateway.domain.networks import Allowed
 from gateway.ports import MailProvider, Provider, Transport, Wire
 from gateway.providers.smpp import Smpp
 from gateway.transports.guard import OwnResolver, guarded_socket
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 from gateway.transports.smpp import SmppTransport
 from gateway.transports.smtp import SmtpTransport
 
@@ -41,7 +42,7 @@ def carrier_for(
     if provider.wire is Wire.SMTP:
         return mail_carrier(provider)
     if provider.wire is not Wire.SMPP:
-        return HttpTransport(AiohttpTransport(limit=provider.concurrency))
+        return HttpTransport(ConnectionPool(limit=provider.concurrency))
     connection = cast("Smpp", provider).connection
     shared = (provider.account, connection)
     if shared not in sessions:
@@ -70,8 +71,8 @@ def webhook_carriers(allowed: Allowed) -> tuple[HttpTransport, HttpTransport]:
     Each lane has its own few places, so the common limit only bounds what is open.
     """
     limits: dict[str, Any] = {"limit": 1000, "max_body": WEBHOOK_ANSWER}
-    guarded = AiohttpTransport(resolver=OwnResolver(), sockets=guarded_socket(allowed), **limits)
-    open_ = AiohttpTransport(resolver=OwnResolver(), **limits)
+    guarded = ConnectionPool(resolver=OwnResolver(), sockets=guarded_socket(allowed), **limits)
+    open_ = ConnectionPool(resolver=OwnResolver(), **limits)
     return (
         HttpTransport(guarded, max_body=WEBHOOK_ANSWER),
         HttpTransport(open_, max_body=WEBHOOK_ANSWER),

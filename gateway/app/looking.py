@@ -7,7 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 from gateway.app import clock
 from gateway.config import Settings
 from gateway.ports import Provider, Request, Response, Timed, TransportError, Wire
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 NOT_ASKED = ""  # the provider has no such question, or lacks the credentials for it
 
@@ -40,7 +41,7 @@ async def _look(provider: Provider[Any, Any]) -> tuple[str, str | None]:
     if request is None:
         return provider.name, NOT_ASKED
     signed = "authorization" in request.headers
-    transport = HttpTransport(AiohttpTransport())
+    transport = HttpTransport(ConnectionPool())
     try:
         response = await transport.send(
             request, within=provider.timeout, auth=None if signed else provider.auth()

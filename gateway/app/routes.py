@@ -12,7 +12,8 @@ from gateway.config import Settings
 from gateway.domain.workflow import Plan
 from gateway.ports import CALLBACK_LIMIT, Timed, Transport
 from gateway.services.runtime import Route, Workflow, resolve
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def workflows_of(settings: Settings) -> dict[str, Workflow]:
 
 def plans(settings: Settings) -> dict[str, Plan]:
     """Every workflow as a plan, with the senders of no country in particular."""
-    routes = routes_of(settings, lambda _: HttpTransport(AiohttpTransport()), clock.now)
+    routes = routes_of(settings, lambda _: HttpTransport(ConnectionPool()), clock.now)
     return {
         name: resolve(routes, workflow, "") for name, workflow in workflows_of(settings).items()
     }

@@ -25,7 +25,8 @@ from gateway.providers.smpp import METHOD
 from gateway.services import notify, receive
 from gateway.services.subscriptions import Subscriptions
 from gateway.store.desk import Desk
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 from gateway.worker import Worker
 
 
@@ -73,7 +74,7 @@ def _gateway(
     hints = hints_for(settings, core.runtime, notifier, poll, log)
     if hints is not None:
         core.follow.add(hints.follow)
-    elsewhere = HttpTransport(AiohttpTransport(limit=4))  # connects at the first login there
+    elsewhere = HttpTransport(ConnectionPool(limit=4))  # connects at the first login there
     return Gateway(
         settings=settings,
         engine=stored.engine,

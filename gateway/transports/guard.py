@@ -8,9 +8,8 @@ Redirects are never followed, so there is nothing else to judge.
 import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType, SocketFactoryType
 
 from gateway.domain.networks import Allowed
 from gateway.ports import Auth, NotSent, Request, Response, Transport
@@ -23,11 +22,11 @@ class NoUsableAddress(OSError):
     allowed. One word for both, or a webhook would tell which names our own networks know."""
 
 
-def guarded_socket(allowed: Allowed) -> Any:
-    """A socket factory for aiohttp's connector: no socket to an address that is not allowed.
+def guarded_socket(allowed: Allowed) -> SocketFactoryType:
+    """What makes a pool's sockets: no socket to an address that is not allowed.
     Raises NoUsableAddress."""
 
-    def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
+    def make(info: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         if not allowed.address(str(address[0])):
             raise NoUsableAddress("this address is not allowed")
@@ -36,40 +35,27 @@ def guarded_socket(allowed: Allowed) -> Any:
     return make
 
 
-class OwnResolver(AbstractResolver):
+class OwnResolver:
     """Looks names up in threads of its own, so that slow names of callers delay no provider's."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUPS, "webhook-names")
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         """Every address of a name. Raises NoUsableAddress."""
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+            return await loop.run_in_executor(self._threads, _look_up, host, port)
         except OSError:
             raise NoUsableAddress("the name has no address") from None
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in found
-        ]
 
     async def close(self) -> None:
         """Look-ups under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _look_up(host: str, port: int, family: int) -> list[Any]:
-    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+def _look_up(host: str, port: int) -> list[AddrInfoType]:
+    return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 class Guarded:

@@ -29,7 +29,8 @@ from gateway.providers import PROVIDERS
 from gateway.services.case import Ended, Handover, Note
 from gateway.store.engine import Engine, Write
 from gateway.store.records import Logged, Source
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 CALLBACK_KEY = "callback-key-of-octopush"
 MESSENGER_SECRET = "messenger-callback-secret"
@@ -133,7 +134,7 @@ class DeadlyTransport(HttpTransport):
     """Dies before or after its first call; the caller's answer has left by then."""
 
     def __init__(self, moment: str) -> None:
-        super().__init__(AiohttpTransport())
+        super().__init__(ConnectionPool())
         self._moment = moment
 
     async def send(self, request: Request, *, within: float, auth: Auth | None = None) -> Response:

@@ -24,7 +24,8 @@ from gateway.domain.workflow import Step, Until
 from gateway.ports import Provider, Secret
 from gateway.providers.aws import Aws
 from gateway.sandbox import Sandbox, SandboxSettings
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 TOPIC = "arn:aws:sns:eu-west-3:123456789012:otp-events"
 KEY = "callback-key-of-the-aws-account"
@@ -118,7 +119,7 @@ async def running(folder: Path, migrated: Path, clock: Clock) -> AsyncGenerator[
         made(account, world, clock, name="aws_voice", channel="voice", sender="+12065550152"),
         made(account, world, clock, name="aws_sns", api="sns", base_url=f"{world}/aws/sns"),
     )
-    carrier = HttpTransport(AiohttpTransport())
+    carrier = HttpTransport(ConnectionPool())
     chosen = settings(folder, gateway, providers)
     rig = Rig(folder, migrated, clock, settings=chosen, carrier=carrier)
     async with rig, httpx.AsyncClient(trust_env=False, timeout=10.0) as http:

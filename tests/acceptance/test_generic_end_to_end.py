@@ -26,7 +26,8 @@ from gateway.providers.definitions import load
 from gateway.providers.generic import Generic, GenericSettings
 from gateway.sandbox import Sandbox, SandboxSettings
 from gateway.sandbox.generic import public_key, signature
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 ACCOUNT = {
     "api_key": "KEY-telnyx",
@@ -118,7 +119,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         {"default": (step("telnyx"),), "batches": (step("infobip"),)},
     )
     template = template_database(tmp_path)
-    carrier = HttpTransport(AiohttpTransport())
+    carrier = HttpTransport(ConnectionPool())
     rig = Rig(tmp_path, template, clock, settings=settings, carrier=carrier)
     async with httpx.AsyncClient(trust_env=False) as client, rig:
 

@@ -24,7 +24,8 @@ from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.telegram import Telegram
 from gateway.sandbox import Message, Sandbox, SandboxSettings
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 TOKEN = Secret("AAE-token-of-the-account")
 
@@ -116,7 +117,7 @@ async def served(application: Any, listening: socket.socket) -> AsyncIterator[No
 async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[World]:
     ours, theirs = process.bind("127.0.0.1", 0), process.bind("127.0.0.1", 0)
     settings = made_settings(tmp_path, process.port_of(ours), process.port_of(theirs))
-    carrier = HttpTransport(AiohttpTransport())
+    carrier = HttpTransport(ConnectionPool())
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         posts = Posts(client)

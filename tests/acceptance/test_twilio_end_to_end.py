@@ -20,7 +20,8 @@ from gateway.domain.workflow import Step, Until
 from gateway.ports import Polls, Secret
 from gateway.providers import PROVIDERS
 from gateway.sandbox import Channel, Sandbox, SandboxSettings
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 SID = "AC00000000000000000000000000000001"
 KEY = "SK00000000000000000000000000000001"
@@ -88,7 +89,7 @@ async def world(tmp_path: Path, migrated: Path) -> AsyncIterator[World]:
         tuple(route(channel, sandbox) for channel in CHANNELS),
         {"default": tuple(map(step, CHANNELS)), **{one: (step(one),) for one in CHANNELS}},
     )
-    carrier = HttpTransport(AiohttpTransport())
+    carrier = HttpTransport(ConnectionPool())
     async with AsyncExitStack() as stack:
         outside = await stack.enter_async_context(sandboxed.sandbox(simulated))
         await stack.enter_async_context(process.served(outside.app, phones, grace=1))

@@ -22,7 +22,8 @@ from gateway.domain.workflow import Step, Until
 from gateway.ports import Secret
 from gateway.providers.vonage import Vonage
 from gateway.sandbox import Message, Sandbox, SandboxSettings
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 APPLICATION = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 SIGNATURE = Secret("signature-secret-of-the-account")
@@ -145,7 +146,7 @@ async def world(tmp_path: Path, migrated: Path, clock: Clock) -> AsyncIterator[W
             migrated,
             clock,
             settings=config.replace(loaded, routes, workflows),
-            carrier=HttpTransport(AiohttpTransport()),
+            carrier=HttpTransport(ConnectionPool()),
         )
         await stack.enter_async_context(rig)
         serving = process.served(requests_only(rig.gateway.web), ours, grace=1)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.domain.networks import Allowed
 from gateway.ports import NotSent, Request
 from gateway.transports.guard import Guarded, OwnResolver, guarded_socket
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 NOWHERE = Allowed()
 PUBLIC = ["8.8.8.8", "93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
@@ -143,7 +144,7 @@ async def server() -> AsyncIterator[tuple[int, list[str]]]:
 
 def carrier(allowed: Allowed, resolver: AbstractResolver | None = None) -> HttpTransport:
     return HttpTransport(
-        AiohttpTransport(resolver=resolver or OwnResolver(), sockets=guarded_socket(allowed))
+        ConnectionPool(resolver=resolver or OwnResolver(), sockets=guarded_socket(allowed))
     )
 
 
@@ -216,7 +217,7 @@ async def test_a_host_that_is_allowed_by_name_is_connected_wherever_it_is(
 ) -> None:
     port, connected = server
     allowed = Allowed.parse(["localhost"])
-    guarded, open_ = carrier(allowed), HttpTransport(AiohttpTransport(resolver=OwnResolver()))
+    guarded, open_ = carrier(allowed), HttpTransport(ConnectionPool(resolver=OwnResolver()))
     transport = Guarded(allowed, guarded, open_)
     request = Request("POST", f"http://localhost:{port}/", content=b"{}")
     answer = await transport.send(request, within=5)

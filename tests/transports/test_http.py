@@ -26,7 +26,8 @@ from gateway.ports import (
     Transport,
     TransportError,
 )
-from gateway.transports.http import AiohttpTransport, HttpTransport
+from gateway.transports.http import HttpTransport
+from gateway.transports.pool import ConnectionPool
 
 SECRET = "s3cret"
 VENDOR = "https://vendor.test/send"
@@ -35,7 +36,7 @@ TOKENS = "https://vendor.test/token"
 
 @pytest.fixture
 async def transport() -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(AiohttpTransport(connect_timeout=0.3))
+    transport = HttpTransport(ConnectionPool(connect_timeout=0.3))
     yield transport
     await transport.aclose()
 
@@ -147,7 +148,7 @@ async def test_a_connection_that_does_not_come_about_in_time_is_not_sent(
 async def test_waiting_for_a_connection_is_not_sent(
     limits: dict[str, float], within: float
 ) -> None:
-    transport = HttpTransport(AiohttpTransport(limit=1))
+    transport = HttpTransport(ConnectionPool(limit=1))
     async with FaultyServer(faults.never_answers) as server:
         first = asyncio.create_task(failure(transport, post(server.url)))
         await server.seen.wait()
@@ -160,7 +161,7 @@ async def test_waiting_for_a_connection_is_not_sent(
 
 
 async def test_a_turn_that_comes_is_taken() -> None:
-    transport = HttpTransport(AiohttpTransport(limit=1))
+    transport = HttpTransport(ConnectionPool(limit=1))
     async with FaultyServer(faults.answers) as server:
         calls = [transport.send(post(server.url), within=5) for _ in range(5)]
         answers = await asyncio.gather(*calls)
@@ -382,9 +383,9 @@ async def test_no_proxy_is_taken_from_the_environment(
 async def test_a_certificate_is_trusted_only_if_its_signer_is(tmp_path: Path) -> None:
     certified = faults.certificate(tmp_path)
     trusting = HttpTransport(
-        AiohttpTransport(ssl_context=ssl.create_default_context(cafile=certified))
+        ConnectionPool(ssl_context=ssl.create_default_context(cafile=certified))
     )
-    strict = HttpTransport(AiohttpTransport())
+    strict = HttpTransport(ConnectionPool())
     async with FaultyServer(faults.answers, tls=faults.tls_server(certified)) as server:
         answer = await trusting.send(post(server.url), within=5)
         error = await failure(strict, post(server.url))
@@ -448,7 +449,7 @@ async def test_what_any_transport_streams_is_read_up_to_the_limit(size: int) -> 
 
 
 async def test_a_cancelled_call_ends_and_gives_its_turn_back() -> None:
-    transport = HttpTransport(AiohttpTransport(limit=1))
+    transport = HttpTransport(ConnectionPool(limit=1))
     async with FaultyServer(faults.never_answers) as silent, FaultyServer(faults.answers) as other:
         call = asyncio.create_task(transport.send(post(silent.url), within=5))
         await silent.seen.wait()
@@ -462,7 +463,7 @@ async def test_a_cancelled_call_ends_and_gives_its_turn_back() -> None:
 
 
 async def test_closing_ends_what_is_under_way_and_refuses_what_comes() -> None:
-    transport = HttpTransport(AiohttpTransport(limit=1))
+    transport = HttpTransport(ConnectionPool(limit=1))
     async with FaultyServer(faults.never_answers) as server:
         sent = asyncio.create_task(failure(transport, post(server.url)))
         await server.seen.wait()
@@ -499,7 +500,7 @@ async def test_closing_leaves_nothing_open(tmp_path: Path) -> None:
     certified = faults.certificate(tmp_path)
     trust = ssl.create_default_context(cafile=certified)
     async with FaultyServer(faults.answers, tls=faults.tls_server(certified)) as server:
-        transport = HttpTransport(AiohttpTransport(ssl_context=trust))
+        transport = HttpTransport(ConnectionPool(ssl_context=trust))
         await asyncio.gather(*[transport.send(post(server.url), within=5) for _ in range(5)])
         await transport.aclose()
         del transport
@@ -509,7 +510,7 @@ async def test_closing_leaves_nothing_open(tmp_path: Path) -> None:
 
 
 async def test_a_transport_that_was_never_used_closes_too() -> None:
-    await HttpTransport(AiohttpTransport()).aclose()
+    await HttpTransport(ConnectionPool()).aclose()
 
 
 # --- Secrets ------------------------------------------------------------------------------------
