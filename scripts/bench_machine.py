@@ -13,7 +13,7 @@ from typing import Any
 
 from bench_gateways import ROOT, Gateway
 
-PACKAGES = ("uvicorn", "starlette", "uvloop", "httptools", "orjson", "aiohttp", "sqlalchemy")
+PACKAGES = ("uvicorn", "starlette", "uvloop", "httptools", "orjson", "sqlalchemy")
 BLOCK = 8192
 PROBE_FOR = 1.0  # seconds
 

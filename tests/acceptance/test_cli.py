@@ -296,7 +296,7 @@ def test_help_does_not_load_the_web_server() -> None:
     )
     loaded = set(done.stdout.split())
 
-    assert loaded.isdisjoint({"starlette", "sqlalchemy", "aiohttp", "pydantic", "gateway.app"})
+    assert loaded.isdisjoint({"starlette", "sqlalchemy", "httptools", "pydantic", "gateway.app"})
 
 
 # Serve, and what works beside it.

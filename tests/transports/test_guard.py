@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from gateway.domain.networks import Allowed
 from gateway.ports import NotSent, Request
 from gateway.transports.guard import Guarded, OwnResolver, guarded_socket
 from gateway.transports.http import HttpTransport
+from gateway.transports.opening import Resolver
 from gateway.transports.pool import ConnectionPool
 
 NOWHERE = Allowed()
@@ -100,26 +101,15 @@ def test_a_url_is_judged_as_far_as_its_text_tells(scheme: str, host: str, fine: 
 # --- Over sockets -------------------------------------------------------------------------------
 
 
-class Names(AbstractResolver):
+class Names:
     """A name server that answers as told, once each: the second answer is another."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = list(addresses)
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         address = self._addresses.pop(0) if len(self._addresses) > 1 else self._addresses[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))]
 
     async def close(self) -> None:
         return None
@@ -142,7 +132,7 @@ async def server() -> AsyncIterator[tuple[int, list[str]]]:
     await listening.wait_closed()
 
 
-def carrier(allowed: Allowed, resolver: AbstractResolver | None = None) -> HttpTransport:
+def carrier(allowed: Allowed, resolver: Resolver | None = None) -> HttpTransport:
     return HttpTransport(
         ConnectionPool(resolver=resolver or OwnResolver(), sockets=guarded_socket(allowed))
     )
@@ -184,7 +174,7 @@ async def test_a_name_that_changes_its_mind_is_judged_by_where_it_is_connected(
     to ours. What is looked at here is the connection's own."""
     port, connected = server
     names = Names("8.8.8.8", "127.0.0.1")
-    assert NOWHERE.address((await names.resolve("hooks.example"))[0]["host"])
+    assert NOWHERE.address((await names.resolve("hooks.example", port))[0][4][0])
     with pytest.raises(NotSent, match="NoUsableAddress"):
         await post(carrier(NOWHERE, names), f"http://hooks.example:{port}/")
 
