@@ -282,7 +282,7 @@ def post(url: URL, headers: Headers, content: bytes) -> Request:
     Content-Length, Accept…): the transport adds what HTTP asks for, and half the price is saved.
     """
     request = Request("POST", url, headers=headers, stream=ByteStream(content))
-    request.read()
+    request._content = content  # noqa: SLF001 (what `read` does, for a third of the whole price)
     return request
 
 

@@ -40,7 +40,7 @@ class Deadlines:
     def start(self, within: float) -> Limit:
         """Cancels the current task in `within` seconds, unless `end` comes first."""
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a call is made by a task")
         limit = Limit(task, loop.time() + within)

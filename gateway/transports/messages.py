@@ -30,23 +30,24 @@ class Undecodable(Unusable):
 def outgoing(request: Request, content: bytes) -> bytes:
     """Request line, headers and body. Raises LocalProtocolError: a line break in a header."""
     url = request.url
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), url.raw_path)]
-    given = set()
-    for name, value in request.headers.raw:
-        key = name.lower()
-        if key not in _FRAMING:
-            given.add(key)
-            lines.append(b"%s: %s" % (name, value))
+    fields = request.headers.raw
+    given = {name.lower() for name, _ in fields}
+    if not _FRAMING.isdisjoint(given):  # how the body is framed is ours to say
+        fields = [pair for pair in fields if pair[0].lower() not in _FRAMING]
+    lines = [request.method.encode("ascii") + b" " + url.raw_path + b" HTTP/1.1"]
+    lines += [name + b": " + value for name, value in fields]
     if b"host" not in given:
         lines.append(b"Host: " + url.netloc)
-    lines += [line for key, line in _DEFAULTS if key not in given]
+    for name, line in _DEFAULTS:
+        if name not in given:
+            lines.append(line)
     if content or request.method not in _BODILESS:
         lines.append(b"Content-Length: %d" % len(content))
-    head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    head = b"".join(lines)
+    if b"\n" in head or b"\r" in head or b"\0" in head:
         raise httpx.LocalProtocolError("a line break in a header", request=request)
-    return b"%s\r\n\r\n%s" % (head, content)
+    lines.append(b"\r\n" + content)
+    return b"\r\n".join(lines)
 
 
 class Incoming(httpx.Response):

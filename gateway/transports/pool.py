@@ -184,7 +184,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         """The connection that was used last, for it is the least likely to be closed just now."""
         resting = self._resting.get(origin)
         if resting:
-            latest = asyncio.get_running_loop().time() - self._keepalive
+            latest = self._loop.time() - self._keepalive
             while resting:
                 connection = resting.pop()
                 if connection.open and connection.rests_since > latest:
@@ -193,19 +193,17 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         return None
 
     def _rest(self, connection: Connection, origin: Origin) -> None:
-        loop = asyncio.get_running_loop()
-        connection.rests_since = loop.time()
+        connection.rests_since = self._loop.time()
         resting = self._resting.get(origin)
         if resting is None:
             resting = self._resting[origin] = []
         resting.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._keepalive, self._sweep)
+            self._sweeper = self._loop.call_later(self._keepalive, self._sweep)
 
     def _sweep(self) -> None:
         """Closes what has rested too long, as long as anything rests."""
-        loop = asyncio.get_running_loop()
-        latest = loop.time() - self._keepalive
+        latest = self._loop.time() - self._keepalive
         oldest = []
         for origin, resting in tuple(self._resting.items()):
             while resting and (not resting[0].open or resting[0].rests_since <= latest):
@@ -214,7 +212,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
                 oldest.append(resting[0].rests_since)
             else:
                 del self._resting[origin]
-        self._sweeper = loop.call_at(min(oldest) + self._keepalive, self._sweep) if oldest else None
+        self._sweeper = None
+        if oldest:
+            self._sweeper = self._loop.call_at(min(oldest) + self._keepalive, self._sweep)
 
     async def _connected(self, origin: Origin, request: Request) -> Connection:
         """A new connection. Raises UnsupportedProtocol, ConnectTimeout, ConnectError."""
@@ -224,8 +224,9 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("closed", request=request)
         if scheme not in _PORTS or not host:
             raise httpx.UnsupportedProtocol("not http", request=request)
+        self._loop = asyncio.get_running_loop()
         connection = Connection(self._max_body, self._open.add, self._gone)
-        opening = asyncio.create_task(
+        opening = self._loop.create_task(
             self._opener.open(
                 connection,
                 host=host.decode("ascii"),
