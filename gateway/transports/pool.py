@@ -119,6 +119,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         for opening in self._opening:
             opening.cancel()
         await asyncio.gather(*self._opening, return_exceptions=True)
+        self._resting.clear()
         for connection in tuple(self._open):
             connection.close()
         if self._open:

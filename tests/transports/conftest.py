@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import uvloop
 
-BOTH = {"test_guard", "test_http", "test_connection", "test_deadlines"}
+BOTH = {"test_guard", "test_http", "test_connection", "test_deadlines", "test_pool"}
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:

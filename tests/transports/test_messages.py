@@ -1,0 +1,130 @@
+"""Requests as bytes, and bodies as they were before they were encoded."""
+
+import gzip
+import zlib
+
+import httpx
+import pytest
+
+from gateway.ports import Request
+from gateway.transports.connection import TooLarge
+from gateway.transports.messages import Undecodable, incoming, outgoing
+
+MOST = 1000
+TEXT = b"one and two"
+URL = "http://vendor.test:81/send?key=1"
+
+
+def bare(method: str, body: bytes, **headers: str) -> Request:
+    """A request without the headers that httpx adds."""
+    request = Request(method, URL, headers=headers, stream=httpx.ByteStream(body))
+    request.read()
+    return request
+
+
+def lines(request: Request) -> list[str]:
+    head, _, body = outgoing(request, request.content).partition(b"\r\n\r\n")
+    assert request.content == body
+    return head.decode().split("\r\n")
+
+
+def test_a_bare_request_says_what_http_asks_for() -> None:
+    assert [
+        "POST /send?key=1 HTTP/1.1",
+        "Host: vendor.test:81",
+        "Accept: */*",
+        "Accept-Encoding: identity",
+        "User-Agent: otp-gateway",
+        "Content-Length: 2",
+    ] == lines(bare("POST", b"{}"))
+
+
+def test_what_a_provider_says_is_not_said_again() -> None:
+    told = {"HOST": "other", "Accept": "a", "accept-encoding": "b", "User-Agent": "c", "X": "d"}
+    expected = ["GET /send?key=1 HTTP/1.1", *(f"{name}: {text}" for name, text in told.items())]
+
+    assert expected == lines(bare("GET", b"", **told))
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b""), ("GET", b"x"), ("DELETE", b"")])
+def test_how_long_a_body_is_stands_in_the_head_once_and_true(method: str, body: bytes) -> None:
+    request = bare(method, body, **{"Content-Length": "7", "transfer-encoding": "chunked"})
+    framing = [line for line in lines(request) if line.lower().startswith(("content-l", "transf"))]
+
+    assert [f"Content-Length: {len(body)}"] == framing
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: b", "a\nb", "a\rb", "a\0b"])
+def test_a_line_break_does_not_leave(value: str) -> None:
+    with pytest.raises(httpx.LocalProtocolError):
+        outgoing(bare("POST", b"", **{"X-Name": value}), b"")
+
+
+def deflated(data: bytes, bits: int) -> bytes:
+    packer = zlib.compressobj(wbits=bits)
+    return packer.compress(data) + packer.flush()
+
+
+def received(encoding: str, body: bytes) -> httpx.Response:
+    fields = [(b"Content-Encoding", encoding.encode()), (b"Transfer-Encoding", b"chunked")]
+    return incoming(200, fields, body, bare("POST", b""), MOST)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("GZip ", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("gzip", gzip.compress(TEXT[:5]) + gzip.compress(TEXT[5:])),
+        ("deflate", deflated(TEXT, zlib.MAX_WBITS)),
+        ("deflate", deflated(TEXT, -zlib.MAX_WBITS)),
+        ("identity", TEXT),
+        ("utf-8", TEXT),  # no encoding at all: the server's mistake
+        ("", TEXT),
+    ],
+)
+def test_a_body_is_read_as_it_was(encoding: str, body: bytes) -> None:
+    answer = received(encoding, body)
+
+    assert TEXT == answer.content == answer.read()
+    assert {"content-length": str(len(TEXT))} == dict(answer.headers)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_no_body_needs_no_decoding(encoding: str) -> None:
+    assert b"" == received(encoding, b"").content
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "error"),
+    [
+        ("gzip", b"plain", Undecodable),
+        ("gzip", gzip.compress(TEXT)[:-1], Undecodable),
+        ("gzip", gzip.compress(TEXT) + b"more", Undecodable),
+        ("deflate", b"plain", Undecodable),
+        ("br", b"plain", Undecodable),
+        ("zstd", b"plain", Undecodable),
+        ("gzip", gzip.compress(bytes(MOST + 1)), TooLarge),
+        ("gzip", gzip.compress(bytes(16 << 20)), TooLarge),
+        ("gzip", gzip.compress(bytes(MOST)) + gzip.compress(b"."), TooLarge),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_no_answer(
+    encoding: str, body: bytes, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        received(encoding, body)
+
+
+def test_a_body_as_long_as_it_may_be() -> None:
+    assert MOST == len(received("gzip", gzip.compress(bytes(MOST))).content)
+
+
+def test_headers_are_there_for_whom_reads_them_and_can_be_replaced() -> None:
+    answer = incoming(429, [(b"Retry-After", b"5")], b"{}", bare("POST", b""), MOST)
+
+    assert ("5", "2") == (answer.headers["retry-after"], answer.headers["content-length"])
+    assert "utf-8" == answer.encoding
+    answer.headers = httpx.Headers({"x": "y"})
+    assert {"x": "y"} == dict(answer.headers)
