@@ -1,6 +1,7 @@
 """How connections are opened, shared, kept and closed. Real sockets on 127.0.0.1."""
 
 import asyncio
+import gc
 import gzip
 import socket
 import ssl
@@ -224,6 +225,43 @@ async def test_a_call_that_is_given_up_while_tls_is_made_leaves_no_connection(
     assert not pool._opening
 
 
+async def test_a_call_that_is_given_up_takes_its_connection_along(pool: ConnectionPool) -> None:
+    """Or its answer would come to the next question."""
+    ended = asyncio.Event()
+
+    async def silent(server: FaultyServer, reader: StreamReader, writer: StreamWriter) -> None:
+        await server.receive(reader)
+        await reader.read()
+        ended.set()
+
+    async with FaultyServer(silent) as server:
+        call = asyncio.create_task(send(pool, server.url))
+        await server.seen.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_name_that_tls_cannot_say_is_a_bad_address_and_leaves_no_socket() -> None:
+    names = Names()
+    names.wait.set()
+    pool = ConnectionPool(resolver=names)
+    ended = asyncio.Event()
+
+    async def notes(server: FaultyServer, reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.read()
+        ended.set()
+
+    async with FaultyServer(notes) as server:
+        error = await failure(pool, f"https://.vendor.test:{server.port}")
+        await asyncio.wait_for(ended.wait(), 5)
+        await pool.aclose()
+        gc.collect()  # a ResourceWarning fails the test
+
+    assert (NotSent, "bad_url") == (type(error), error.reason)
+
+
 async def test_the_server_is_told_the_name_and_has_to_prove_it(tmp_path: Path) -> None:
     certified = faults.certificate(tmp_path)  # for 127.0.0.1
     context = faults.tls_server(certified)
@@ -297,13 +335,27 @@ async def test_turns_are_taken_in_order_and_not_lost_with_who_gives_up() -> None
         calls[1].cancel()
         await asyncio.sleep(0)
         go.set()
-        await calls[0]
-        calls[2].cancel()  # its turn has come, and it has not taken it yet
         await asyncio.gather(*calls, return_exceptions=True)
-        await send(pool, server.url)
         await pool.aclose()
 
-    assert [b"0", b"3", b"4", b"x"] == [body for body in server.requests if body != b"2"]
+    assert [b"0", b"2", b"3", b"4"] == server.requests
+    assert 1 == pool._turns
+
+
+async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
+    """(Seen to be lost without the guard in `_turn`.)"""
+    pool = ConnectionPool(limit=1)
+    pool._turns = 0
+    gives_up, waits = [
+        asyncio.create_task(pool._turn(Request("GET", "http://vendor.test"))) for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    pool._pass_on()
+    gives_up.cancel()
+    await asyncio.wait_for(waits, 5)
+    pool._pass_on()
+
+    assert gives_up.cancelled()
     assert 1 == pool._turns
 
 
