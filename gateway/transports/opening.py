@@ -70,17 +70,20 @@ class Opener:
         Raises OSError: no address, nobody there, no trust; ValueError: this can be no host.
         """
         loop = asyncio.get_running_loop()
+        name = host.rstrip(".")
+        if not name or name.startswith("."):
+            raise ValueError("a name without its first label")
         addresses = _numeric(host, port) or await self._look_up(host, port)
         connected = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=_STAGGER, socket_factory=self._sockets
         )
         tls: dict[str, Any] = {}
         if secure:
-            tls = {"ssl": self._ssl or authorities(), "server_hostname": host.rstrip(".")}
+            tls = {"ssl": self._ssl or authorities(), "server_hostname": name}
         try:
             await loop.create_connection(lambda: protocol, sock=connected, **tls)
         except BaseException:
-            connected.close()
+            connected.close()  # it is ours until the loop has taken it
             raise
 
     async def close(self) -> None:
