@@ -242,12 +242,12 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(within):
                 await opening
-        except Exception as error:
-            raise _translated(error, _BEFORE, request) from error
-        except asyncio.CancelledError as error:
-            if connection.open:  # it was just there
-                connection.close()
-            if self._closed and not _cancelled():
+        except BaseException as error:
+            if connection.open:
+                connection.close()  # it came, too late
+            if isinstance(error, Exception):
+                raise _translated(error, _BEFORE, request) from error
+            if isinstance(error, asyncio.CancelledError) and self._closed and not _cancelled():
                 raise httpx.ConnectError("closed", request=request) from error
             raise
         if not connection.open:
