@@ -31,6 +31,11 @@ def response(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return "\r\n".join(head).encode() + body
 
 
+def zipped(body: bytes) -> bytes:
+    """The same at any time of day: gzip notes it down."""
+    return gzip.compress(body, mtime=0)
+
+
 class FaultyServer:
     """Serves `fault` while entered, on a free port; without a fault the port is closed.
 

@@ -156,30 +156,50 @@ async def test_a_word_before_any_question_ends_the_connection() -> None:
     assert wire.lost
 
 
-WRONG = [
-    (OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "parser"),
-    (OK + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "parser"),
-    (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nplain", "parser"),
-    (OK + b"Content-Length: -5\r\n\r\nplain", "parser"),
-    (OK + b"Content-Length: 99999999999999999999\r\n\r\nplain", "parser"),
-    (OK + b"Transfer-Encoding: chunked\r\n\r\nfive\r\nplain\r\n", "parser"),
-    (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nplain\r\n", "parser"),
-    (b"SSH-2.0-OpenSSH_9.2\r\n", "parser"),
-    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "101"),
-    (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "101"),
-    (OK + b"X: " + b"x" * (1 << 20), "large"),
-    (OK + b"X: 1\r\n" * (HEAD_MOST // 3), "large"),
-    (b"HTTP/1.1 100 Continue\r\n\r\n" * HEAD_MOST, "large"),
-    (OK + b"Content-Length: 1001\r\n\r\n" + b"." * 1001, "large"),
-    (OK + b"\r\n" + b"." * 1001, "large"),
-    (OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n.\r\n" * 1001, "large"),
-    (OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: 1\r\n" * HEAD_MOST, "large"),
-]  # fmt: skip
+WRONG = {
+    # what comes, what is wrong with it
+    "length and chunks": (
+        OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "parser",
+    ),
+    "chunks and length": (
+        OK + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "parser",
+    ),
+    "two lengths": (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nplain", "parser"),
+    "less than nothing": (OK + b"Content-Length: -5\r\n\r\nplain", "parser"),
+    "more than counts": (OK + b"Content-Length: 99999999999999999999\r\n\r\nplain", "parser"),
+    "a chunk without length": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\nfive\r\nplain\r\n",
+        "parser",
+    ),
+    "a chunk longer than it says": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nplain\r\n",
+        "parser",
+    ),
+    "another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", "parser"),
+    "an upgrade": (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        "101",
+    ),
+    "a bare 101": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "101"),
+    "a header of 1 MB": (OK + b"X: " + b"x" * (1 << 20), "large"),
+    "too many headers": (OK + b"X: 1\r\n" * (HEAD_MOST // 3), "large"),
+    "interim words for ever": (b"HTTP/1.1 100 Continue\r\n\r\n" * HEAD_MOST, "large"),
+    "a body too long": (OK + b"Content-Length: 1001\r\n\r\n" + b"." * 1001, "large"),
+    "a body without end": (OK + b"\r\n" + b"." * 1001, "large"),
+    "too many chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n.\r\n" * 1001, "large"),
+    "trailers for ever": (
+        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: 1\r\n" * HEAD_MOST,
+        "large",
+    ),
+}
 
 
 @pytest.mark.parametrize("size", [1, 4096])
-@pytest.mark.parametrize(("said", "why"), WRONG)
-async def test_what_is_no_answer_ends_the_connection(said: bytes, why: str, size: int) -> None:
+@pytest.mark.parametrize("kind", WRONG)
+async def test_what_is_no_answer_ends_the_connection(kind: str, size: int) -> None:
+    said, why = WRONG[kind]
     errors = {"parser": httptools.HttpParserError, "101": SwitchedProtocols, "large": TooLarge}
     wire = Wire()
     asked = wire.ask()
