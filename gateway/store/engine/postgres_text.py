@@ -6,7 +6,7 @@ is hidden in a parameter is of no use to a prepared statement.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ARRAY, ClauseElement, Dialect, Select, String, any_, bindparam, select
@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from gateway.store.columns import Convert, Stored
-from gateway.store.engine.statements import PREFIX, ByKeys, Read, Rows, Write, taking
+from gateway.store.engine.statements import PREFIX, ByKeys, Maker, Read, Rows, Write, maker
 
 T = TypeVar("T")
 
@@ -144,16 +144,17 @@ class Change:
         )
         source = f"unnest({arrays}) AS given ({', '.join(names)})"
         self.sql = _over(text, source, write)
-        self._take = taking([name.removeprefix(PREFIX) for name in names])
+        self._names = [name.removeprefix(PREFIX) for name in names]
         self._encoders = [encoder(compiled.kind(name)) for name in names]
+        self._makers: dict[type, Maker] = {}
 
-    def columns(self, values: Iterable[Any]) -> list[Sequence[Any]]:
-        """The driver's parameters: an array a column."""
-        columns = zip(*map(self._take, values), strict=True)
-        return [
-            cells if encode is None else [None if one is None else encode(one) for one in cells]
-            for cells, encode in zip(columns, self._encoders, strict=True)
-        ]
+    def columns(self, values: Sequence[Any]) -> list[Sequence[Any]]:
+        """The driver's parameters: an array a column. The values are of one kind."""
+        kind = type(values[0])
+        make = self._makers.get(kind)
+        if make is None:
+            make = self._makers[kind] = maker(kind, self._names, self._encoders)
+        return list(zip(*make(values), strict=True))
 
 
 def _over(text: str, source: str, write: Write) -> str:

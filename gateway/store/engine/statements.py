@@ -19,9 +19,10 @@ from sqlalchemy import (
     bindparam,
 )
 
-from gateway.store.columns import Convert, Stored
+from gateway.store.columns import SPELLED, Convert, Stored
 
 T = TypeVar("T")
+Maker = Callable[[Sequence[Any]], list[tuple[Any, ...]]]
 
 PREFIX = "v_"  # of parameters: SQLAlchemy keeps a column's own name for its SET clause
 
@@ -74,36 +75,70 @@ class ByKeys(Generic[T]):
         self.forms: dict[str, Any] = {}
 
 
-def taking(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+def maker(kind: type, names: Sequence[str], encoders: Sequence[Convert | None]) -> Maker:
+    """What turns values of one kind into the driver's rows: the attributes `names`, each encoded
+    where there is something to encode.
+
+    It is made as source, once for a statement and a kind, as a dataclass's methods are: loops over
+    columns and encoders were a quarter of the store's work.
+    """
+    if issubclass(kind, tuple):  # taken apart: no look-up by name
+        fields, values = names_of(kind), "values"
+    else:
+        fields, values = tuple(dict.fromkeys(names)), "map(take, values)"
+    cells = {name: f"c{at}" for at, name in enumerate(fields)}
+    given: dict[str, Any] = {"take": _taking(fields)}
+    row = [
+        _converted(cells[name], encode, f"f{at}", given)
+        for at, (name, encode) in enumerate(zip(names, encoders, strict=True))
+    ]
+    source = f"[({_listed(row)}) for ({_listed(cells.values())}) in {values}]"
+    made: Maker = _made(f"lambda values: {source}", given)
+    return made
+
+
+def _taking(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
     """What takes these attributes from a value."""
-    if not names:
-        return lambda _: ()
-    if len(names) == 1:
-        only = attrgetter(names[0])
-        return lambda item: (only(item),)
-    return attrgetter(*names)
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda item: tuple(getattr(item, name) for name in names)
+
+
+def _converted(cell: str, convert: Convert | None, name: str, given: dict[str, Any]) -> str:
+    """How `cell` reads once converted; what the expression needs is put into `given`."""
+    if convert is None:
+        return cell
+    given[name] = convert
+    return f"None if {cell} is None else {SPELLED.get(convert, name + '({})').format(cell)}"
+
+
+def _listed(parts: Iterable[str]) -> str:
+    return "".join(f"{part}, " for part in parts)
+
+
+def _made(source: str, given: dict[str, Any]) -> Any:
+    """A function from source that is all of this module, over names and numbers of our own."""
+    return eval(source, given)  # noqa: S307
 
 
 class Rows(Generic[T]):
-    """Turns the driver's rows into values."""
+    """Turns the driver's rows into values, by a function that is made as `maker` makes its own."""
+
+    values: Callable[[Iterable[Sequence[Any]]], list[T]]
 
     def __init__(
         self, columns: Iterable[ColumnElement[Any]], make: Callable[..., T], dialect: str
     ) -> None:
         decoders = [_decoder(column, dialect) for column in columns]
-        self._decoders = [(at, decode) for at, decode in enumerate(decoders) if decode is not None]
-        self._make = make
-
-    def values(self, rows: Iterable[Sequence[Any]]) -> list[T]:
-        """What the driver returned, as values."""
-        made = []
-        for row in rows:
-            cells = list(row)
-            for at, decode in self._decoders:
-                if cells[at] is not None:
-                    cells[at] = decode(cells[at])
-            made.append(self._make(*cells))
-        return made
+        cells = [f"c{at}" for at in range(len(decoders))]
+        given: dict[str, Any] = {"make": make, "new": tuple.__new__}
+        row = _listed(
+            _converted(cell, decode, f"f{at}", given)
+            for at, (cell, decode) in enumerate(zip(cells, decoders, strict=True))
+        )
+        named = isinstance(make, type) and issubclass(make, tuple)
+        made = f"new(make, ({row}))" if named else f"make({row})"
+        self.values = _made(f"lambda rows: [{made} for ({_listed(cells)}) in rows]", given)
 
 
 def _decoder(column: ColumnElement[Any], dialect: str) -> Convert | None:
