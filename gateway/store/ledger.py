@@ -18,7 +18,9 @@ from typing import Any, Generic, TypeVar
 from gateway.domain.errors import Unavailable
 from gateway.domain.workflow import Plan
 from gateway.store.engine import BATCH, Conflict, Engine, Refused, StoreError
-from gateway.store.transaction import Charged, Recent, Transaction, Wants
+from gateway.store.recent import Recent
+from gateway.store.transaction import Charged, Transaction
+from gateway.store.wanted import Wants
 
 __all__ = ["Doing", "Ledger", "Operation", "Recent", "Tally", "Transaction", "Wants"]
 

@@ -6,11 +6,9 @@ loads it and writes it.
 Over 500 lines, since what a batch reads, writes and leaves behind is read as one thing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
-from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain import health
@@ -22,6 +20,7 @@ from gateway.domain.workflow import Plan
 from gateway.store import reads, writes
 from gateway.store.engine import Conflict, Engine
 from gateway.store.outbox import Outbox
+from gateway.store.recent import Ids, Recent, Row
 from gateway.store.records import (
     Counted,
     Crowd,
@@ -38,95 +37,9 @@ from gateway.store.records import (
     Way,
 )
 from gateway.store.tallies import Tallies, Tally, forget
-
-
-class Wants(NamedTuple):
-    """The rows an operation must see: by id, by reference, by index, or whatever is due."""
-
-    verifications: tuple[UUID, ...] = ()
-    attempts: tuple[UUID, ...] = ()
-    references: tuple[tuple[str, str], ...] = ()  # (account, reference)
-    running: tuple[bytes, ...] = ()  # recipient indexes
-    counters: tuple[bytes, ...] = ()
-    tallies: tuple[bytes, ...] = ()
-    limited: tuple[bytes, ...] = ()  # tallies that have a maximum
-    suppressed: tuple[bytes, ...] = ()  # recipient indexes
-    answers: tuple[bytes, ...] = ()  # by Idempotency-Key
-    due: int = 0
-
+from gateway.store.wanted import Wanted, Wants
 
 Charged = Callable[[Iterable[Verification], datetime], Sequence[bytes]]
-
-
-@dataclass(slots=True)
-class Row:
-    """A verification of the working copy with its attempts by ordinal, and what became of them."""
-
-    verification: Verification
-    attempts: list[Attempt]
-    loaded: tuple[Verification, tuple[Attempt, ...]] | None  # None: it was not there before
-    changed: bool = False
-    touched: set[int] = field(default_factory=set)  # places in `attempts`
-
-
-class Recent:
-    """What this process wrote last: the next step of a verification, mostly moments later, need not
-    read it again. `version` guards it: where other nodes write too it is compared under the lock,
-    and where it is not the same the row is read. Everywhere it stands in the update: where somebody
-    has written since, the batch conflicts, all of this is forgotten, and it is decided again on
-    what is really there. A verification that was found by looking for an attempt not known here is
-    read, whatever is remembered of it: another process has inserted that attempt.
-    """
-
-    def __init__(self, most: int = 4096) -> None:
-        self._most = most
-        self._rows: dict[UUID, tuple[Verification, list[Attempt]]] = {}
-        self._owners: dict[UUID, UUID] = {}
-        self._references: dict[tuple[str, str], UUID] = {}
-
-    def row(self, named: UUID) -> "Row | None":
-        found = self._rows.get(named)
-        if found is None:
-            return None
-        verification, attempts = found
-        return Row(verification, list(attempts), (verification, tuple(attempts)))
-
-    def owner(self, attempt_id: UUID) -> UUID | None:
-        return self._owners.get(attempt_id)
-
-    def referenced(self, pair: tuple[str, str]) -> UUID | None:
-        """The verification whose attempt carries that (account, reference)."""
-        return self._references.get(pair)
-
-    def put(self, row: "Row") -> None:
-        """A row as it has just been committed."""
-        current = row.verification
-        if row.loaded is not None and row.changed:  # the statement has counted its version up
-            current = current._replace(version=current.version + 1)
-        self._rows.pop(current.id, None)
-        self._rows[current.id] = current, row.attempts
-        for attempt in row.attempts:
-            self._owners[attempt.id] = current.id
-            if attempt.reference is not None:
-                self._references[attempt.account, attempt.reference] = current.id
-        if len(self._rows) > self._most:
-            self._forget(next(iter(self._rows)))
-
-    def _forget(self, oldest: UUID) -> None:
-        for attempt in self._rows.pop(oldest)[1]:
-            self._owners.pop(attempt.id, None)
-            if attempt.reference is not None:
-                self._references.pop((attempt.account, attempt.reference), None)
-
-    def drop(self, named: UUID) -> None:
-        """A row that has just been deleted."""
-        if named in self._rows:
-            self._forget(named)
-
-    def clear(self) -> None:
-        self._rows.clear()
-        self._owners.clear()
-        self._references.clear()
 
 
 @dataclass(slots=True)
@@ -155,10 +68,10 @@ class Transaction:
         self.plans = plans
         self.after: list[object] = []  # what to do once it is committed
         self.due: list[UUID] = []
-        self._rows: dict[UUID, Row] = {}
-        self._owner: dict[UUID, UUID] = {}
+        self._rows: dict[int, Row] = {}
+        self._owner: Ids = {}
         self._by_reference: dict[tuple[str, str], UUID] = {}
-        self._running: dict[bytes, list[Row]] = {}  # by recipient index
+        self._running: dict[bytes, list[Row]] | None = None  # by recipient index, once asked for
         self._counters: dict[bytes, Counter] = {}
         self._suppressed: dict[Way, Suppression] = {}
         self._ways: dict[Way, Suppression | None] = {}  # changed ones; None: lifted
@@ -189,17 +102,17 @@ class Transaction:
     # What a decision reads.
 
     def verification(self, named: UUID) -> Verification | None:
-        row = self._rows.get(named)
+        row = self._rows.get(named.int)
         return row.verification if row is not None else None
 
     def attempts(self, verification_id: UUID) -> list[Attempt]:
         """By ordinal; a list of the caller's own."""
-        row = self._rows.get(verification_id)
+        row = self._rows.get(verification_id.int)
         return list(row.attempts) if row is not None else []
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification an attempt belongs to."""
-        return self._owner.get(attempt_id)
+        return self._owner.get(attempt_id.int)
 
     def referenced(self, account: str, reference: str) -> UUID | None:
         """The attempt that a provider's id names."""
@@ -207,6 +120,10 @@ class Transaction:
 
     def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
         """The one PENDING verification of that client, number and purpose."""
+        if self._running is None:
+            self._running = {}
+            for row in self._rows.values():
+                self._running.setdefault(row.verification.recipient_index, []).append(row)
         for row in self._running.get(recipient_index, ()):
             found = row.verification
             mine = found.client_id == client_id and found.purpose == purpose
@@ -237,7 +154,7 @@ class Transaction:
 
     def put(self, verification: Verification, attempts: Sequence[Attempt] = ()) -> None:
         """A verification as it is now, new or changed, with those of its attempts that are."""
-        row = self._rows.get(verification.id)
+        row = self._rows.get(verification.id.int)
         if row is None:
             row = Row(verification, [], None)
             self._hold(row)
@@ -250,22 +167,21 @@ class Transaction:
         """An attempt as it is now, new or changed; its verification is held already, and written
         too: by its version other nodes learn that something changed.
         """
-        row = self._rows[attempt.verification_id]
+        row = self._rows[attempt.verification_id.int]
         row.changed = True
         self._place(row, attempt)
 
     def _place(self, row: Row, attempt: Attempt) -> None:
-        at = attempt.ordinal - 1
-        if at == len(row.attempts):
-            row.attempts.append(attempt)
-            self._owner[attempt.id] = attempt.verification_id
-        elif row.attempts[at].id != attempt.id:
+        at, named, held = attempt.ordinal - 1, attempt.id, row.attempts
+        if at == len(held):
+            held.append(attempt)
+            self._owner[named.int] = attempt.verification_id
+        elif held[at].id.int != named.int:
             raise Conflict(f"ordinal {attempt.ordinal} is another attempt's")
         else:
-            row.attempts[at] = attempt
-        row.touched.add(at)
+            held[at] = attempt
         if attempt.reference is not None:
-            self._by_reference[attempt.account, attempt.reference] = attempt.id
+            self._by_reference[attempt.account, attempt.reference] = named
 
     def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
         if digest not in self.plans:
@@ -285,12 +201,12 @@ class Transaction:
 
     def remove(self, verification_id: UUID) -> bool:
         """Delete a verification with all that hangs on it; not one that this batch has changed."""
-        row = self._rows.get(verification_id)
-        if row is None or row.loaded is None or row.changed or row.touched:
+        row = self._rows.get(verification_id.int)
+        if row is None or row.loaded is None or row.changed:
             return False
-        del self._rows[verification_id]
+        del self._rows[verification_id.int]
         for attempt in row.attempts:
-            self._owner.pop(attempt.id, None)
+            self._owner.pop(attempt.id.int, None)
             if attempt.reference is not None:
                 self._by_reference.pop((attempt.account, attempt.reference), None)
         self._purged.verifications.append(row.loaded[0])
@@ -400,105 +316,124 @@ class Transaction:
         """Lock and load the rows of the whole batch. The write lock is held already. `charged`
         names the sums that any step of the loaded verifications may have to look at.
         """
-        ids = {named: None for want in wanted for named in want.verifications}
-        attempts = {named: None for want in wanted for named in want.attempts}
-        references = {pair: None for want in wanted for pair in want.references}
-        running = {index: None for want in wanted for index in want.running}
-        due = sum(want.due for want in wanted)
-        if references:  # first of all: an outcome and a receipt must see one another
-            await engine.lock(list(references))
-        found: dict[UUID, None] = {}  # by looking: what is remembered of them may be old
-        if attempts:
-            ids |= await self._owners_of(engine, list(attempts), found)
-        if references:
-            ids |= await self._owners_by(engine, list(references), found)
-        if running:
-            ids |= dict.fromkeys(await engine.load(reads.RUNNING, list(running)))
-        await self._take(engine, [*ids, *found], found)
-        if due:  # last: it waits for nobody, so it may come out of the order of the ids
-            self.due = await engine.load_one(reads.DUE, now, due)
-            await self._take(engine, [one for one in self.due if one not in self._rows])
-        keys = list(dict.fromkeys(key for want in wanted for key in want.counters))
-        self._counters = {
-            counter.key: counter for counter in await engine.load(reads.COUNTERS, keys)
-        }
-        self._opened = dict.fromkeys(keys)
-        self._opened |= {counter.key: counter.since for counter in self._counters.values()}
-        held = [key for want in wanted for key in want.limited]
+        batch = Wanted(wanted)
+        await self._load_rows(engine, batch)
+        if batch.due:  # last: it waits for nobody, so it may come out of the order of the ids
+            self.due = await engine.load_one(reads.DUE, now, batch.due)
+            late = {one.int: one for one in self.due if one.int not in self._rows}
+            await self._take(engine, late)
+        if batch.counters:
+            counters = await engine.load(reads.COUNTERS, list(batch.counters))
+            self._counters = {counter.key: counter for counter in counters}
+            self._opened = dict.fromkeys(batch.counters)
+            self._opened |= {counter.key: counter.since for counter in counters}
+        held = batch.limited
         if charged is not None:
             held += charged((row.verification for row in self._rows.values()), now)
-        sums = [key for want in wanted for key in want.tallies]
-        await self.tallies.load(engine, sums, held)
-        indexes = list(dict.fromkeys(index for want in wanted for index in want.suppressed))
-        believed = await engine.load(reads.SUPPRESSIONS, indexes)
-        self._suppressed = {one.way: one for one in believed if one.until > now}
-        answered = list(dict.fromkeys(key for want in wanted for key in want.answers))
-        self._answers = {one.key: one for one in await engine.load(reads.ANSWERS, answered)}
+        if held or batch.tallies:
+            await self.tallies.load(engine, batch.tallies, held)
+        if batch.suppressed:
+            believed = await engine.load(reads.SUPPRESSIONS, list(batch.suppressed))
+            self._suppressed = {one.way: one for one in believed if one.until > now}
+        if batch.answers:
+            answers = await engine.load(reads.ANSWERS, list(batch.answers))
+            self._answers = {one.key: one for one in answers}
 
-    async def _owners_of(
-        self, engine: Engine, attempts: Sequence[UUID], found: dict[UUID, None]
-    ) -> dict[UUID, None]:
-        known = {named: self._recent.owner(named) for named in attempts}
-        unread = [named for named, owner in known.items() if owner is None]
-        found |= dict.fromkeys(await engine.load(reads.OWNERS, unread))
-        return dict.fromkeys(owner for owner in known.values() if owner is not None)
+    async def _load_rows(self, engine: Engine, batch: Wanted) -> None:
+        """The verifications that the batch names, in whatever way."""
+        ids = batch.verifications
+        references = list(batch.references)
+        if references:  # first of all: an outcome and a receipt must see one another
+            await engine.lock(references)
+        found: Ids = {}  # by looking: what is remembered of them may be old
+        if batch.attempts:
+            ids |= await self._owners_of(engine, batch.attempts, found)
+        if references:
+            ids |= await self._owners_by(engine, references, found)
+        if batch.running:
+            running = await engine.load(reads.RUNNING, list(batch.running))
+            ids |= {one.int: one for one in running}
+        await self._take(engine, ids | found, found)
+
+    async def _owners_of(self, engine: Engine, attempts: Ids, found: Ids) -> Ids:
+        """The verifications of these attempts, as far as they are remembered; the others are put
+        into `found`."""
+        known, unread = {}, []
+        for named in attempts.values():
+            owner = self._recent.owner(named)
+            if owner is not None:
+                known[owner.int] = owner
+            else:
+                unread.append(named)
+        if unread:
+            found |= {one.int: one for one in await engine.load(reads.OWNERS, unread)}
+        return known
 
     async def _owners_by(
-        self, engine: Engine, references: Sequence[tuple[str, str]], found: dict[UUID, None]
-    ) -> dict[UUID, None]:
+        self, engine: Engine, references: Sequence[tuple[str, str]], found: Ids
+    ) -> Ids:
         """The verifications that these name, and what is kept aside under them."""
         texts = list(dict.fromkeys(reference for _, reference in references))
         for kept in await engine.load(reads.KEPT_BY_REFERENCE, texts):
             if kept.reference is not None:
                 self._kept.setdefault((kept.account, kept.reference), []).append(kept)
-        known = {pair: self._recent.referenced(pair) for pair in references}
-        unread = [reference for (_, reference), owner in known.items() if owner is None]
-        for account, text, owner in await engine.load(reads.OWNERS_BY_REFERENCE, unread):
-            if (account, text) in known:
-                found[owner] = None
-        return dict.fromkeys(owner for owner in known.values() if owner is not None)
+        known, unread = {}, set()
+        for pair in references:
+            owner = self._recent.referenced(pair)
+            if owner is not None:
+                known[owner.int] = owner
+            else:
+                unread.add(pair)
+        if unread:
+            missing = [reference for _, reference in unread]
+            for account, text, owner in await engine.load(reads.OWNERS_BY_REFERENCE, missing):
+                if (account, text) in unread:
+                    found[owner.int] = owner
+        return known
 
-    async def _take(
-        self, engine: Engine, ids: Sequence[UUID], old: Mapping[UUID, None] = MappingProxyType({})
-    ) -> None:
+    async def _take(self, engine: Engine, ids: Ids, old: Container[int] = ()) -> None:
         """Hold these, from memory where that is what is stored, else read.
 
         Where others write too, the version is looked at under the lock; all rows are locked in one
         statement, by id, so that two nodes wait for each other in a line.
         """
-        remembered = {}
-        for named in ids:
-            row = self._recent.row(named) if named not in old else None
+        remembered: dict[int, Row] = {}
+        for number, named in ids.items():
+            row = self._recent.row(named) if number not in old else None
             if row is not None:
-                remembered[named] = row
+                remembered[number] = row
         if engine.shared and remembered:
-            versions = dict(await engine.load(reads.VERSIONS, list(dict.fromkeys(ids))))
-            for named, row in list(remembered.items()):
-                if versions.get(named) != row.verification.version:
-                    del remembered[named]
+            stored = await engine.load(reads.VERSIONS, list(ids.values()))
+            versions = {named.int: version for named, version in stored}
+            for number, row in list(remembered.items()):
+                if versions.get(number) != row.verification.version:
+                    del remembered[number]
         for row in remembered.values():
             self._hold(row)
-        await self._read(engine, [one for one in dict.fromkeys(ids) if one not in remembered])
+        if len(remembered) < len(ids):
+            unread = [named for number, named in ids.items() if number not in remembered]
+            await self._read(engine, unread)
 
     async def _read(self, engine: Engine, ids: Sequence[UUID]) -> None:
-        fresh = {one.id: one for one in await engine.load(reads.VERIFICATIONS, ids)}
-        attempts: dict[UUID, list[Attempt]] = {named: [] for named in fresh}
-        for attempt in sorted(await engine.load(reads.ATTEMPTS, list(fresh)), key=_ordinal):
-            attempts[attempt.verification_id].append(attempt)
-        for named, verification in fresh.items():
-            loaded = verification, tuple(attempts[named])
-            self._hold(Row(verification, attempts[named], loaded))
-        missing = {row.verification.plan for row in self._rows.values()} - self.plans.keys()
+        fresh = {one.id.int: one for one in await engine.load(reads.VERIFICATIONS, ids)}
+        attempts: dict[int, list[Attempt]] = {number: [] for number in fresh}
+        named = [verification.id for verification in fresh.values()]
+        for attempt in sorted(await engine.load(reads.ATTEMPTS, named), key=_ordinal):
+            attempts[attempt.verification_id.int].append(attempt)
+        for number, verification in fresh.items():
+            loaded = verification, tuple(attempts[number])
+            self._hold(Row(verification, attempts[number], loaded))
+        missing = {verification.plan for verification in fresh.values()} - self.plans.keys()
         for digest, plan in await engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
 
     def _hold(self, row: Row) -> None:
-        self._rows[row.verification.id] = row
+        self._rows[row.verification.id.int] = row
         for attempt in row.attempts:
-            self._owner[attempt.id] = attempt.verification_id
+            self._owner[attempt.id.int] = attempt.verification_id
             if attempt.reference is not None:
                 self._by_reference[attempt.account, attempt.reference] = attempt.id
-        if row.verification.status is Status.PENDING:
+        if self._running is not None:
             self._running.setdefault(row.verification.recipient_index, []).append(row)
 
     async def write(self, engine: Engine) -> None:
@@ -510,7 +445,7 @@ class Transaction:
             await writes.update_verifications(engine, old)
         if new := [row.verification for row in changed if not row.loaded]:
             await writes.insert_verifications(engine, new)
-        await self._write_attempts(engine)
+        await self._write_attempts(engine, changed)
         if self._further:
             await writes.insert_further(engine, self._further)
         await self._write_kept(engine)
@@ -555,7 +490,7 @@ class Transaction:
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""
         for row in self._rows.values():
-            if row.changed or row.touched:
+            if row.changed:
                 self._recent.put(row)
         for named in self._purged.unfound:  # its version was counted up once more
             self._recent.drop(named)
@@ -590,16 +525,17 @@ class Transaction:
         await self.tallies.write(engine)
         await forget(engine, *self._over)
 
-    async def _write_attempts(self, engine: Engine) -> None:
+    async def _write_attempts(self, engine: Engine, changed: Iterable[Row]) -> None:
         new: list[Attempt] = []
         moved: list[tuple[Attempt, Attempt]] = []
-        for row in self._rows.values():
-            loaded = row.loaded[1] if row.loaded is not None else ()
-            for at in sorted(row.touched):
-                if at < len(loaded):
-                    moved.append((loaded[at], row.attempts[at]))
-                else:
-                    new.append(row.attempts[at])
+        for row in changed:
+            if row.loaded is None:
+                new += row.attempts
+                continue
+            before = row.loaded[1]
+            pairs = zip(before, row.attempts, strict=False)
+            moved += [pair for pair in pairs if pair[0] is not pair[1]]
+            new += row.attempts[len(before) :]
         if new:
             await writes.insert_attempts(engine, new)
         if moved or self._logged:

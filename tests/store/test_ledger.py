@@ -40,8 +40,8 @@ from gateway.store import writes
 from gateway.store.engine import BATCH, Engine, SqliteEngine, StoreError, open_engine
 from gateway.store.ledger import Doing, Ledger, Operation, Recent, Transaction, Wants
 from gateway.store.reads import ATTEMPTS, COUNTERS, PLANS, VERIFICATIONS, Reads
+from gateway.store.recent import Row
 from gateway.store.records import Mark
-from gateway.store.transaction import Row
 
 CAPACITY = 8
 KEY = b"key"

@@ -1,0 +1,88 @@
+"""What a process wrote last, so that the next step of a verification need not read it again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from gateway.domain.delivery import Attempt
+from gateway.domain.verification import Verification
+
+# In the store ids are looked up by their number: a UUID's own hash is a function of Python's.
+Ids = dict[int, UUID]
+_VERSION = Verification._fields.index("version")
+
+
+@dataclass(slots=True)
+class Row:
+    """A verification of the working copy with its attempts by ordinal, and what became of them."""
+
+    verification: Verification
+    attempts: list[Attempt]
+    loaded: tuple[Verification, Sequence[Attempt]] | None  # None: it was not there before
+    changed: bool = False
+
+
+class Recent:
+    """What this process wrote last: the next step of a verification, mostly moments later, need not
+    read it again. `version` guards it: where other nodes write too it is compared under the lock,
+    and where it is not the same the row is read. Everywhere it stands in the update: where somebody
+    has written since, the batch conflicts, all of this is forgotten, and it is decided again on
+    what is really there. A verification that was found by looking for an attempt not known here is
+    read, whatever is remembered of it: another process has inserted that attempt.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._rows: dict[int, tuple[Verification, list[Attempt]]] = {}
+        self._owners: Ids = {}
+        self._references: dict[tuple[str, str], UUID] = {}
+
+    def row(self, named: UUID) -> Row | None:
+        """A verification, to be changed."""
+        found = self._rows.get(named.int)
+        return Row(found[0], list(found[1]), found) if found is not None else None
+
+    def owner(self, attempt_id: UUID) -> UUID | None:
+        """The verification that an attempt belongs to."""
+        return self._owners.get(attempt_id.int)
+
+    def referenced(self, pair: tuple[str, str]) -> UUID | None:
+        """The verification whose attempt carries that (account, reference)."""
+        return self._references.get(pair)
+
+    def put(self, row: Row) -> None:
+        """A changed row as it has just been committed; its list of attempts is ours now."""
+        current, attempts = row.verification, row.attempts
+        named = current.id
+        if row.loaded is not None:  # the statement has counted its version up
+            current = _newer(current)
+        self._rows.pop(named.int, None)  # or it would keep its old place
+        self._rows[named.int] = current, attempts
+        for attempt in attempts:
+            self._owners[attempt.id.int] = named
+            if attempt.reference is not None:
+                self._references[attempt.account, attempt.reference] = named
+        if len(self._rows) > self._most:
+            self._forget(next(iter(self._rows)))
+
+    def _forget(self, oldest: int) -> None:
+        for attempt in self._rows.pop(oldest)[1]:
+            self._owners.pop(attempt.id.int, None)
+            if attempt.reference is not None:
+                self._references.pop((attempt.account, attempt.reference), None)
+
+    def drop(self, named: UUID) -> None:
+        """A row that has just been deleted."""
+        if named.int in self._rows:
+            self._forget(named.int)
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._owners.clear()
+        self._references.clear()
+
+
+def _newer(current: Verification) -> Verification:
+    """The next version of it. `_replace` takes six times as long for a tuple of 28."""
+    version = (current.version + 1,)
+    return tuple.__new__(Verification, current[:_VERSION] + version + current[_VERSION + 1 :])
