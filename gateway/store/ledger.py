@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from gateway.domain.errors import Unavailable
@@ -58,6 +59,9 @@ class _Entry:
     done: "asyncio.Future[Any]"
     result: Any = None
     failure: Exception | None = None
+
+
+_ORDER = attrgetter("doing.order")  # of an entry
 
 
 @dataclass(slots=True)
@@ -151,7 +155,8 @@ class Ledger:
             raise Unavailable(
                 "closing", "This process is shutting down. Send it again.", retry_after=1
             )
-        if len(self._queue) + count - 1 >= self._capacity * doing.share and doing.share <= 1:
+        share = doing.share
+        if share <= 1 and len(self._queue) + count - 1 >= self._capacity * share:
             raise Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
 
     def _enter(self, operation: Operation[R], doing: Doing) -> "asyncio.Future[R]":
@@ -168,7 +173,8 @@ class Ledger:
             while self._queue:
                 size = min(len(self._queue), BATCH)
                 batch = [self._queue.popleft() for _ in range(size)]
-                await self._finish(sorted(batch, key=_order))
+                batch.sort(key=_ORDER)
+                await self._finish(batch)
             if self._closing:
                 return
 
@@ -261,10 +267,6 @@ class Ledger:
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "what follows a commit failed", "exception": error}
                 )
-
-
-def _order(entry: _Entry) -> int:
-    return entry.doing.order
 
 
 async def _ours(work: Coroutine[Any, Any, R]) -> R:

@@ -26,8 +26,7 @@ from gateway.store.engine import ByKeys, Engine, Read, Write, columns_of, names_
 from gateway.store.writes import table
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """What one node added to a key. `amount` is sends, or money in its smallest unit; `verified`
     how many of the sends were answered with the right code. Of no use after `until`.
     """
@@ -75,13 +74,14 @@ class Tallies:
 
     def add(self, tally: Tally) -> None:
         """Count more. The key need not have been wanted."""
-        amount, verified = self.sum(tally.key)
-        self._sums[tally.key] = Sum(amount + tally.amount, verified + tally.verified)
-        before = self._added.get(tally.key)
+        key, node, more, right, until = tally
+        amount, verified = self._sums.get(key, _NOTHING)
+        self._sums[key] = Sum(amount + more, verified + right)
+        before = self._added.get(key)
         if before is not None:
-            amount, verified = before.amount + tally.amount, before.verified + tally.verified
-            tally = Tally(tally.key, tally.node, amount, verified, tally.until)
-        self._added[tally.key] = tally
+            _, _, amount, verified, _ = before
+            tally = Tally(key, node, amount + more, verified + right, until)
+        self._added[key] = tally
 
     async def load(self, engine: Engine, keys: Iterable[bytes], held: Sequence[bytes]) -> None:
         """Read the sums, inside the open transaction; nobody else adds to those `held` until it has
