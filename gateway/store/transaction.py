@@ -158,7 +158,8 @@ class Transaction:
         if row is None:
             row = Row(verification, [], None)
             self._hold(row)
-        row.verification = verification
+        else:
+            row.verification = verification
         row.changed = True
         for attempt in attempts:
             self._place(row, attempt)

@@ -38,20 +38,21 @@ class Wanted:
         self.due = 0
         for want in wanted:  # taken apart at once, since an operation fills few of its fields
             ids, attempts, pairs, running, counters, tallies, limited, ways, answers, due = want
-            if ids:
-                self.verifications |= {one.int: one for one in ids}
-            if attempts:
-                self.attempts |= {one.int: one for one in attempts}
+            for one in ids:
+                self.verifications[one.int] = one
+            for one in attempts:
+                self.attempts[one.int] = one
             if pairs:
-                self.references |= dict.fromkeys(pairs)
+                self.references.update(dict.fromkeys(pairs))
             if running:
-                self.running |= dict.fromkeys(running)
+                self.running.update(dict.fromkeys(running))
             if counters:
-                self.counters |= dict.fromkeys(counters)
+                self.counters.update(dict.fromkeys(counters))
             if ways:
-                self.suppressed |= dict.fromkeys(ways)
+                self.suppressed.update(dict.fromkeys(ways))
             if answers:
-                self.answers |= dict.fromkeys(answers)
-            self.tallies += tallies
-            self.limited += limited
+                self.answers.update(dict.fromkeys(answers))
+            if tallies or limited:
+                self.tallies += tallies
+                self.limited += limited
             self.due += due
