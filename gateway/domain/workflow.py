@@ -34,7 +34,7 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.delivery import IMPLYING, Attempt, Cause, Outcome, State
 from gateway.domain.health import OPEN, Shut
 from gateway.domain.verification import MIN_LIFE, Status, Verification
 
@@ -44,6 +44,9 @@ MAX_REPEATS = 3  # repeats of a refused step when it has no other route
 POLL_SECONDS = 3  # how long the answer to a poll is waited for
 PASS_SECONDS = 1  # within which the pass sees a deadline
 PATIENCE_SECONDS = range(5, 601)
+_MIN_LIFE = timedelta(seconds=MIN_LIFE)
+# Members that every decision compares with: from their classes they would cost five times that.
+_PENDING, _FAILED, _UNKNOWN = Status.PENDING, State.FAILED, Outcome.UNKNOWN
 
 
 class Until(StrEnum):
@@ -62,6 +65,11 @@ _STATES = {
     Until.DELIVERED: State.DELIVERED,
     Until.READ: State.READ,
 }
+_ENOUGH: dict[Until, frozenset[State]] = {  # the states that satisfy a step; by none `verified`
+    until: IMPLYING[_STATES[until]] if until in _STATES else frozenset() for until in Until
+}
+_PERSON = frozenset({Cause.RESEND, Cause.NEXT})  # causes of what somebody asked for
+_SEALED = frozenset({Outcome.PERMANENT, Outcome.WITHDRAWN})  # outcomes that no other route mends
 
 
 class OnFailed(StrEnum):
@@ -248,13 +256,15 @@ def next_action(
     """What is to be done now. `attempts`: all of the verification, by ordinal; `shut`: routes that
     another one of the step is to be preferred to."""
     status = verification.status_at(now)
-    if status is not Status.PENDING:
+    if status is not _PENDING:
         return Finish(status)
-    if any(one.claimed_until is not None and now >= one.claimed_until for one in attempts):
-        attempts = [lapse(attempt, now) for attempt in attempts]
-    if asked is None and not _asked_for(attempts):
+    for attempt in attempts:
+        if attempt.claimed_until is not None and now >= attempt.claimed_until:
+            attempts = [lapse(one, now) for one in attempts]
+            break
+    if asked is None:
         for attempt in attempts:
-            if satisfied(plan, attempt):
+            if satisfied(plan, attempt) and not _asked_for(attempts):
                 return Wait(verification.expires_at)
     action = _wanted(plan, verification, attempts, now, asked, shut=shut)
     if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
@@ -301,8 +311,7 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
 
 def satisfied(plan: Plan, attempt: Attempt) -> bool:
     """Rule 1, for one attempt. A state that its route cannot report (rule 4) is never reached."""
-    wanted = _STATES.get(plan.steps[attempt.step].until)
-    return wanted is not None and attempt.state.reaches(wanted)
+    return attempt.state in _ENOUGH[plan.steps[attempt.step].until]
 
 
 def _asked_for(attempts: Sequence[Attempt]) -> bool:
@@ -312,7 +321,7 @@ def _asked_for(attempts: Sequence[Attempt]) -> bool:
     last = attempts[-1]
     if not (last.waiting or last.refused):
         return False
-    return _opening(attempts, last)[0].cause in {Cause.RESEND, Cause.NEXT}
+    return _opening(attempts, last)[0].cause in _PERSON
 
 
 def unwanted(status: Status, attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -378,7 +387,7 @@ def _may_send(
     verification: Verification, attempts: Sequence[Attempt], action: Send, now: datetime
 ) -> bool:
     """Rule 3."""
-    if verification.expires_at - now < timedelta(seconds=MIN_LIFE):
+    if verification.expires_at - now < _MIN_LIFE:
         return False
     return action.attempt_id is not None or len(attempts) < MAX_ATTEMPTS
 
@@ -392,23 +401,30 @@ def _wanted(
     *,
     shut: Shut,
 ) -> Action:
-    mine = [attempt for attempt in attempts if attempt.step == verification.step]
-    if not mine:
+    last = latest(attempts, verification.step)
+    if last is None:
         return _enter(plan, verification, verification.step, Cause.FIRST, shut)
-    last = mine[-1]
-    if asked is Asked.NEXT:
-        return _advance(plan, verification, Cause.NEXT, shut)
-    if asked is Asked.RESEND:
+    if asked is not None:
+        if asked is Asked.NEXT:
+            return _advance(plan, verification, Cause.NEXT, shut)
         return _resend(plan, verification, last, shut)
     if last.refused:
         return _refused(plan, verification, attempts, last, now, shut=shut)
-    if last.state is State.FAILED:  # said by a receipt: counts even while the call is under way
+    if last.state is _FAILED:  # said by a receipt: counts even while the call is under way
         return _failed(plan, verification, last, now, shut)
     if last.claimed(now):
         return Wait(_soonest(last.claimed_until, verification.expires_at))
     if last.waiting:
         return _waiting(plan, verification, last, now, shut)
     return _silent(plan, verification, attempts, last, now, shut=shut)
+
+
+def latest(attempts: Sequence[Attempt], step: int) -> Attempt | None:
+    """The last attempt of a step."""
+    for attempt in reversed(attempts):
+        if attempt.step == step:
+            return attempt
+    return None
 
 
 def _advance(plan: Plan, verification: Verification, cause: Cause, shut: Shut) -> Send | Wait:
@@ -476,8 +492,8 @@ def _refused(
 ) -> Action:
     """Rule 5."""
     opening = _opening(attempts, last)
-    unknown = any(attempt.outcome is Outcome.UNKNOWN for attempt in opening)
-    if last.outcome in {Outcome.PERMANENT, Outcome.WITHDRAWN} or unknown:
+    unknown = any(attempt.outcome is _UNKNOWN for attempt in opening)
+    if last.outcome in _SEALED or unknown:
         return _advance(plan, verification, Cause.REFUSED, shut)
     step = plan.steps[last.step]
     tried = {attempt.route for attempt in opening}
@@ -486,12 +502,12 @@ def _refused(
     if untried:
         return Send(last.step, untried[0], Cause.REFUSED, last.resend)
     patience_ends = opening[0].queued_at + timedelta(seconds=step.patience)
-    latest = [_latest(opening, route) for route in routes]
+    last_ones = [_latest(opening, route) for route in routes]
     # Credentials and credit do not mend themselves in seconds.
-    latest = [attempt for attempt in latest if attempt.outcome is not Outcome.ACCOUNT]
-    if not latest or len(opening) >= len(step.routes) + MAX_REPEATS:
+    last_ones = [attempt for attempt in last_ones if attempt.outcome is not Outcome.ACCOUNT]
+    if not last_ones or len(opening) >= len(step.routes) + MAX_REPEATS:
         return _advance(plan, verification, Cause.REFUSED, shut)
-    soonest = min(latest, key=lambda attempt: attempt.retry_at or now)
+    soonest = min(last_ones, key=lambda attempt: attempt.retry_at or now)
     retry_at = soonest.retry_at or now
     if retry_at >= patience_ends:
         return _advance(plan, verification, Cause.REFUSED, shut)
@@ -524,16 +540,18 @@ def _silent(
     shut: Shut,
 ) -> Action:
     """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""
+    lost = last.outcome is _UNKNOWN and last.state is State.SENT
+    if not lost and now < last.overdue_at:
+        return Wait(_soonest(last.overdue_at, verification.expires_at))
     step = plan.steps[last.step]
     route = step.route(last.route)
-    lost = last.outcome is Outcome.UNKNOWN and last.state is State.SENT
     routes = usable(step.routes, shut)
     if now < last.overdue_at:
         disabled = last.route in shut.disabled
-        if lost and route.idempotent and last.tries < MAX_TRIES and not disabled:
+        if route.idempotent and last.tries < MAX_TRIES and not disabled:
             return _resubmit(plan, last, now)
         opted = step.on_unknown is OnUnknown.RESUBMIT and not route.idempotent
-        if lost and opted and _unknowns(attempts, last) == 1 and routes:
+        if opted and _unknowns(attempts, last) == 1 and routes:
             same = route if route in routes else routes[0]
             return Send(last.step, same, Cause.UNKNOWN, last.resend)
         return Wait(_soonest(last.overdue_at, verification.expires_at))
@@ -563,7 +581,7 @@ def _opening(attempts: Sequence[Attempt], last: Attempt) -> list[Attempt]:
 
 
 def _unknowns(attempts: Sequence[Attempt], last: Attempt) -> int:
-    return sum(1 for attempt in _opening(attempts, last) if attempt.outcome is Outcome.UNKNOWN)
+    return sum(1 for attempt in _opening(attempts, last) if attempt.outcome is _UNKNOWN)
 
 
 def _soonest(moment: datetime | None, other: datetime) -> datetime:
