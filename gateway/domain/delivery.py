@@ -61,10 +61,7 @@ IMPLYING: dict[State, frozenset[State]] = {
     },
 }
 ARRIVED = IMPLYING[State.DELIVERED]
-_QUEUED, _FAILED = (
-    State.QUEUED,
-    State.FAILED,
-)  # reading a member from its class costs five times that
+_QUEUED, _FAILED = State.QUEUED, State.FAILED  # read from its class, each costs five times that
 
 RANKS: dict[State, int] = {state: state.rank for state in State}
 

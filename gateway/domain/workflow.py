@@ -69,7 +69,7 @@ _ENOUGH: dict[Until, frozenset[State]] = {  # the states that satisfy a step; by
     until: IMPLYING[_STATES[until]] if until in _STATES else frozenset() for until in Until
 }
 _PERSON = frozenset({Cause.RESEND, Cause.NEXT})  # causes of what somebody asked for
-_SEALED = frozenset({Outcome.PERMANENT, Outcome.WITHDRAWN})  # outcomes that no other route mends
+_FINAL = frozenset({Outcome.PERMANENT, Outcome.WITHDRAWN})  # refusals that no repetition mends
 
 
 class OnFailed(StrEnum):
@@ -258,10 +258,7 @@ def next_action(
     status = verification.status_at(now)
     if status is not _PENDING:
         return Finish(status)
-    for attempt in attempts:
-        if attempt.claimed_until is not None and now >= attempt.claimed_until:
-            attempts = [lapse(one, now) for one in attempts]
-            break
+    attempts = _lapsed(attempts, now)
     if asked is None:
         for attempt in attempts:
             if satisfied(plan, attempt) and not _asked_for(attempts):
@@ -307,6 +304,14 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
         sent_at=attempt.sent_at or attempt.claimed_until,
         claimed_until=None,
     )
+
+
+def _lapsed(attempts: Sequence[Attempt], now: datetime) -> Sequence[Attempt]:
+    """All of them, `lapse` applied; the very same where no claim has run out."""
+    for attempt in attempts:
+        if attempt.claimed_until is not None and now >= attempt.claimed_until:
+            return [lapse(one, now) for one in attempts]
+    return attempts
 
 
 def satisfied(plan: Plan, attempt: Attempt) -> bool:
@@ -493,7 +498,7 @@ def _refused(
     """Rule 5."""
     opening = _opening(attempts, last)
     unknown = any(attempt.outcome is _UNKNOWN for attempt in opening)
-    if last.outcome in _SEALED or unknown:
+    if last.outcome in _FINAL or unknown:
         return _advance(plan, verification, Cause.REFUSED, shut)
     step = plan.steps[last.step]
     tried = {attempt.route for attempt in opening}
