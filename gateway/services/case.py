@@ -22,7 +22,7 @@ from gateway.domain import (
     verification,
     workflow,
 )
-from gateway.domain.delivery import Attempt, Cause, Outcome, State
+from gateway.domain.delivery import ARRIVED, Attempt, Cause, Outcome, State
 from gateway.domain.events import Standing as Stood
 from gateway.domain.health import Heard, Reason, RouteState, Standing
 from gateway.domain.identity import uuid7
@@ -31,7 +31,7 @@ from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
+from gateway.domain.workflow import Action, Asked, Finish, Plan, Send, Wait
 from gateway.ports import Receipt
 from gateway.services import counting
 from gateway.services.counting import Paid
@@ -49,6 +49,8 @@ REVOKED = "revoked"  # the reason of a message that we have taken back
 _PLAIN_SEALED = addresses.PLAIN_BYTES + SEAL_BYTES
 _SPEND_CAP = "spend_cap"
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
+# Members that every step compares with: read from their classes they would cost five times that.
+_PENDING, _FAILED = Status.PENDING, State.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ class Case:
         self._changed: set[int] = set()  # ordinals
         self._heard: list[tuple[str, Heard, bool]] = []  # of routes: what, and by their account
         self._wake_at: datetime | None = None  # as decided, until something changes after that
-        self._unwanted = {one.id for one in self._revocable()}  # and told so before
+        self._unwanted: set[UUID] = set()  # and told so before
+        if context.revokes:
+            self._unwanted = {one.id for one in self._revocable()}
         self._before: Stood | None = None
         if context.audience.clients:
             self._before = Stood(current.status, tuple(self.attempts))
@@ -176,7 +180,7 @@ class Case:
         if current is None:
             return None
         case = cls(tx, context, current, tx.plans[current.plan], now)
-        if context.outage.gap is not None and current.status is Status.PENDING:
+        if context.outage.gap is not None and current.status is _PENDING:
             case.forgive(context.outage.gap)
         return case
 
@@ -218,24 +222,19 @@ class Case:
         **changes: Any,
     ) -> Attempt:
         """Merge a statement into an attempt and log it, whether it moved the state or not."""
-        moved = delivery.advance(attempt.state, state)
-        if moved.applied:
-            changes |= _reached(attempt, moved.after, self.now)
+        before = attempt.state
+        after = delivery.merged(before, state)
+        if after is not before:
+            _reached(changes, attempt, after, self.now)
+            changes["state"] = after
             changes["reason"] = reason
-        changed = attempt._replace(state=moved.after, **changes)
+        changed = attempt._replace(**changes)
         self.change(changed)
-        known = self.verification.recipient_sealed is not None
-        if moved.applied and known and moved.after.reaches(State.DELIVERED):
+        arrived = after is not before and after in ARRIVED
+        if arrived and self.verification.recipient_sealed is not None:
             self.tx.lift(self._way(changed))
-        self._record(
-            attempt.ordinal,
-            moved.before,
-            moved.after,
-            source,
-            word=word,
-            provider_time=provider_time,
-        )
-        self._note_moved(changed, moved, source, word)
+        self._record(attempt.ordinal, before, after, source, word=word, provider_time=provider_time)
+        self._note_moved(changed, before, source, word)
         return changed
 
     def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> None:
@@ -245,11 +244,13 @@ class Case:
             word = receipt.part.word(state, word)
             state = receipt.part.whole(state, attempt.words)
         word = word[:255]
-        again = attempt.heard(word)
-        if again and not delivery.advance(attempt.state, state).applied:
+        moves = delivery.merged(attempt.state, state) is not attempt.state
+        if not moves and attempt.heard(word):
             self.change(attempt._replace(repeats=attempt.repeats + 1))
             return
-        words = attempt.words.split("\n")[:_WORDS_KEPT] if attempt.words else []
+        words = word.replace("\n", " ")
+        if attempt.words:
+            words = "\n".join([*attempt.words.split("\n")[:_WORDS_KEPT], words])
         heard = self.hear(
             attempt,
             state,
@@ -258,13 +259,14 @@ class Case:
             provider_time=receipt.provider_time,
             reason=receipt.reason,
             cost=receipt.cost or attempt.cost,
-            words="\n".join([*words, word.replace("\n", " ")]),
+            words=words,
         )
         if heard.state is not attempt.state:
             self._count_receipt(attempt.state, heard)
-        hint = attempt.route in self.context.unsigned and receipt.recipient is None
-        if receipt.state is State.FAILED and not hint:
-            self.avoid(heard, receipt.avoid, receipt.reason)
+        if receipt.state is _FAILED:
+            hint = attempt.route in self.context.unsigned and receipt.recipient is None
+            if not hint:
+                self.avoid(heard, receipt.avoid, receipt.reason)
 
     def clean(self, word: str) -> str:
         """A vendor's word as it may be logged, stored and shown: every word comes by here."""
@@ -277,11 +279,11 @@ class Case:
             return ""
 
     def _count_receipt(self, before: State, heard: Attempt) -> None:
-        if heard.state is State.FAILED:
+        if heard.state is _FAILED:
             if heard.reason != REVOKED:  # our own doing
                 self.count(heard.route, Heard.FAILED)
-        elif heard.state.reaches(State.DELIVERED):
-            if not before.reaches(State.DELIVERED):
+        elif heard.state in ARRIVED:
+            if before not in ARRIVED:
                 self.count(heard.route, Heard.DELIVERED)
                 seconds = (self.now - heard.queued_at).total_seconds()
                 self.count(heard.route, health.latency(seconds))
@@ -294,8 +296,7 @@ class Case:
 
     def _count_silence(self) -> None:
         """Nothing was heard of the last message of the step in force, though its route reports."""
-        mine = [one for one in self.attempts if one.step == self.verification.step]
-        last = mine[-1] if mine else None
+        last = workflow.latest(self.attempts, self.verification.step)
         if last is None or last.state is not State.SENT or last.outcome is not Outcome.ACCEPTED:
             return
         if self.now >= last.overdue_at and self.plan.steps[last.step].route(last.route).confirms:
@@ -304,7 +305,7 @@ class Case:
     def avoid(self, attempt: Attempt, seconds: float | None, reason: str | None) -> None:
         """Believe for a while that this number takes nothing here from this sender, unless
         it has just done so."""
-        if not seconds or reason is None or attempt.state.reaches(State.DELIVERED):
+        if not seconds or reason is None or attempt.state in ARRIVED:
             return
         if self.verification.recipient_sealed is None:  # erased: nobody knows which address it was
             return
@@ -321,7 +322,6 @@ class Case:
     def decide(self, asked: Asked | None = None) -> Action:
         """Ask what is next and do it, until there is nothing left to do now. The last answer."""
         self._lapse()
-        action: Action = Finish(self.verification.status)
         for _ in range(8):
             action = workflow.next_action(
                 self.plan,
@@ -333,24 +333,26 @@ class Case:
             )
             if isinstance(action, Send) and action.cause is Cause.SILENCE:
                 action = self._fall_back(action)
-            match action:
-                case Wait(until):
-                    self._wake_at = until
-                    break
-                case Finish(status):
-                    timely = status is Status.EXPIRED
-                    if timely and self.verification.status is Status.PENDING:
-                        self._count_silence()
-                    self.end(status, Source.DEADLINE if timely else Source.ENGINE)
-                    break
-                case Poll(attempt_id):
-                    asked_of = self.attempt(attempt_id)._replace(polled_at=self.now)
-                    self.change(asked_of)
-                    self.after.append(Inquiry(asked_of))
-                case Send():
-                    self._send(action)
+            if isinstance(action, Wait):
+                self._wake_at = action.until
+                break
+            if isinstance(action, Send):
+                self._send(action)
+            elif isinstance(action, Finish):
+                self._finish(action.status)
+                break
+            else:
+                asked_of = self.attempt(action.attempt_id)._replace(polled_at=self.now)
+                self.change(asked_of)
+                self.after.append(Inquiry(asked_of))
             asked = None
         return action
+
+    def _finish(self, status: Status) -> None:
+        timely = status is Status.EXPIRED
+        if timely and self.verification.status is _PENDING:
+            self._count_silence()
+        self.end(status, Source.DEADLINE if timely else Source.ENGINE)
 
     def _fall_back(self, action: Send) -> Send | Wait:
         """That step, or its turn a little later where silence is the rule and many wait for it."""
@@ -366,7 +368,7 @@ class Case:
 
     def end(self, status: Status, source: str) -> None:
         """The verification ends; attempts that still wait for a slot are withdrawn."""
-        if self.verification.status is not Status.PENDING:
+        if self.verification.status is not _PENDING:
             return
         self.verification = verification.end(self.verification, status, self.now)
         self._wake_at = None
@@ -375,7 +377,7 @@ class Case:
     def ended(self, source: str) -> None:
         """What follows from an end that has been written into the verification already."""
         status = self.verification.status
-        self._record(None, Status.PENDING, status, source)
+        self._record(None, _PENDING, status, source)
         self._withdraw()
         counting.leave_cool_down(self.tx, self.verification, self._counted_under, self.now)
         self.after.append(Ended(self.verification.id))
@@ -389,30 +391,31 @@ class Case:
         """Put everything back into the working copy, once and last: an error before it leaves
         nothing behind. `wake_at` says when to look again.
         """
-        current = self.verification
+        current, context = self.verification, self.context
+        pending = current.status is _PENDING
         wake_at = self._wake_at
-        if wake_at is None and current.status is Status.PENDING:
-            shut = self.context.standing.shut
+        if wake_at is None and pending:
+            shut = context.standing.shut
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
         length = current.log + len(self._logged)
         self.verification = current._replace(wake_at=wake_at, log=length)
         if self._before is not None:
             self._publish(self._before)
-        watched = self.context.watched
-        if watched and current.id in watched:
+        if context.watched and current.id in context.watched:
             self.after.append(Touched(current.id))
-        if not self.context.retention.recipients and current.status is not Status.PENDING:
+        if not pending and not context.retention.recipients:
             self._forget()
         for row in self._logged:
             self.tx.log(row)
-        recalled = (one for one in self._revocable() if one.id not in self._unwanted)
-        self.after.extend(Recall(one) for one in recalled)
+        if context.revokes:
+            recalled = (one for one in self._revocable() if one.id not in self._unwanted)
+            self.after.extend(Recall(one) for one in recalled)
         if current.trace is not None:
             self.after.append(Traced(current.id, current.trace, tuple(self.after), self.now))
         if self._heard:
             self._tell_health()
         self.tx.after.extend(self.after)
-        changed = [attempt for attempt in self.attempts if attempt.ordinal in self._changed]
+        changed = [self.attempts[ordinal - 1] for ordinal in sorted(self._changed)]
         self.tx.put(self.verification, changed)
         return self.verification
 
@@ -439,18 +442,15 @@ class Case:
 
     def _tell_health(self) -> None:
         """What was heard of routes is counted, and what it changes is stored with it."""
-        standing = self.context.standing
+        standing, now, country = self.context.standing, self.now, self.plan.region
         for route, heard, account in self._heard:
-            at = standing.bucket(route, self.now)
-            self.tx.count(at, route, self.plan.region, heard)
-            changed = standing.hear(route, heard, self.now, account=account)
+            self.tx.count(standing.bucket(route, now), route, country, heard)
+            changed = standing.hear(route, heard, now, account=account)
             if changed is not None:
                 self.tx.state_route(changed)
                 self.after.append(told(changed))
 
     def _revocable(self) -> list[Attempt]:
-        if not self.context.revokes:
-            return []
         found = workflow.unwanted(self.verification.status, self.attempts)
         return [one for one in found if one.route in self.context.revokes]
 
@@ -459,8 +459,10 @@ class Case:
             attempt = self.attempt(action.attempt_id)
         else:
             attempt = self._new_attempt(action)
-            self.verification = self.verification._replace(step=action.step)
-            self._withdraw(before=attempt)
+            if self.verification.step != action.step:
+                self.verification = self.verification._replace(step=action.step)
+            if self.attempts:
+                self._withdraw()
         self.change(self._claim(attempt, action.route.sender))
 
     def _new_attempt(self, action: Send) -> Attempt:
@@ -530,10 +532,10 @@ class Case:
             self.after.append(Note(f"spend_cap_{paid}", facts, level="warning"))
         return paid is not Paid.REACHED
 
-    def _withdraw(self, before: Attempt | None = None) -> None:
+    def _withdraw(self) -> None:
         """Attempts that never found a slot and whose time has passed."""
         for attempt in list(self.attempts):
-            if attempt.waiting and attempt is not before:
+            if attempt.waiting:
                 self.hear(
                     attempt,
                     State.FAILED,
@@ -543,14 +545,13 @@ class Case:
                 )
 
     def _lapse(self) -> None:
-        for attempt in list(self.attempts):
+        for attempt in self.attempts:  # their number stays the same
             lapsed = workflow.lapse(attempt, self.now)
             if lapsed is not attempt:
                 self.change(lapsed)
                 if lapsed.state is not attempt.state:
                     self._record(attempt.ordinal, attempt.state, lapsed.state, Source.ENGINE)
-                    moved = delivery.Transition(attempt.state, lapsed.state)
-                    self._note_moved(lapsed, moved, Source.ENGINE, "claim_lapsed")
+                    self._note_moved(lapsed, attempt.state, Source.ENGINE, "claim_lapsed")
 
     def _record(
         self,
@@ -564,30 +565,28 @@ class Case:
     ) -> None:
         self._logged.append(
             Logged(
-                verification_id=self.verification.id,
-                number=self.verification.log + len(self._logged),
-                attempt=ordinal,
-                before=before,
-                after=after,
-                applied=after is not before,
-                source=source,
-                word=word,
-                provider_time=provider_time[:64] if provider_time is not None else None,
-                recorded_at=self.now,
+                self.verification.id,
+                self.verification.log + len(self._logged),
+                ordinal,
+                before,
+                after,
+                after is not before,
+                source,
+                word,
+                provider_time[:64] if provider_time is not None else None,
+                self.now,
             )
         )
 
-    def _note_moved(
-        self, attempt: Attempt, moved: delivery.Transition, source: str, word: str | None
-    ) -> None:
+    def _note_moved(self, attempt: Attempt, before: State, source: str, word: str | None) -> None:
         facts = {
             "verification_id": self.verification.id,
             "attempt_id": attempt.id,
             "route": attempt.route,
             "channel": attempt.channel,
             "cause": attempt.cause,
-            "before": moved.before,
-            "state": moved.after,
+            "before": before,
+            "state": attempt.state,
             "source": source,
             "word": word,
             "reason": attempt.reason,
@@ -595,16 +594,15 @@ class Case:
         self.after.append(Note("attempt_heard", facts))
 
 
-def _reached(attempt: Attempt, state: State, now: datetime) -> dict[str, Any]:
-    """The times that reaching a state sets. What was read was delivered, and what was was sent."""
-    changes: dict[str, Any] = {}
-    if state is not State.FAILED:
+def _reached(changes: dict[str, Any], attempt: Attempt, state: State, now: datetime) -> None:
+    """Add the times that reaching a state sets. What was read was delivered, and what was was
+    sent."""
+    if state is not _FAILED:
         changes["sent_at"] = attempt.sent_at or now
-    if state in {State.DELIVERED, State.READ}:
+    if state in ARRIVED:
         changes["delivered_at"] = attempt.delivered_at or now
-    if state is State.READ:
-        changes["read_at"] = now
-    return changes
+        if state is State.READ:
+            changes["read_at"] = now
 
 
 def _shown(context: Context, current: Verification) -> str:
