@@ -23,6 +23,7 @@ from typing_extensions import TypeVar
 
 from gateway.domain.delivery import State
 from gateway.domain.parts import Part
+from gateway.domain.values import value
 
 __all__ = [
     "CALLBACK_LIMIT",
@@ -139,7 +140,7 @@ class RouteSettings:
             yield "callback_limit: 16 KiB to 16 MiB are expected, in bytes"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """One message, ready to be put into a provider's words.
 
@@ -173,7 +174,7 @@ class RefusalKind(StrEnum):
     PERMANENT = "permanent"  # this message or number will not work on this channel
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """The provider took the message. `reference` is its id for it; None where it gave none.
 
@@ -213,7 +214,7 @@ class Unknown:
 Outcome = Accepted | Refused | Unknown
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Callback:
     """An HTTP request a provider made to us, raw.
 
@@ -233,7 +234,7 @@ class Callback:
     attempt_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """What a provider says about an attempt, in our words.
 

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import NamedTuple, Self
 from uuid import UUID
 
-from gateway.domain.copies import copied_often
+from gateway.domain.values import copied_often
 
 
 class State(StrEnum):

@@ -19,6 +19,7 @@ from enum import StrEnum
 
 from gateway.domain.delivery import Attempt, Cause, State
 from gateway.domain.errors import InvalidInput, Limited
+from gateway.domain.values import value
 from gateway.domain.verification import COOL_DOWN, MAX_SENDS, NEXT_PAUSE, Verification
 
 FAILURE_BUDGET = 15  # wrong checks per client and number, over all verifications…
@@ -63,7 +64,7 @@ class Rule:
 PER_NUMBER = Rule("number", Per.NUMBER, 600, MAX_SENDS)  # in force unless settings say otherwise
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Counter:
     """How often something happened in a window that began at `since`."""
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain.copies import copied_often
+from gateway.domain.values import copied_often
 
 CODE_LENGTHS = range(4, 11)
 TTL_SECONDS = range(60, 601)

@@ -23,6 +23,7 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.parts import Part
+from gateway.domain.values import value
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     NO_TRACER,
@@ -81,7 +82,7 @@ class Withdrawn:
 Result = Accepted | Refused | Unknown | Released | Withdrawn
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Conclude(Operation[None]):
     """What became of submitting an attempt under a claim. Always recorded, however late."""
 

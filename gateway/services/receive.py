@@ -25,6 +25,7 @@ from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, Keyring, KeyringError
 from gateway.domain.parts import Part
+from gateway.domain.values import value
 from gateway.ports import (
     Asks,
     Callback,
@@ -52,7 +53,7 @@ NO_REFERENCE = "no_reference"
 OTHER_ACCOUNT = "other_account"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receive(Operation[tuple[Receipt, ...]]):
     """Apply these statements. `attempt_id`: named by the callback's own URL. Its sender gets back
     those that were not: about parts of messages, with their attempts, and those that were parked.

@@ -9,7 +9,6 @@ Over 400 lines: preparing, starting, joining and replacing are branches of one d
 import hmac
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from gateway.domain.policy import cool_key
 from gateway.domain.recipient import Phone, country, mask
 from gateway.domain.repeat import OnRepeat
 from gateway.domain.templates import DEFAULT, Given
+from gateway.domain.values import value
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Plan, PlannedRoute, Send
 from gateway.services import counting, limiting, linking, resend
@@ -87,7 +87,7 @@ class Sent(NamedTuple):
     ignored: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accept(Operation[Sent]):
     """Store this request. `prepared` holds all but what only the batch can know."""
 

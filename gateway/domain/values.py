@@ -1,8 +1,21 @@
-"""Named tuples that are copied with every step of a message, and what makes that cheap."""
+"""Values that are made or copied with every step of a message, and what makes that cheap."""
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from typing_extensions import dataclass_transform
+
+C = TypeVar("C")
 T = TypeVar("T", bound=tuple[Any, ...])
+
+
+@dataclass_transform(frozen_default=True)
+def value(made: type[C]) -> type[C]:
+    """A dataclass with slots that nobody changes, at a third of the price of a frozen one, which
+    sets each field past its own guard: here the type checker alone is the guard. For what every
+    message makes anew; everything else is frozen.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(made)
 
 
 def copied_often(named: type[T]) -> type[T]:
@@ -16,8 +29,8 @@ def copied_often(named: type[T]) -> type[T]:
     def _replace(self: T, /, **changes: Any) -> T:
         values = list(self)
         try:
-            for name, value in changes.items():
-                values[places[name]] = value
+            for name, new in changes.items():
+                values[places[name]] = new
         except KeyError as error:
             raise TypeError(f"{named.__name__} has no field {error}") from None
         return make(named, values)
