@@ -10,10 +10,11 @@ one number (prefix, country, client, IP) is counted by every node for itself and
 windows stand on the clock (multiples of their length since 1970, UTC): all nodes mean the same one.
 """
 
+import hashlib
 import ipaddress
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -46,6 +47,10 @@ class Per(StrEnum):
 class Rule:
     """At most `most` sends in `window` seconds. `digits` is how much of a number is its prefix,
     country code included. In shadow it is counted and logged, and refuses nothing.
+
+    What follows from it is worked out once: `span` is its window, `wide` whether its counts are
+    about more than one number, and so kept per node, and `tag` names it in the keys of its counts.
+    Another window or subject begins anew; another maximum does not.
     """
 
     name: str
@@ -55,10 +60,15 @@ class Rule:
     shadow: bool = False
     digits: int = 0
 
-    @property
-    def wide(self) -> bool:
-        """Whether its counts are about more than one number, and so kept per node."""
-        return self.per is not Per.NUMBER
+    span: timedelta = field(init=False, repr=False, compare=False)
+    wide: bool = field(init=False, repr=False, compare=False)
+    tag: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        told = f"{self.name}\0{self.per}\0{self.window}\0{self.digits}"
+        object.__setattr__(self, "span", timedelta(seconds=self.window))
+        object.__setattr__(self, "wide", self.per is not Per.NUMBER)
+        object.__setattr__(self, "tag", hashlib.sha256(told.encode()).digest()[:8])
 
 
 PER_NUMBER = Rule("number", Per.NUMBER, 600, MAX_SENDS)  # in force unless settings say otherwise

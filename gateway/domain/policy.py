@@ -1,7 +1,5 @@
 """What is allowed, as the settings say, and the keys under which it is counted."""
 
-import functools
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,11 +23,17 @@ class Policy:
     countries: Countries = field(default_factory=Countries)
     guard: Guard | None = field(default_factory=Guard)
     spending: Spending | None = None
+    narrow: tuple[Rule, ...] = field(init=False, repr=False)  # of the rules those by number
+    wide: tuple[Rule, ...] = field(init=False, repr=False)  # and the others
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "narrow", tuple(rule for rule in self.rules if not rule.wide))
+        object.__setattr__(self, "wide", tuple(rule for rule in self.rules if rule.wide))
 
     @property
     def longest(self) -> timedelta:
         """After so long every counter's window is over."""
-        windows = [timedelta(seconds=rule.window) for rule in self.rules if not rule.wide]
+        windows = [rule.span for rule in self.narrow]
         return max([limits.FAILURE_WINDOW, timedelta(seconds=COOL_DOWN), *windows])
 
     @property
@@ -45,22 +49,14 @@ class Policy:
         return [spend_key(self.spending, client, now) for client in clients]
 
 
-@functools.cache
-def tag(rule: Rule) -> bytes:
-    """Names a rule in the keys of its counts. Another window or subject begins anew; another
-    maximum does not."""
-    told = f"{rule.name}\0{rule.per}\0{rule.window}\0{rule.digits}"
-    return hashlib.sha256(told.encode()).digest()[:8]
-
-
 def number_key(rule: Rule, index: bytes) -> bytes:
     """The counter of a rule for a number, by its blind index."""
-    return b"limit:" + tag(rule) + index
+    return b"limit:" + rule.tag + index
 
 
 def wide_key(rule: Rule, subject: bytes, began: datetime) -> bytes:
     """The sum of a rule for a subject (keyed, so that the key names nobody) in one window."""
-    return b"L" + _stamp(began) + tag(rule) + subject
+    return b"L" + _stamp(began) + rule.tag + subject
 
 
 def guard_key(scope: str, began: datetime) -> bytes:

@@ -17,6 +17,11 @@ from gateway.domain.errors import InvalidInput
 
 _COUNTRY_CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)  # ISO 3166 codes
+_SOLE = {  # the region of a country code that has but one
+    str(code): regions[0]
+    for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items()
+    if len(regions) == 1
+}
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 # Kinds of numbers that no person receives a code on, or that cost a fortune: refused by name.
@@ -41,7 +46,13 @@ def parse(text: str, default_region: str | None = None) -> Phone:
 
     Raises InvalidInput `recipient_invalid` or `recipient_refused`; the text is not repeated.
     """
-    number = _split(text) if _E164.fullmatch(text) else None
+    number = None
+    if _E164.fullmatch(text) is not None:
+        length = country_code_length(text)
+        national, sole = text[1 + length :], _SOLE.get(text[1 : 1 + length])
+        if sole is not None and national[0] != "0" and _ordinary(sole)(national):
+            return Phone(text, sole)  # most: the region is told by the code alone
+        number = _split(text)
     if number is not None:
         region = phonenumbers.region_code_for_number(number)
         if region is not None and _ordinary(region)(str(number.national_number)):

@@ -253,10 +253,9 @@ class Octopush:
         except orjson.JSONDecodeError:
             content = _form(body)
         if isinstance(content, list):
-            items = [(item, vendor.as_json(item)) for item in content]
+            read = [self._receipt(item, vendor.as_json(item)) for item in content]
         else:
-            items = [(content, body)]
-        read = [self._receipt(item, raw) for item, raw in items]
+            read = [self._receipt(content, body)]
         return [receipt for receipt in read if receipt is not None]
 
     def build_check(self) -> Request:

@@ -197,7 +197,7 @@ class Case:
     def attempt(self, named: UUID) -> Attempt:
         """One of its attempts."""
         for attempt in self.attempts:
-            if attempt.id == named:
+            if attempt.id is named or attempt.id == named:  # UUIDs are compared by Python code
                 return attempt
         raise LookupError("no attempt of that id in this verification")
 
@@ -237,8 +237,9 @@ class Case:
         self._note_moved(changed, before, source, word)
         return changed
 
-    def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> None:
-        """A receipt for an attempt. A word heard before only raises `repeats` (F11)."""
+    def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> Attempt:
+        """A receipt for an attempt, which is given back as it is then. A word heard before only
+        raises `repeats` (F11)."""
         word, state = self.clean(receipt.word), receipt.state
         if receipt.part is not None:
             word = receipt.part.word(state, word)
@@ -246,8 +247,9 @@ class Case:
         word = word[:255]
         moves = delivery.merged(attempt.state, state) is not attempt.state
         if not moves and attempt.heard(word):
-            self.change(attempt._replace(repeats=attempt.repeats + 1))
-            return
+            repeated = attempt._replace(repeats=attempt.repeats + 1)
+            self.change(repeated)
+            return repeated
         words = word.replace("\n", " ")
         if attempt.words:
             words = "\n".join([*attempt.words.split("\n")[:_WORDS_KEPT], words])
@@ -267,6 +269,7 @@ class Case:
             hint = attempt.route in self.context.unsigned and receipt.recipient is None
             if not hint:
                 self.avoid(heard, receipt.avoid, receipt.reason)
+        return heard
 
     def clean(self, word: str) -> str:
         """A vendor's word as it may be logged, stored and shown: every word comes by here."""

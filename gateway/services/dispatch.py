@@ -115,6 +115,7 @@ class _Lane:
     flying: int = 0
     begun: deque[float] = field(default_factory=deque)
     crowd: deque[UUID] = field(default_factory=lambda: deque(maxlen=_CROWD))
+    within: timedelta = timedelta(0)  # what a call may take in all
 
     def free(self, monotonic: float) -> int:
         """How many attempts may start now."""
@@ -166,7 +167,11 @@ class Dispatcher:
         self._ledger: Ledger | None = None
         self._look_back: LookBack | None = None
         self._lanes = {
-            route.name: _Lane(route.provider.concurrency, route.provider.rate)
+            route.name: _Lane(
+                route.provider.concurrency,
+                route.provider.rate,
+                within=timedelta(seconds=route.provider.timeout),
+            )
             for route in routes.values()
         }
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,6 +179,14 @@ class Dispatcher:
         self._flying: dict[UUID, int] = {}
         self._closing = False
         self._failures = 0
+        self._follows: dict[type, Callable[[Any], None]] = {
+            Note: self._write,
+            Handover: self._begin,
+            Ended: self._end,
+            Inquiry: lambda item: self._spawn(self._inquire(item.attempt)),
+            Recall: lambda item: self._spawn(self._recall(item.attempt)),
+            Crowded: self._lanes_crowd,
+        }
 
     def attach(self, ledger: Ledger, look_back: LookBack) -> None:
         """Where outcomes go: the ledger is made with our slots, so it comes after us. `look_back`:
@@ -199,31 +212,28 @@ class Dispatcher:
         Item by item: a defect in one (a log that cannot be written) loses no other's handover.
         """
         for item in items:
+            follow = self._follows.get(type(item))
+            if follow is None:
+                continue
             try:
-                self._follow_one(item)
+                follow(item)
             except Exception as error:  # noqa: BLE001
                 self._failures += 1
                 if self._failures == 1:
                     self._log.error("follow_failed", problem=type(error).__name__)
 
-    def _follow_one(self, item: object) -> None:
-        match item:
-            case Note():
-                self._tell(item.level, item.event, item.facts)
-            case Handover():
-                self._lanes[item.attempt.route].take(self._monotonic())
-                vid = item.verification.id
-                self._flying[vid] = self._flying.get(vid, 0) + 1
-                self._spawn(self._hand_over(item))
-            case Ended():
-                if item.verification_id in self._flying:
-                    self._ended.add(item.verification_id)
-            case Inquiry():
-                self._spawn(self._inquire(item.attempt))
-            case Recall():
-                self._spawn(self._recall(item.attempt))
-            case Crowded():
-                self._lanes_crowd(item)
+    def _write(self, note: Note) -> None:
+        self._tell(note.level, note.event, note.facts)
+
+    def _begin(self, handover: Handover) -> None:
+        self._lanes[handover.attempt.route].take(self._monotonic())
+        vid = handover.verification.id
+        self._flying[vid] = self._flying.get(vid, 0) + 1
+        self._spawn(self._hand_over(handover))
+
+    def _end(self, ended: Ended) -> None:
+        if ended.verification_id in self._flying:
+            self._ended.add(ended.verification_id)
 
     def _lanes_crowd(self, item: Crowded) -> None:
         lane = self._lanes.get(item.route)
@@ -259,11 +269,12 @@ class Dispatcher:
             left = self._flying.pop(vid) - 1
             if left:
                 self._flying[vid] = left
-            else:
+            elif self._ended:
                 self._ended.discard(vid)
         seconds = self._monotonic() - began
         tracing.dispatched(span, result)
-        self._wake_crowd(attempt.route)
+        if self._lanes[attempt.route].crowd:
+            self._wake_crowd(attempt.route)
         stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
         if stored:
             self._meter.called(attempt.route, result, seconds)
@@ -276,10 +287,10 @@ class Dispatcher:
         route = self._routes[attempt.route]
         provider = route.provider
         now = self._now()
-        if handover.verification.id in self._ended:
+        if self._ended and handover.verification.id in self._ended:
             return Withdrawn()
-        late = timedelta(seconds=provider.timeout)
-        if self._closing or attempt.claimed_until is None or now > attempt.claimed_until - late:
+        until, within = attempt.claimed_until, self._lanes[attempt.route].within
+        if self._closing or until is None or now > until - within:
             return Released()
         try:
             url = self._callback_url(attempt)
@@ -398,7 +409,7 @@ def wants(operation: Conclude) -> Wants:
     """The attempt, and whatever carries or is parked under the reference it brought."""
     result = operation.result
     if isinstance(result, Accepted) and result.reference:
-        references = ((operation.account, one) for one in (result.reference, *result.parts))
+        references = [(operation.account, one) for one in (result.reference, *result.parts)]
         return Wants(attempts=(operation.attempt_id,), references=tuple(references))
     return Wants(attempts=(operation.attempt_id,))
 
@@ -408,28 +419,28 @@ def apply(tx: Transaction, context: Context, operation: Conclude, now: datetime)
     case = Case.open(tx, context, tx.owner(operation.attempt_id), now)
     if case is None:
         return
-    attempt = case.attempt(operation.attempt_id)
-    held = attempt.claimed_until is not None and attempt.tries == operation.claim
-    if held:
-        attempt = attempt._replace(claimed_until=None)
-        case.change(attempt)
-    match operation.result:
-        case Accepted() as accepted:
-            _accepted(case, attempt, accepted)
-        case Unknown() as unknown:
-            _unknown(case, attempt, unknown)
-        case Refused() as refused:
-            _refused(case, attempt, refused, latest=attempt.tries == operation.claim)
-        case Withdrawn():
+    attempt, result = case.attempt(operation.attempt_id), operation.result
+    latest = attempt.tries == operation.claim
+    held = latest and attempt.claimed_until is not None
+    if isinstance(result, Accepted):
+        _accepted(case, attempt, result, held=held)
+    else:
+        if held:
+            attempt = attempt._replace(claimed_until=None)
+            case.change(attempt)
+        if isinstance(result, Unknown):
+            _unknown(case, attempt, result)
+        elif isinstance(result, Refused):
+            _refused(case, attempt, result, latest=latest)
+        elif isinstance(result, Withdrawn):
             withdrawn = Refused("withdrawn", RefusalKind.PERMANENT)
             _refused(case, attempt, withdrawn, latest=held, outcome=Outcome.WITHDRAWN)
-        case Released():
-            pass
     case.decide()
     case.close()
 
 
-def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
+def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -> None:
+    """The provider has it; whoever `held` the claim gives it back in the same step."""
     reference = accepted.reference or None
     if reference is not None:
         taken = case.tx.referenced(attempt.account, reference)
@@ -447,6 +458,7 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted) -> None:
         cost=accepted.cost or attempt.cost,
         sent_at=attempt.sent_at or case.now,
         retry_at=None,
+        claimed_until=None if held else attempt.claimed_until,
     )
     if reference is not None:
         receive.unpark(case, attempt, reference)

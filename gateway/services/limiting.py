@@ -7,7 +7,6 @@ come first and nothing is counted for a send that is refused.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 from gateway.domain import guard, limits
@@ -76,12 +75,14 @@ class Bill(NamedTuple):
     spend: tuple[bytes, ...] = ()
 
     @property
-    def counters(self) -> tuple[bytes, ...]:
-        return (*self.cool, *(charge.key for charge in self.numbers))
+    def counters(self) -> list[bytes]:
+        return [*self.cool, *[charge.key for charge in self.numbers]]
 
     @property
     def tallies(self) -> tuple[bytes, ...]:
         """The sums it must see; the guard looks at its own only where it may refuse."""
+        if not (self.wide or self.judged):
+            return self.spend
         judged = self.watched if self.judged else ()
         watched = [key for one in judged for key in (one.key, one.settled)]
         return (*(charge.key for charge in self.wide), *watched, *self.spend)
@@ -89,6 +90,8 @@ class Bill(NamedTuple):
     @property
     def limited(self) -> tuple[bytes, ...]:
         """Those of the sums that may refuse it at a maximum: nodes decide on them in turn."""
+        if not self.wide:
+            return self.spend
         return (*(charge.key for charge in self.wide if not charge.rule.shadow), *self.spend)
 
 
@@ -112,21 +115,17 @@ async def bill(
         if policy.countries.admit(country):
             monitored = country
     network = limits.network(client_ip) if client_ip is not None else None
-    made = Bill(
-        tuple(policies.cool_key(prepared.client_id, one, prepared.purpose) for one in indexes),
-        monitored=monitored,
-    )
-    if policy.rules:
-        charge = partial(_charge, runtime.keyring, prepared, to, network, now=now)
-        numbers = tuple(
-            Charge(rule, policies.number_key(rule, index))
-            for rule in policy.rules
-            if not rule.wide
-            for index in indexes
-        )
-        charges = (charge(rule) for rule in policy.rules if rule.wide)
-        wide = tuple(found for found in charges if found is not None)
-        made = made._replace(numbers=numbers, wide=wide)
+    client_id, purpose = prepared.client_id, prepared.purpose
+    cool = [policies.cool_key(client_id, one, purpose) for one in indexes]
+    numbers = [
+        Charge(rule, policies.number_key(rule, one)) for rule in policy.narrow for one in indexes
+    ]
+    wide: list[Charge] = []
+    for rule in policy.wide:
+        found = _charge(runtime.keyring, prepared, to, network, rule, now=now)
+        if found is not None:
+            wide.append(found)
+    made = Bill(tuple(cool), tuple(numbers), tuple(wide), monitored=monitored)
     if policy.guard is not None:
         made = await _watch(runtime, policy.guard, made, to, now)
     if policy.spending is not None:
@@ -170,10 +169,8 @@ async def _watch(runtime: Runtime, rule: Guard, made: Bill, to: Recipient, now: 
         return made
     number, country = to.number, to.countries[0]
     began = guard.under_way(rule, now)
-    watched = tuple(
-        Watched(scope, policies.guard_key(scope, began))
-        for scope in guard.scopes(rule, number, country)
-    )
+    scopes = guard.scopes(rule, number, country)
+    watched = tuple([Watched(scope, policies.guard_key(scope, began)) for scope in scopes])
     made = made._replace(watched=watched, began=began)
     enforced = rule.mode is Mode.ENFORCE
     if not enforced or await runtime.passes.cover(runtime.engine, number, country, now):
@@ -217,15 +214,15 @@ def cooled(tx: Transaction, bill: Bill, now: datetime) -> None:
 
 
 def _hold(tx: Transaction, charge: Charge, current: Verification, now: datetime) -> None:
-    rule = charge.rule
+    rule, counter = charge.rule, None
     if charge.reset is not None:
-        used, reset = tx.tallies.sum(charge.key).amount, charge.reset
+        used = tx.tallies.sum(charge.key).amount
     else:
-        span = timedelta(seconds=rule.window)
-        counter = limits.within(tx.counter(charge.key), span, now)
-        used, reset = (counter.count, counter.since + span) if counter else (0, now + span)
+        counter = limits.within(tx.counter(charge.key), rule.span, now)
+        used = counter.count if counter is not None else 0
     if not limits.over(rule, used):
         return
+    reset = charge.reset or (counter.since if counter is not None else now) + rule.span
     if not rule.shadow:
         raise limits.reached(rule, reset, now)
     facts = _facts(current, rule=rule.name, limit=rule.most, window=rule.window, used=used)
@@ -289,12 +286,11 @@ def _spend(
 
 
 def _count(tx: Transaction, policy: Policy, bill: Bill, now: datetime) -> None:
-    for charge in bill.numbers:
-        span = timedelta(seconds=charge.rule.window)
-        tx.put_counter(limits.count(tx.counter(charge.key), charge.key, span, now))
+    for rule, key, _ in bill.numbers:
+        tx.put_counter(limits.count(tx.counter(key), key, rule.span, now))
     for rule, key, reset in bill.wide:
         if reset is not None:
-            until = reset + timedelta(seconds=rule.window)
+            until = reset + rule.span
             tx.tallies.add(Tally(key, policy.node, 1, 0, until))
     if policy.guard is not None and bill.began is not None:
         until = guard.kept_until(policy.guard, bill.began)

@@ -20,7 +20,7 @@ from uuid import UUID
 import orjson
 
 from gateway.domain import addresses, identity, recipient
-from gateway.domain.delivery import Attempt, State
+from gateway.domain.delivery import ARRIVED, Attempt, State
 from gateway.domain.errors import NotFound, Unauthenticated, Unavailable
 from gateway.domain.identity import uuid7
 from gateway.domain.keyring import NONCE_BYTES, Keyring, KeyringError
@@ -96,11 +96,18 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
         named = UUID(callback.attempt_id) if callback.attempt_id is not None else None
         account = route.provider.account
         left = await runtime.ledger.submit(Receive(route.name, account, named, items))
-        if parts := tuple(item for item in left if item.part is not None):
-            await runtime.ledger.submit(Receive(route.name, account, None, parts))
-        if len(left) > len(parts) and route.by_number:
-            await _place(runtime, account, left)
+        if left:
+            await _left_over(runtime, route, left)
     return None
+
+
+async def _left_over(runtime: Runtime, route: Route, left: tuple[Receipt, ...]) -> None:
+    """See to those that were not applied: parts of messages, and parked ones."""
+    account = route.provider.account
+    if parts := tuple(item for item in left if item.part is not None):
+        await runtime.ledger.submit(Receive(route.name, account, None, parts))
+    if len(left) > len(parts) and route.by_number:
+        await _place(runtime, account, left)
 
 
 async def _place(runtime: Runtime, account: str, items: Sequence[Receipt]) -> None:
@@ -147,14 +154,15 @@ def token_of(runtime: Runtime, key: str | None) -> str | None:
 
 def wants(operation: Receive) -> Wants:
     """Every attempt and reference the items name."""
-    named = [_named(item) for item in operation.items]
-    attempts = [one for one in (operation.attempt_id, *named) if one is not None]
-    references = [
-        (operation.account, item.reference)
-        for item in operation.items
-        if isinstance(item, Receipt) and _sound(item.reference)
-    ]
-    return Wants(attempts=tuple(attempts), references=tuple(references))  # type: ignore[arg-type]
+    attempts = [] if operation.attempt_id is None else [operation.attempt_id]
+    references: list[tuple[str, str]] = []
+    for item in operation.items:
+        if isinstance(item, Receipt):
+            if item.attempt_id is not None and (named := identity.parse(item.attempt_id)):
+                attempts.append(named)
+            if item.reference is not None and _sound(item.reference):
+                references.append((operation.account, item.reference))
+    return Wants(attempts=tuple(attempts), references=tuple(references))
 
 
 def apply(
@@ -236,7 +244,8 @@ def _apply_one(
     """False: it was parked, since nobody knows its reference."""
     account = operation.account
     reference = item.reference if _sound(item.reference) else None
-    named = _named(item) or operation.attempt_id
+    named = identity.parse(item.attempt_id) if item.attempt_id is not None else None
+    named = named or operation.attempt_id
     if named is None and reference is not None:
         named = tx.referenced(account, reference)
         if named is None:
@@ -301,8 +310,7 @@ def _hear(
         word = case.clean(item.word)
         facts = {"attempt_id": attempt.id, "route": attempt.route, "word": word}
         case.after.append(Note("receipt_without_state", facts, level="warning"))
-    case.receive(attempt, item, operation.source)
-    after = case.attempt(attempt.id)
+    after = case.receive(attempt, item, operation.source)
     case.after.append(_heard(attempt, after, item, operation, now, linked=linked))
 
 
@@ -324,7 +332,7 @@ def _heard(
         verdict = metering.APPLIED
     else:
         verdict = metering.REPEATED if after.repeats > before.repeats else metering.LATE
-    arrived = after.state is not before.state and after.state.reaches(State.DELIVERED)
+    arrived = after.state is not before.state and after.state in ARRIVED
     return Heard(
         before.route,
         operation.source,
@@ -355,12 +363,6 @@ def unpark(case: Case, attempt: Attempt, reference: str, part: Part | None = Non
         case.tx.drop(kept)
         operation = Receive(attempt.route, attempt.account, None, (item,))
         _hear(case, case.attempt(attempt.id), item, operation, linked=True)
-
-
-def _named(item: Receipt | Malformed) -> UUID | None:
-    if isinstance(item, Malformed) or item.attempt_id is None:
-        return None
-    return identity.parse(item.attempt_id)
 
 
 def _sound(reference: str | None) -> bool:

@@ -19,6 +19,7 @@ from gateway.domain.explanation import Coming
 from gateway.domain.keyring import Keyring
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
+from gateway.domain.verification import MIN_LIFE
 from gateway.domain.workflow import (
     NO_ADDRESS,
     Plan,
@@ -27,6 +28,7 @@ from gateway.domain.workflow import (
     Step,
     Until,
     less,
+    starts,
     without,
 )
 from gateway.ports import (
@@ -101,11 +103,13 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A resolved plan with its JSON and digest."""
+    """A resolved plan with its JSON and digest; `life`: the seconds a code must live for its last
+    step to start in time."""
 
     plan: Plan
     digest: bytes
     body: str
+    life: int
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,8 @@ class Runtime:
 def sealed(plan: Plan) -> Chosen:
     """A plan with its JSON and digest."""
     body = encode_plan(plan)
-    return Chosen(plan, hashlib.sha256(body).digest()[:16], body.decode())
+    life = starts(plan)[-1] + MIN_LIFE
+    return Chosen(plan, hashlib.sha256(body).digest()[:16], body.decode(), life)
 
 
 def reaching(plan: Plan, kinds: Collection[str]) -> Plan:

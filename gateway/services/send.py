@@ -113,7 +113,7 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     country).
     """
     chosen = _choose(runtime, request)
-    late = workflow.too_late(chosen.plan, request.ttl)
+    late = workflow.too_late(chosen.plan, request.ttl) if request.ttl < chosen.life else None
     if late is not None:
         raise InvalidInput(
             "workflow_too_long",
@@ -217,7 +217,7 @@ def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
 
 def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
     """Those of a recipient that is counted under several."""
-    return tuple(failures_key(client_id, index) for index in indexes)
+    return tuple([failures_key(client_id, index) for index in indexes])
 
 
 def _prepare(
@@ -338,8 +338,8 @@ def _start(
     if prepared.created_at != now:
         prepared = _dated(prepared, now)
     reachable = plan
-    own = {one.kind: one.recipient_index for one in operation.further}
-    if tx.avoids(prepared.recipient_index) or (own and any(map(tx.avoids, own.values()))):
+    if tx.avoids(prepared.recipient_index) or operation.further:
+        own = {one.kind: one.recipient_index for one in operation.further}
         reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index, own))
     if reachable is not plan:
         chosen = sealed(reachable)
@@ -407,7 +407,8 @@ def _join(case: Case, operation: Accept) -> Sent:
 
 
 def _opening(plan: Plan) -> limiting.Way:
-    return limiting.Way(plan.steps[0].channel, plan.steps[0].routes[0].name)
+    step = plan.steps[0]
+    return limiting.Way(step.channel, step.routes[0].name)
 
 
 def _way(plan: Plan, action: Send) -> limiting.Way:

@@ -14,7 +14,7 @@ from gateway.domain.countries import Countries
 from gateway.domain.errors import Forbidden, InvalidInput
 from gateway.domain.guard import Guard, Seen
 from gateway.domain.limits import Counter, Per, Rule
-from gateway.domain.policy import Policy, tag
+from gateway.domain.policy import Policy
 from gateway.domain.spending import Spending, Tariff
 
 KEY = b"limit:number"
@@ -114,10 +114,10 @@ def test_the_refusal_names_everything() -> None:
 def test_another_window_or_subject_begins_anew_and_another_maximum_does_not() -> None:
     rule = Rule("a", Per.PREFIX, 60, 3, digits=6)
 
-    assert tag(rule) == tag(Rule("a", Per.PREFIX, 60, 9, shadow=True, digits=6))
+    assert rule.tag == Rule("a", Per.PREFIX, 60, 9, shadow=True, digits=6).tag
     assert 4 == len(
         {
-            tag(one)
+            one.tag
             for one in (
                 rule,
                 Rule("b", Per.PREFIX, 60, 3, digits=6),
