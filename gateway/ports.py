@@ -278,13 +278,24 @@ class Reply:
     status: int = 200
 
 
+class _Post(Request):
+    """A request that is made read, from parts that need no parsing: `Request` copies, converts and
+    reads them again, which costs three times as much."""
+
+    def __init__(self, url: URL, headers: Headers, content: bytes) -> None:
+        self.method = "POST"
+        self.url = url
+        self.headers = Headers(headers)  # a copy: a trace may be added
+        self.extensions = {}
+        self.stream = ByteStream(content)
+        self._content = content
+
+
 def post(url: URL, headers: Headers, content: bytes) -> Request:
     """A POST whose body has been read already, without the headers httpx would add (Host,
     Content-Length, Accept…): the transport adds what HTTP asks for, and half the price is saved.
     """
-    request = Request("POST", url, headers=headers, stream=ByteStream(content))
-    request._content = content  # noqa: SLF001 (what `read` does, for a third of the whole price)
-    return request
+    return _Post(url, headers, content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

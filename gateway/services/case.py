@@ -31,7 +31,7 @@ from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.verification import Status, Verification
-from gateway.domain.workflow import Action, Asked, Finish, Plan, Send, Wait
+from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
 from gateway.services import counting
 from gateway.services.counting import Paid
@@ -336,20 +336,29 @@ class Case:
             )
             if isinstance(action, Send) and action.cause is Cause.SILENCE:
                 action = self._fall_back(action)
+            if isinstance(action, Send):
+                self._send(action)
+                action = self._first_claimed() or action
             if isinstance(action, Wait):
                 self._wake_at = action.until
                 break
-            if isinstance(action, Send):
-                self._send(action)
-            elif isinstance(action, Finish):
+            if isinstance(action, Finish):
                 self._finish(action.status)
                 break
-            else:
+            if isinstance(action, Poll):
                 asked_of = self.attempt(action.attempt_id)._replace(polled_at=self.now)
                 self.change(asked_of)
                 self.after.append(Inquiry(asked_of))
             asked = None
         return action
+
+    def _first_claimed(self) -> Wait | None:
+        """What is next where the only attempt has just been claimed, as with most requests: until
+        the claim ends there is nothing to do, so that it need not be asked again."""
+        only = self.attempts[0]
+        if len(self.attempts) > 1 or only.state is not State.QUEUED or only.claimed_until is None:
+            return None
+        return Wait(min(only.claimed_until, self.verification.expires_at))
 
     def _finish(self, status: Status) -> None:
         timely = status is Status.EXPIRED
@@ -587,9 +596,9 @@ class Case:
             "attempt_id": attempt.id,
             "route": attempt.route,
             "channel": attempt.channel,
-            "cause": attempt.cause,
-            "before": before,
-            "state": attempt.state,
+            "cause": attempt.cause._value_,  # plain text: a member is asked for it by Python code
+            "before": before._value_,
+            "state": attempt.state._value_,
             "source": source,
             "word": word,
             "reason": attempt.reason,
