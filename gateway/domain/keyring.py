@@ -52,6 +52,13 @@ class KeyringError(Exception):
     """A value names a key that the ring does not hold, or does not open under it."""
 
 
+class _Keys(dict[str, T]):
+    """What is made of each key, by the key's name."""
+
+    def __missing__(self, key_id: str) -> T:
+        raise KeyringError(f"the keyring holds no key {key_id!r}")
+
+
 class Keyring:
     """Named keys, ready for use. Randomness (nonces, salts) comes in as arguments."""
 
@@ -62,23 +69,23 @@ class Keyring:
             raise KeyringError(f"every key must have {KEY_BYTES} bytes")
         self.current = current
         self.names = tuple(keys)
-        self._code = {name: Mac(_derive(key, b"code")) for name, key in keys.items()}
-        self._seal = {name: AESGCM(_derive(key, b"seal")) for name, key in keys.items()}
-        self._token = {name: Mac(_derive(key, b"token")) for name, key in keys.items()}
+        self._code = _Keys({name: Mac(_derive(key, b"code")) for name, key in keys.items()})
+        self._seal = _Keys({name: AESGCM(_derive(key, b"seal")) for name, key in keys.items()})
+        self._token = _Keys({name: Mac(_derive(key, b"token")) for name, key in keys.items()})
         self._index = Mac(index_key)
 
     def code(self, key_id: str, verification_id: UUID, salt: bytes, length: int) -> str:
         """The code of a verification: always the same digits, and nowhere stored."""
-        digest = self._named(self._code, key_id).digest(verification_id.bytes + salt)
+        digest = self._code[key_id].digest(verification_id.bytes + salt)
         return str(int.from_bytes(digest[:8], "big") % 10**length).zfill(length)
 
     def seal(self, key_id: str, plain: bytes, *, owner: bytes, nonce: bytes) -> bytes:
         """Encrypt a value for the row `owner`: moved to another row it does not open."""
-        return nonce + self._named(self._seal, key_id).encrypt(nonce, plain, owner)
+        return nonce + self._seal[key_id].encrypt(nonce, plain, owner)
 
     def open(self, key_id: str, sealed: bytes, *, owner: bytes) -> bytes:
         """Decrypt what `seal` made. Raises KeyringError."""
-        box = self._named(self._seal, key_id)
+        box = self._seal[key_id]
         try:
             return box.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner)
         except (InvalidTag, ValueError):
@@ -115,13 +122,6 @@ class Keyring:
             if hmac.compare_digest(key.digest(named)[:_MAC_BYTES], mac):
                 return UUID(bytes=named)
         return None
-
-    @staticmethod
-    def _named(keys: Mapping[str, T], key_id: str) -> T:
-        try:
-            return keys[key_id]
-        except KeyError:
-            raise KeyringError(f"the keyring holds no key {key_id!r}") from None
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

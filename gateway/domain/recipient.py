@@ -22,6 +22,7 @@ _SOLE = {  # the region of a country code that has but one
     for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items()
     if len(regions) == 1
 }
+_GROUPS = re.compile(".{1,3}")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 # Kinds of numbers that no person receives a code on, or that cost a fortune: refused by name.
@@ -165,8 +166,7 @@ def mask(e164: str) -> str:
     length = country_code_length(e164)
     national = e164[1 + length :]
     hidden = national[:1] + "•" * (len(national) - 3) + national[-2:]
-    groups = [hidden[at : at + 3] for at in range(0, len(hidden), 3)]
-    return f"+{e164[1 : 1 + length]} {' '.join(groups)}"
+    return f"{e164[: 1 + length]} {' '.join(_GROUPS.findall(hidden))}"
 
 
 def same(one: str, other: str) -> bool:

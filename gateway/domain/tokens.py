@@ -16,6 +16,7 @@ from gateway.domain.keyring import INDEX_BYTES, Keyring, KeyringError
 
 LONGEST = 512  # characters
 _VERSION = 1
+_MILLISECOND = timedelta(milliseconds=1)
 _OWNER = b"verification_key"  # what AES-GCM authenticates besides: no other sealed value opens
 _PLAIN = 16 + INDEX_BYTES + 6  # bytes: id, index, expiry in milliseconds
 
@@ -31,7 +32,7 @@ class Ticket(NamedTuple):
 def issue(keyring: Keyring, ticket: Ticket, nonce: bytes) -> str:
     """The key as URL-safe text. `nonce`: random bytes, never used twice."""
     key_id = keyring.current.encode()
-    milliseconds = round((ticket.expires_at - EPOCH) / timedelta(milliseconds=1))
+    milliseconds = round((ticket.expires_at - EPOCH) / _MILLISECOND)
     plain = ticket.verification_id.bytes + ticket.recipient_index + milliseconds.to_bytes(6, "big")
     sealed = keyring.seal(keyring.current, plain, owner=_OWNER, nonce=nonce)
     head = bytes((_VERSION, len(key_id))) + key_id

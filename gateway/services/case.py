@@ -427,7 +427,9 @@ class Case:
         if self._heard:
             self._tell_health()
         self.tx.after.extend(self.after)
-        changed = [self.attempts[ordinal - 1] for ordinal in sorted(self._changed)]
+        changed = self.attempts
+        if len(self._changed) < len(changed):
+            changed = [changed[ordinal - 1] for ordinal in sorted(self._changed)]
         self.tx.put(self.verification, changed)
         return self.verification
 

@@ -175,8 +175,9 @@ class Dispatcher:
             for route in routes.values()
         }
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: set[UUID] = set()
-        self._flying: dict[UUID, int] = {}
+        # Verifications, by the number of their id: a UUID is hashed by Python code.
+        self._ended: set[int] = set()
+        self._flying: dict[int, int] = {}
         self._closing = False
         self._failures = 0
         self._follows: dict[type, Callable[[Any], None]] = {
@@ -227,13 +228,13 @@ class Dispatcher:
 
     def _begin(self, handover: Handover) -> None:
         self._lanes[handover.attempt.route].take(self._monotonic())
-        vid = handover.verification.id
+        vid = handover.verification.id.int
         self._flying[vid] = self._flying.get(vid, 0) + 1
         self._spawn(self._hand_over(handover))
 
     def _end(self, ended: Ended) -> None:
-        if ended.verification_id in self._flying:
-            self._ended.add(ended.verification_id)
+        if ended.verification_id.int in self._flying:
+            self._ended.add(ended.verification_id.int)
 
     def _lanes_crowd(self, item: Crowded) -> None:
         lane = self._lanes.get(item.route)
@@ -259,7 +260,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_over(self, handover: Handover) -> None:
-        attempt, vid = handover.attempt, handover.verification.id
+        attempt, vid = handover.attempt, handover.verification.id.int
         began = self._monotonic()
         span = tracing.dispatching(self._tracer, handover)
         try:
@@ -287,7 +288,7 @@ class Dispatcher:
         route = self._routes[attempt.route]
         provider = route.provider
         now = self._now()
-        if self._ended and handover.verification.id in self._ended:
+        if self._ended and handover.verification.id.int in self._ended:
             return Withdrawn()
         until, within = attempt.claimed_until, self._lanes[attempt.route].within
         if self._closing or until is None or now > until - within:

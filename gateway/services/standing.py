@@ -28,6 +28,7 @@ class Routes:
         self._lately: deque[datetime] = deque()
         self._runs: dict[str, int] = {}  # account refusals in a row, by route
         self._bucket: datetime | None = None
+        self._bucket_ends: datetime | None = None
 
     def learn(self, states: Iterable[RouteState], now: datetime) -> None:
         """All that is stored of them."""
@@ -47,8 +48,10 @@ class Routes:
     def bucket(self, route: str, now: datetime) -> datetime:
         """Where the counting that `now` belongs to begins: what a route did before it was paused
         or resumed is counted apart."""
-        if self._bucket is None or not self._bucket <= now < self._bucket + health.BUCKET:
+        ends = self._bucket_ends
+        if self._bucket is None or ends is None or not self._bucket <= now < ends:
             self._bucket = health.bucket(now)
+            self._bucket_ends = self._bucket + health.BUCKET
         state = self.states.get(route) if self.states else None
         if state is not None and self._bucket < state.since <= now:
             return state.since
@@ -59,6 +62,8 @@ class Routes:
     ) -> RouteState | None:
         """How the route stands after this, where that changes it: resumed, or paused since one
         refusal after the other was for the `account`."""
+        if not (self.states or self._runs or account):  # as mostly: nothing against any route
+            return None
         changed = self._heard(route, heard, now, account=account)
         if changed is not None:
             self.put(changed, now)
