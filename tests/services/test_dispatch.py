@@ -9,7 +9,7 @@ import pytest
 from fakes import Answer, Gate, Submission, answering, raising
 from rig import NUMBER, Rig, make_settings
 
-from gateway.domain import recipient
+from gateway.domain import recipient, workflow
 from gateway.domain.delivery import Outcome, State
 from gateway.ports import Accepted, Lost, NotSent, RefusalKind, Refused, Response
 from gateway.services import reconcile, send
@@ -423,6 +423,21 @@ async def test_f23_a_lease_outlives_its_routes_time_limit_by_the_margin(
     assert claimed.claimed_until is not None
     assert seconds + LEASE_MARGIN <= (claimed.claimed_until - claimed.queued_at).total_seconds()
     assert 5 <= LEASE_MARGIN
+
+
+async def test_a_first_claim_is_looked_at_again_when_the_engine_would_say_so(rig: Rig) -> None:
+    """Accept does not ask what is next after it has claimed the only attempt: it knows. (Seen to
+    fail with another moment in `Case._first_claimed`.)"""
+    gate = Gate(TIMEOUT)
+    rig.transport.script("sms-campaign", gate)
+    named = await begin(rig, workflow="sms")
+    await gate.reached.wait()
+    record = rig.record(named)
+    asked = workflow.wake_at(record.plan, record.verification, record.attempts, rig.clock.now())
+    gate.opened.set()
+    await rig.settle()
+
+    assert None is not asked == record.verification.wake_at
 
 
 async def test_f20_claims_of_a_dead_process_are_reclaimed_after_the_lease_and_none_before(
