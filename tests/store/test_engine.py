@@ -391,7 +391,13 @@ def test_the_names_of_a_named_tuple_are_its_fields() -> None:
 @pytest.mark.parametrize("which", ["_writer", "_reader"])
 @pytest.mark.parametrize(
     ("pragma", "expected"),
-    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 0)],
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("foreign_keys", 1),
+        ("busy_timeout", 0),
+        ("wal_autocheckpoint", 4000),
+    ],
 )
 def test_every_connection_has_the_settings_durability_stands_on(
     engine: SqliteEngine, which: str, pragma: str, expected: object

@@ -29,6 +29,14 @@ _NAME = "sqlite"
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 _OPEN_SECONDS = 5.0  # seconds that opening may wait for another process
 _BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
+_SETTINGS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    # Pages (16 MB) until the log is copied back, four times SQLite's own: a page that every batch
+    # writes is copied a quarter as often.
+    "wal_autocheckpoint = 4000",
+)
 
 
 # sqlite3 looks for an adapter of each parameter that is not exactly an int, float, str or
@@ -316,7 +324,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             timeout=_OPEN_SECONDS,
             cached_statements=256,
         )
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for setting in _SETTINGS:
             connection.execute(f"PRAGMA {setting}")
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         connection.execute("PRAGMA busy_timeout = 0")
