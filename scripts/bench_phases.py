@@ -116,17 +116,11 @@ def _fallback(make: type[Gateway], parent: Path, options: Options) -> Figures:
         ids, _ = unreported(session, options.overdue)
         before = session.usage()
         began = time.monotonic()
-        wanted = {"calls": 2 * len(ids), "receipts": 0}
-        seconds = 60 + PATIENCE
-        reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+        errors = fallen_back(session, len(ids), 60 + PATIENCE)
         after = session.usage()
         figures = figures_of(len(ids), time.monotonic() - began, after.since(before), NOTHING)
-        if not reached["reached"]:
-            figures.errors.append("not everything fell back")
-        late, errors = session.lateness(ids, PATIENCE)
         figures.errors += errors
-        figures.late_p50, figures.late_p99 = percentile(late, 0.50), percentile(late, 0.99)
-        figures.pss_mb = pss_mb(session.gateway.server.pid)
+        _note_lateness(session, figures, ids, PATIENCE)
         session.gateway.stop()
     return figures
 
@@ -163,15 +157,12 @@ def claim(session: Session, size: int, patience: int) -> tuple[Figures, list[str
     before = session.usage()
     resumed = time.monotonic_ns()
     server.go_on()
-    seconds = 30 + size / LEAST_RATE
-    wanted = {"calls": 2 * len(ids), "receipts": 0}
-    reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+    errors = fallen_back(session, len(ids), 30 + size / LEAST_RATE)
     time.sleep(SETTLE)
     after = session.usage()
     last = session.provider.ask(60, do="report")["last"]
     figures = figures_of(len(ids), (last - resumed) / 1e9, after.since(before), NOTHING)
-    if not reached["reached"]:
-        figures.errors.append("not all that was due was submitted")
+    figures.errors += errors
     return figures, ids
 
 
@@ -181,21 +172,29 @@ def _spread(session: Session, patience: int, rate: float) -> Figures:
     size = max(1, min(session.options.overdue, round(rate * SPREAD_FOR)))
     ids, began = unreported(session, size, rate)
     before = session.usage()
-    wanted = {"calls": 2 * len(ids), "receipts": 0}
-    seconds = 30.0 + patience + SPREAD_FOR
-    reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+    errors = fallen_back(session, len(ids), 30 + patience + SPREAD_FOR)
     after = session.usage()
     last = session.provider.ask(60, do="report")["last"]
     elapsed = (last - began) / 1e9 - patience
     figures = figures_of(len(ids), elapsed, after.since(before), NOTHING)
     figures.rate = rate
-    if not reached["reached"]:
-        figures.errors.append("not everything fell back")
+    figures.errors += errors
+    _note_lateness(session, figures, ids, patience)
+    return figures
+
+
+def fallen_back(session: Session, size: int, seconds: float) -> list[str]:
+    """Wait until so many have been submitted a second time; what is wrong when they have not."""
+    wanted = {"calls": 2 * size, "receipts": 0}
+    reached = session.provider.ask(seconds + 30, do="wait", seconds=seconds, **wanted)
+    return [] if reached["reached"] else ["not all that was due was submitted"]
+
+
+def _note_lateness(session: Session, figures: Figures, ids: list[str], patience: int) -> None:
     late, errors = session.lateness(ids, patience)
     figures.errors += errors
     figures.late_p50, figures.late_p99 = percentile(late, 0.50), percentile(late, 0.99)
     figures.pss_mb = pss_mb(session.gateway.server.pid)
-    return figures
 
 
 def unreported(session: Session, size: int, rate: float | None = None) -> tuple[list[str], int]:

@@ -1,9 +1,7 @@
 """Values that are made or copied with every step of a message, and what makes that cheap."""
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from typing_extensions import dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 C = TypeVar("C")
 T = TypeVar("T", bound=tuple[Any, ...])

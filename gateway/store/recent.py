@@ -9,7 +9,6 @@ from gateway.domain.verification import Verification
 
 # In the store ids are looked up by their number: a UUID's own hash is a function of Python's.
 Ids = dict[int, UUID]
-_VERSION = Verification._fields.index("version")
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class Recent:
         current, attempts = row.verification, row.attempts
         named = current.id
         if row.loaded is not None:  # the statement has counted its version up
-            current = _newer(current)
+            current = current._replace(version=current.version + 1)
         self._rows.pop(named.int, None)  # or it would keep its old place
         self._rows[named.int] = current, attempts
         for attempt in attempts:
@@ -80,9 +79,3 @@ class Recent:
         self._rows.clear()
         self._owners.clear()
         self._references.clear()
-
-
-def _newer(current: Verification) -> Verification:
-    """The next version of it. `_replace` takes six times as long for a tuple of 28."""
-    version = (current.version + 1,)
-    return tuple.__new__(Verification, current[:_VERSION] + version + current[_VERSION + 1 :])

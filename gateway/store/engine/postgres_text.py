@@ -1,26 +1,24 @@
 """Statements as PostgreSQL takes them, a batch at a time.
 
 A write gets its rows as one array a column (`unnest`), so that a batch is one statement and its
-row count tells whether a guard held. Constants stand in the text: a partial index whose condition
-is hidden in a parameter is of no use to a prepared statement.
+row count tells whether a guard held.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ARRAY, ClauseElement, Dialect, Select, String, any_, bindparam, select
+from sqlalchemy import ARRAY, Select, String, any_, bindparam, select
 from sqlalchemy.dialects.postgresql.base import PGDialect
-from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from gateway.store.columns import Convert, Stored
+from gateway.store.engine.compiled import Compiled, Flavour
 from gateway.store.engine.statements import PREFIX, ByKeys, Maker, Read, Rows, Write, maker
 
 T = TypeVar("T")
 
 NAME = "postgresql"
-_DIALECT: Dialect = PGDialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
-_PARAMETER = re.compile(r"%\((\w+)\)s")
 _INSERT = re.compile(r"(INSERT INTO .+?\)) VALUES \((.+?)\)( ON CONFLICT .+)?", re.DOTALL)
 _KEYS = PREFIX + "keys"
 
@@ -38,70 +36,23 @@ def encoder(kind: TypeEngine[Any]) -> Convert | None:
     return _without_zero if isinstance(plain, String) else None
 
 
-def _type(kind: TypeEngine[Any]) -> str:
-    return _DIALECT.type_compiler_instance.process(kind)
-
-
-def _literal(fixed: Any) -> str:
-    """A constant of a statement; it is of this source, never from outside."""
-    match fixed:
-        case None:
-            return "NULL"
-        case bool():
-            return "TRUE" if fixed else "FALSE"
-        case int():
-            return str(int(fixed))
-        case bytes():
-            return f"'\\x{fixed.hex()}'::bytea"
-        case str():
-            quoted = fixed.replace("'", "''")
-            return f"'{quoted}'"
-    raise TypeError(f"no constant of a statement: {fixed!r}")
-
-
-class _Compiled:
-    """A statement's text, whose given parameters `named` puts in its own way."""
-
-    def __init__(self, statement: ClauseElement, types: Mapping[str, TypeEngine[Any]]) -> None:
-        self._compiled: Any = statement.compile(dialect=_DIALECT)
-        self._types = types
-        self.names: list[str] = []  # each once
-        self.stands: list[str] = []  # as they stand in the text
-
-    def kind(self, name: str) -> TypeEngine[Any]:
-        """The type of a parameter."""
-        found: TypeEngine[Any] = self._types.get(name) or self._compiled.binds[name].type
-        return found
-
-    def text(self, form: str) -> str:
-        """The text; `form` shows a given parameter by its {name}, {number} and {cast}."""
-
-        def put(match: re.Match[str]) -> str:
-            name = match[1]
-            if not name.startswith(PREFIX):
-                fixed = self._compiled.params[name]
-                encode = encoder(self.kind(name))
-                return _literal(fixed if encode is None or fixed is None else encode(fixed))
-            self.stands.append(name)
-            if name not in self.names:
-                self.names.append(name)
-            kind = self.kind(name)
-            cast = "" if isinstance(kind, NullType) else f"::{_type(kind)}"
-            return form.format(name=name, number=self.names.index(name) + 1, cast=cast)
-
-        return _PARAMETER.sub(put, str(self._compiled)).replace("%%", "%")
+_FLAVOUR = Flavour(
+    dialect=PGDialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
+    encoder=encoder,
+    octets="'\\x{}'::bytea",
+)
 
 
 class Query(Generic[T]):
     """A Read: its text, its parameters, its rows as values."""
 
     def __init__(self, statement: Select[Any], rows: Rows[T]) -> None:
-        compiled = _Compiled(statement, {})
+        compiled = Compiled(_FLAVOUR, statement, {})
         self.sql = compiled.text("${number}{cast}")
         self.values = rows.values
         self.given = len(compiled.stands)
         self._at = [compiled.stands.index(name) for name in compiled.names]
-        self._encoders = [encoder(compiled.kind(name)) for name in compiled.names]
+        self._encoders = compiled.encoders(compiled.names)
 
     def parameters(self, given: Sequence[Any]) -> list[Any]:
         """The driver's parameters for values in the order they stand in the statement."""
@@ -135,17 +86,17 @@ class Change:
     def __init__(self, write: Write) -> None:
         cells = write.statement.table.c
         types = {PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
-        compiled = _Compiled(write.statement, types)
+        compiled = Compiled(_FLAVOUR, write.statement, types)
         text = compiled.text("given.{name}")
         names = compiled.names
         arrays = ", ".join(
-            f"${number}::{_type(compiled.kind(name))}[]"
+            f"${number}::{_FLAVOUR.spelled(compiled.kind(name))}[]"
             for number, name in enumerate(names, start=1)
         )
         source = f"unnest({arrays}) AS given ({', '.join(names)})"
         self.sql = _over(text, source, write)
         self._names = [name.removeprefix(PREFIX) for name in names]
-        self._encoders = [encoder(compiled.kind(name)) for name in names]
+        self._encoders = compiled.encoders(names)
         self._makers: dict[type, Maker] = {}
 
     def columns(self, values: Sequence[Any]) -> list[Sequence[Any]]:

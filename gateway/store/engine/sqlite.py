@@ -10,23 +10,23 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ClauseElement, Select, bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
 from gateway.store.columns import Convert, Stored
+from gateway.store.engine.compiled import Compiled, Flavour
 from gateway.store.engine.protocol import Conflict, Refused, StoreError
 from gateway.store.engine.statements import PREFIX, ByKeys, Maker, Read, Rows, Write, maker
 
 T = TypeVar("T")
 
 _NAME = "sqlite"
-_DIALECT = sqlite.dialect(paramstyle="qmark")
 _OPEN_SECONDS = 5.0  # seconds that opening may wait for another process
 _BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
 _SETTINGS = (
@@ -48,42 +48,11 @@ sqlite3.register_adapter(bytes, bytes.__bytes__)
 sqlite3.register_adapter(type(None), _ITSELF.get)
 
 
-def _literal(fixed: Any) -> str:
-    """A constant of a statement; it is of this source, never from outside."""
-    match fixed:
-        case None:
-            return "NULL"
-        case int():
-            return str(int(fixed))
-        case bytes():
-            return f"X'{fixed.hex()}'"
-        case str():
-            quoted = fixed.replace("'", "''")
-            return f"'{quoted}'"
-    raise TypeError(f"no constant of a statement: {fixed!r}")
+def _encoder(kind: TypeEngine[Any]) -> Convert | None:
+    return kind.encoder(_NAME) if isinstance(kind, Stored) else None
 
 
-class _Compiled:
-    """A statement's text, its constants in it, and what it takes, in the driver's order."""
-
-    def __init__(self, statement: ClauseElement, types: Mapping[str, TypeEngine[Any]]) -> None:
-        compiled: Any = statement.compile(dialect=_DIALECT)
-        self.names: list[str] = []
-        self.encoders: list[Convert | None] = []
-        texts = str(compiled).split("?")
-        text = [texts[0]]
-        for name, after in zip(compiled.positiontup or (), texts[1:], strict=True):
-            kind = types.get(name) or compiled.binds[name].type
-            encode = kind.encoder(_NAME) if isinstance(kind, Stored) else None
-            if name.startswith(PREFIX):
-                self.names.append(name.removeprefix(PREFIX))
-                self.encoders.append(encode)
-                text.append("?")
-            else:
-                fixed = compiled.params[name]
-                text.append(_literal(fixed if fixed is None or encode is None else encode(fixed)))
-            text.append(after)
-        self.sql = "".join(text)
+_FLAVOUR = Flavour(dialect=sqlite.dialect(paramstyle="pyformat"), encoder=_encoder, octets="X'{}'")
 
 
 class _Change:
@@ -92,8 +61,10 @@ class _Change:
     def __init__(self, write: Write) -> None:
         cells = write.statement.table.c
         types = {PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
-        self._compiled = _Compiled(write.statement, types)
-        self.sql = self._compiled.sql
+        compiled = Compiled(_FLAVOUR, write.statement, types)
+        self.sql = compiled.text("?")
+        self._names = [name.removeprefix(PREFIX) for name in compiled.stands]
+        self._encoders = compiled.encoders(compiled.stands)
         self._makers: dict[type, Maker] = {}
 
     def rows(self, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -101,8 +72,7 @@ class _Change:
         kind = type(values[0])
         make = self._makers.get(kind)
         if make is None:
-            made = maker(kind, self._compiled.names, self._compiled.encoders)
-            make = self._makers[kind] = made
+            make = self._makers[kind] = maker(kind, self._names, self._encoders)
         return make(values)
 
 
@@ -110,10 +80,10 @@ class _Query(Generic[T]):
     """A Read as the driver takes it."""
 
     def __init__(self, statement: Select[Any], rows: Rows[T]) -> None:
-        compiled = _Compiled(statement, {})
-        self.sql = compiled.sql
-        self.given = len(compiled.names)
-        self._encoders = compiled.encoders
+        compiled = Compiled(_FLAVOUR, statement, {})
+        self.sql = compiled.text("?")
+        self.given = len(compiled.stands)
+        self._encoders = compiled.encoders(compiled.stands)
         self.values = rows.values
 
     def parameters(self, given: Sequence[Any]) -> list[Any]:
@@ -134,8 +104,7 @@ class _Keyed(Generic[T]):
     def __init__(self, statement: ByKeys[T]) -> None:
         self._statement = statement
         self._rows = Rows(statement.columns, statement.make, _NAME)
-        kind = statement.key.type
-        self._encode = kind.encoder(_NAME) if isinstance(kind, Stored) else None
+        self._encode = _encoder(statement.key.type)
         self._sized: dict[int, _Query[T]] = {}
 
     def query(self, keys: Sequence[Any]) -> tuple[_Query[T], list[Any]]:
