@@ -18,27 +18,11 @@ from gateway.store import schema  # noqa: E402
 
 BOTH = ("sqlite", "postgres")
 MEASURED = {"domain", "services", "store"}
-# What these test is decided in memory and stored as everything is: on PostgreSQL with --everywhere.
-IN_MEMORY = {
-    "test_addresses",
-    "test_dispatch",
-    "test_guarding",
-    "test_health",
-    "test_linking",
-    "test_notify",
-    "test_operate",
-    "test_parts",
-    "test_recall",
-    "test_tracing",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the manual's pictures go, when they are to be taken anew; and half of the tests."""
     parser.addoption("--pictures", metavar="FOLDER", help="keep the console's screenshots there")
-    parser.addoption(
-        "--everywhere", action="store_true", help="every test of services on PostgreSQL as well"
-    )
     parser.addoption(
         "--long", action="store_true", help="kill nodes for a minute, not for some seconds"
     )
@@ -67,9 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         only = [name for name in BOTH if item.get_closest_marker(name) is not None]
         wrong = which and only and which not in only
         other = part is not None and part != _part(item, which)
-        once = which == "postgres" and item.path.stem in IN_MEMORY
-        spared = once and not config.getoption("--everywhere")
-        (left_out if wrong or other or spared else kept).append(item)
+        (left_out if wrong or other else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
