@@ -23,7 +23,7 @@ def bare(method: str, body: bytes, **headers: str) -> Request:
 
 
 def lines(request: Request) -> list[str]:
-    head, _, body = outgoing(request, request.content).partition(b"\r\n\r\n")
+    head, _, body = outgoing(request, request.content)[0].partition(b"\r\n\r\n")
     assert request.content == body
     return head.decode().split("\r\n")
 
