@@ -102,9 +102,9 @@ class HttpTransport:
                 response.request = request
                 if not response.is_closed:
                     response = await _read(response, self._max_body)
-            if len(response.content) <= self._max_body:
-                return response
-            kind, reason, name = Lost, "protocol_error", "RemoteProtocolError"
+            if len(response.content) > self._max_body:
+                raise httpx.RemoteProtocolError("too large")
+            return response
         except (httpx.RequestError, httpx.InvalidURL) as error:
             kind, reason = _REASONS.get(type(error), (Lost, "transport_error"))
             name = type(error.__cause__ or error).__name__
