@@ -104,10 +104,11 @@ class HttpTransport:
                     response = await _read(response, self._max_body)
             if len(response.content) > self._max_body:
                 raise httpx.RemoteProtocolError("too large")
-            return response
         except (httpx.RequestError, httpx.InvalidURL) as error:
             kind, reason = _REASONS.get(type(error), (Lost, "transport_error"))
             name = type(error.__cause__ or error).__name__
+        else:
+            return response
         raise kind(reason, f"{name} {_where(request)}")
 
     async def _authenticated(self, request: Request, auth: Auth) -> Response:
