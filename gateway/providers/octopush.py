@@ -79,6 +79,7 @@ VOICES = {
 # Keys that only an inbound reply (two generations of it), an opt-out and an e-mail receipt have.
 NO_RECEIPT = frozenset({"reception_date", "answer_date", "stop_date", "deliveries"})
 
+_NEWS_TO_US = Meaning(None)  # a word that is in no list
 _PATH = re.compile(r"/[^\s?#]+")
 _SENDER = re.compile(r"[A-Za-z0-9]{3,11}")
 
@@ -253,10 +254,10 @@ class Octopush:
             content = orjson.loads(body)
         except orjson.JSONDecodeError:
             content = _form(body)
-        if isinstance(content, list):
-            read = [self._receipt(item, vendor.as_json(item)) for item in content]
-        else:
-            read = [self._receipt(content, body)]
+        if not isinstance(content, list):
+            receipt = self._receipt(content, body)
+            return [] if receipt is None else [receipt]
+        read = [self._receipt(item, vendor.as_json(item)) for item in content]
         return [receipt for receipt in read if receipt is not None]
 
     def build_check(self) -> Request:
@@ -285,7 +286,7 @@ class Octopush:
         if reference is None or word is None:
             missing = "message_id" if reference is None else "status"
             return Malformed(f"{missing} is missing or unusable", raw)
-        meaning = self.statuses.get(word.upper(), Meaning(None))
+        meaning = self.statuses.get(word.upper(), _NEWS_TO_US)
         return Receipt(
             word=word,
             state=meaning.state,
