@@ -19,6 +19,9 @@ class Rendered(NamedTuple):
     locale: str
 
 
+_rendered = tuple.__new__  # for every message: a third of the price of Rendered(…)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """All templates, ready to be filled. `locale`: where a template lacks the one asked for."""
@@ -70,8 +73,8 @@ class Catalogue:
                 self._ready.clear()
             made = self._fill(name, locale, channel, code=_CODE, seconds=seconds, given=None)
             ready = self._ready[key] = _Ready(made.text.split(_CODE), made)
-        _, subject, spoken = ready.made
-        return Rendered(code.join(ready.pieces), subject.replace(_CODE, code), spoken)
+        pieces, (_, subject, spoken) = ready
+        return _rendered(Rendered, (code.join(pieces), subject.replace(_CODE, code), spoken))
 
     def _fill(
         self,

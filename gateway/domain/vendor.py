@@ -35,8 +35,8 @@ def json_object(body: bytes) -> Mapping[str, object]:
 
 def storable(value: object) -> str | None:
     """The value where it is a string that can be stored and looked up by, never changed."""
-    if isinstance(value, str) and len(value) <= REFERENCE_LIMIT and value.strip():
-        return value if value.isprintable() else None
+    if isinstance(value, str) and value and len(value) <= REFERENCE_LIMIT and value.isprintable():
+        return None if value.isspace() else value
     return None
 
 

@@ -33,6 +33,7 @@ from gateway.ports import (
     Auth,
     Callback,
     Correlation,
+    Endpoint,
     Malformed,
     Outcome,
     Outgoing,
@@ -48,7 +49,6 @@ from gateway.ports import (
     Sheet,
     Unknown,
     Wire,
-    post,
 )
 
 TEXT_LIMIT = 1224  # characters, SMS and voice alike
@@ -79,6 +79,7 @@ VOICES = {
 # Keys that only an inbound reply (two generations of it), an opt-out and an e-mail receipt have.
 NO_RECEIPT = frozenset({"reception_date", "answer_date", "stop_date", "deliveries"})
 
+_NEWS_TO_US = Meaning(None)  # a word that is in no list
 _PATH = re.compile(r"/[^\s?#]+")
 _SENDER = re.compile(r"[A-Za-z0-9]{3,11}")
 
@@ -140,7 +141,8 @@ class Octopush:
         # A URL and headers parsed once: a third of the time of a request made from strings.
         path = settings.voice_path if voice else "/sms-campaign/send"
         pattern = Request("GET", base + path, headers=headers)
-        self._url, self._headers = pattern.url, pattern.headers
+        self._endpoint = Endpoint(pattern.url, pattern.headers)
+        self._check_headers = pattern.headers
         self._product = "vocal_sms" if voice else settings.type
         self._check_url = (
             f"{base}/wallet/check-balance"
@@ -209,7 +211,7 @@ class Octopush:
         if self.channel == "voice":
             body["text"] = spoken(outgoing.text, outgoing.code)
             body["voice_language"] = self._voice_language or voice_language(outgoing.locale)
-        return post(self._url, self._headers, orjson.dumps(body))
+        return self._endpoint.post(orjson.dumps(body))
 
     def auth(self) -> Auth | None:
         return None
@@ -252,15 +254,15 @@ class Octopush:
             content = orjson.loads(body)
         except orjson.JSONDecodeError:
             content = _form(body)
-        if isinstance(content, list):
-            read = [self._receipt(item, vendor.as_json(item)) for item in content]
-        else:
-            read = [self._receipt(content, body)]
+        if not isinstance(content, list):
+            receipt = self._receipt(content, body)
+            return [] if receipt is None else [receipt]
+        read = [self._receipt(item, vendor.as_json(item)) for item in content]
         return [receipt for receipt in read if receipt is not None]
 
     def build_check(self) -> Request:
         """A look at the balance: are we let in, and is there credit?"""
-        return Request("GET", self._check_url, headers=self._headers)
+        return Request("GET", self._check_url, headers=self._check_headers)
 
     def parse_check(self, response: Response) -> str | None:
         """What is wrong, in a sentence; None when all is well."""
@@ -284,7 +286,7 @@ class Octopush:
         if reference is None or word is None:
             missing = "message_id" if reference is None else "status"
             return Malformed(f"{missing} is missing or unusable", raw)
-        meaning = self.statuses.get(word.upper(), Meaning(None))
+        meaning = self.statuses.get(word.upper(), _NEWS_TO_US)
         return Receipt(
             word=word,
             state=meaning.state,

@@ -13,31 +13,34 @@ def outgoing(
 ) -> Outgoing:
     """The message of a claimed attempt. Raises LookupError when its recipient has been erased, and
     KeyringError when the keyring does not open it."""
-    current, attempt = handover.verification, handover.attempt
-    address = address_for(keyring, current, attempt.channel)
+    current, attempt, sender, last_step = handover
+    channel, template = attempt.channel, current.template
+    address = address_for(keyring, current, channel)
     if address is None:
         raise LookupError("the recipient has been erased")
     code = code_of(keyring, current)
-    life = int((current.expires_at - now).total_seconds())
-    patience = int((attempt.overdue_at - now).total_seconds())
-    message = catalogue.render(
-        current.template,
+    life = validity = int((current.expires_at - now).total_seconds())
+    if not last_step:
+        patience = int((attempt.overdue_at - now).total_seconds())
+        validity = max(1, min(patience, life))
+    text, subject, locale = catalogue.render(
+        template,
         current.locale,
-        attempt.channel,
+        channel,
         code=code,
         seconds=life,
         given=given_of(keyring, current),
     )
     return Outgoing(
         attempt_id=str(attempt.id),
-        channel=attempt.channel,
+        channel=channel,
         recipient=address,
-        text=message.text,
+        text=text,
         code=code,
-        sender=handover.sender,
+        sender=sender,
         callback_url=callback_url,
-        validity=life if handover.last_step else max(1, min(patience, life)),
-        locale=message.locale,
-        template=current.template,
-        subject=message.subject,
+        validity=validity,
+        locale=locale,
+        template=template,
+        subject=subject,
     )

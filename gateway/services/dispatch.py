@@ -61,6 +61,8 @@ _OFFER_AGAIN = 0.5  # seconds between two offers of an outcome that could not be
 _RECALL_WITHIN = 3.0  # seconds for taking a message back; nobody waits for it
 _CROWD = 10_000  # verifications per route known to wait for a slot; the rest is found by time
 
+_BY_REFERENCE = Correlation.REFERENCE  # slow to read from an enumeration before Python 3.12
+
 _KINDS = {
     RefusalKind.TEMPORARY: Outcome.TEMPORARY,
     RefusalKind.THROTTLED: Outcome.THROTTLED,
@@ -110,12 +112,13 @@ class _Lane:
     A sliding window, since that is what providers count; below one call a second it is longer.
     """
 
+    route: Route
+    within: timedelta  # what a call may take in all
     concurrency: int
     rate: float | None
     flying: int = 0
     begun: deque[float] = field(default_factory=deque)
     crowd: deque[UUID] = field(default_factory=lambda: deque(maxlen=_CROWD))
-    within: timedelta = timedelta(0)  # what a call may take in all
 
     def free(self, monotonic: float) -> int:
         """How many attempts may start now."""
@@ -126,11 +129,11 @@ class _Lane:
             self.begun.popleft()
         return min(free, max(1, int(self.rate)) - len(self.begun))
 
-    def take(self, monotonic: float) -> None:
+    def take(self, monotonic: Callable[[], float]) -> None:
         """One more call begins."""
         self.flying += 1
         if self.rate is not None:
-            self.begun.append(monotonic)
+            self.begun.append(monotonic())
 
 
 def _by_keyword(log: Log, level: str, event: str, facts: Mapping[str, Any]) -> None:
@@ -168,9 +171,10 @@ class Dispatcher:
         self._look_back: LookBack | None = None
         self._lanes = {
             route.name: _Lane(
+                route,
+                timedelta(seconds=route.provider.timeout),
                 route.provider.concurrency,
                 route.provider.rate,
-                within=timedelta(seconds=route.provider.timeout),
             )
             for route in routes.values()
         }
@@ -227,10 +231,11 @@ class Dispatcher:
         self._tell(note.level, note.event, note.facts)
 
     def _begin(self, handover: Handover) -> None:
-        self._lanes[handover.attempt.route].take(self._monotonic())
+        lane = self._lanes[handover.attempt.route]
+        lane.take(self._monotonic)
         vid = handover.verification.id.int
         self._flying[vid] = self._flying.get(vid, 0) + 1
-        self._spawn(self._hand_over(handover))
+        self._spawn(self._hand_over(handover, lane, vid))
 
     def _end(self, ended: Ended) -> None:
         if ended.verification_id.int in self._flying:
@@ -259,45 +264,57 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _hand_over(self, handover: Handover) -> None:
-        attempt, vid = handover.attempt, handover.verification.id.int
+    async def _hand_over(self, handover: Handover, lane: _Lane, vid: int) -> None:
+        """One submission: the call, then its outcome. `vid` is the verification's, as in `_flying`.
+
+        It is the path of every message, and so reads a field of a named tuple once, and asks for
+        what is rare before it calls it.
+        """
+        verification, attempt, _, _ = handover
+        traced = verification.trace is not None
+        span = tracing.dispatching(self._tracer, handover) if traced else None
         began = self._monotonic()
-        span = tracing.dispatching(self._tracer, handover)
         try:
-            result = await self._submit(handover, span)
+            result = await self._submit(handover, lane, vid, span)
         finally:
-            self._lanes[attempt.route].flying -= 1
+            lane.flying -= 1
             left = self._flying.pop(vid) - 1
             if left:
                 self._flying[vid] = left
             elif self._ended:
                 self._ended.discard(vid)
         seconds = self._monotonic() - began
-        tracing.dispatched(span, result)
-        if self._lanes[attempt.route].crowd:
-            self._wake_crowd(attempt.route)
-        stored = await self._offer(Conclude(attempt.id, attempt.account, attempt.tries, result))
-        if stored:
-            self._meter.called(attempt.route, result, seconds)
-            if isinstance(result, Accepted) and result.reference is None:
-                await self._look(handover)
+        if span is not None:
+            tracing.dispatched(span, result)
+        if lane.crowd:
+            self._wake_crowd(lane)
+        outcome = Conclude(attempt.id, attempt.account, attempt.tries, result)
+        try:
+            await self._the_ledger().submit(outcome)
+        except Unavailable as error:
+            if not await self._offer_again(outcome, error):
+                return
+        self._meter.called(lane.route.name, result, seconds)
+        if isinstance(result, Accepted) and result.reference is None:
+            await self._look(handover)
 
-    async def _submit(self, handover: Handover, span: Span | None) -> Result:
+    async def _submit(self, handover: Handover, lane: _Lane, vid: int, span: Span | None) -> Result:
         """One look more, then the wire. An error becomes a result: surely not sent, or unknown."""
-        attempt = handover.attempt
-        route = self._routes[attempt.route]
+        route = lane.route
         provider = route.provider
         now = self._now()
-        if self._ended and handover.verification.id.int in self._ended:
+        if self._ended and vid in self._ended:
             return Withdrawn()
-        until, within = attempt.claimed_until, self._lanes[attempt.route].within
-        if self._closing or until is None or now > until - within:
+        attempt = handover.attempt
+        until = attempt.claimed_until
+        if self._closing or until is None or now > until - lane.within:
             return Released()
         try:
-            url = self._callback_url(attempt)
+            url = self._callback_url(attempt, route)
             message = compose.outgoing(self._keyring, self._catalogue, handover, url, now)
             request = provider.build(message)
-            tracing.told(request, span, allowed=route.traceparent)
+            if span is not None:
+                tracing.told(request, span, allowed=route.traceparent)
         except Exception as error:  # noqa: BLE001  a defect in a provider file: surely not sent
             self._log.error("build_failed", route=route.name, problem=type(error).__name__)
             return Refused("build_failed", RefusalKind.PERMANENT)
@@ -318,12 +335,12 @@ class Dispatcher:
             self._log.error("parse_failed", route=route.name, problem=type(error).__name__)
             return Unknown("answer_not_understood", type(error).__name__)
 
-    def _callback_url(self, attempt: Attempt) -> str:
+    def _callback_url(self, attempt: Attempt, route: Route) -> str:
         """The attempt's own receipt address, for providers that take one with the message."""
-        if self._routes[attempt.route].provider.correlates is Correlation.REFERENCE:
+        if route.provider.correlates is _BY_REFERENCE:
             return ""
         token = self._keyring.token(attempt.id)
-        return f"{self._public_url}/otp/delivered/{attempt.route}/{token}"
+        return f"{self._public_url}/otp/delivered/{route.name}/{token}"
 
     async def _inquire(self, attempt: Attempt) -> None:
         """Ask the provider; what it says is a receipt like any other."""
@@ -367,22 +384,21 @@ class Dispatcher:
         else:
             self._log.info("recall_asked", status=response.status_code, **facts)
 
-    async def _offer(self, operation: Conclude) -> bool:
-        """An outcome is offered again until it is stored, or this process has closed."""
-        while True:
+    async def _offer_again(self, operation: Conclude, error: Unavailable) -> bool:
+        """An outcome is offered until it is stored, or this process has closed."""
+        while error.code != "closing":
+            self._log.error("outcome_not_stored", attempt_id=str(operation.attempt_id))
+            await asyncio.sleep(_OFFER_AGAIN)
             try:
                 await self._the_ledger().submit(operation)
-            except Unavailable as error:
-                if error.code == "closing":
-                    return False  # the claim lapses, and the next process sees an unknown outcome
-                self._log.error("outcome_not_stored", attempt_id=str(operation.attempt_id))
-                await asyncio.sleep(_OFFER_AGAIN)
+            except Unavailable as again:
+                error = again
             else:
                 return True
+        return False  # the claim lapses, and the next process sees an unknown outcome
 
-    def _wake_crowd(self, route: str) -> None:
+    def _wake_crowd(self, lane: _Lane) -> None:
         """A slot is free: the one who waits longest gets it."""
-        lane = self._lanes[route]
         if lane.crowd and not self._closing and lane.free(self._monotonic()) > 0:
             self._spawn(self._wake(lane.crowd.popleft()))
 

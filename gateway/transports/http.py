@@ -98,13 +98,17 @@ class HttpTransport:
         """One request, one answer; httpx's errors in our words."""
         try:
             response = await self._inner.handle_async_request(request)
-            response.request = request
-            if not response.is_closed:
-                response = await _read(response, self._max_body)
-            return _bounded(response, self._max_body)
+            if not isinstance(response, Incoming):
+                response.request = request
+                if not response.is_closed:
+                    response = await _read(response, self._max_body)
+            if len(response.content) > self._max_body:
+                raise httpx.RemoteProtocolError("too large")
         except (httpx.RequestError, httpx.InvalidURL) as error:
             kind, reason = _REASONS.get(type(error), (Lost, "transport_error"))
             name = type(error.__cause__ or error).__name__
+        else:
+            return response
         raise kind(reason, f"{name} {_where(request)}")
 
     async def _authenticated(self, request: Request, auth: Auth) -> Response:
@@ -181,12 +185,6 @@ async def _read(response: Response, most: int) -> Response:
             if len(body) > most:
                 break
     return Incoming(response.status_code, response.headers.raw, bytes(body), response.request)
-
-
-def _bounded(response: Response, most: int) -> Response:
-    if len(response.content) > most:
-        raise httpx.RemoteProtocolError("too large")
-    return response
 
 
 def _where(request: Request) -> str:

@@ -20,10 +20,8 @@ from aiohappyeyeballs import SocketFactoryType
 from gateway.ports import Request, Response
 from gateway.transports.connection import Connection, Disconnected, Unusable
 from gateway.transports.http import MAX_BODY, STAGE, Stage
-from gateway.transports.messages import incoming, outgoing
+from gateway.transports.messages import Origin, incoming, outgoing
 from gateway.transports.opening import Opener, Resolver
-
-Origin = tuple[bytes, bytes, int | None]  # scheme, host, port: what shares connections
 
 _PORTS = {b"http": 80, b"https": 443}
 _SENT = Stage.SENT  # read for every call, and slow to read from an enumeration before Python 3.12
@@ -98,15 +96,33 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             except httpx.RequestNotRead:
                 request.extensions[STAGE] = Stage.POOL
                 content = await request.aread()
-            message = outgoing(request, content)
-            url = request.url
-            origin = (url.raw_scheme, url.raw_host, url.port)
+            message, origin = outgoing(request, content)
             connection = self._rested(origin)
             if connection is None:
                 connection = await self._connected(origin, request)
-            return await self._answered(connection, origin, request, message)
+            limits = request.extensions.get("timeout")
+            request.extensions[STAGE] = _SENT
+            try:  # the one writing, and what comes of it
+                status, fields, body = await connection.ask(
+                    message,
+                    bodiless=request.method == "HEAD",
+                    silence=None if limits is None else limits.get("read"),
+                )
+                response = incoming(status, fields, body, request, self._max_body)
+            except Exception as error:
+                connection.close()
+                raise _translated(error, _AFTER, request) from error
+            except BaseException:
+                connection.close()  # nobody waits for the answer, so none may come later
+                raise
+            if connection.open:
+                self._rest(connection, origin)
+            return response
         finally:
-            self._pass_on()
+            if self._queue:
+                self._pass_on()
+            else:
+                self._turns += 1
 
     async def aclose(self) -> None:
         """Closes all connections; later requests end in ConnectError."""
@@ -126,29 +142,6 @@ class ConnectionPool(httpx.AsyncBaseTransport):
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied
         await self._opener.close()
-
-    async def _answered(
-        self, connection: Connection, origin: Origin, request: Request, message: bytes
-    ) -> Response:
-        """The one writing, and what comes of it."""
-        limits = request.extensions.get("timeout")
-        request.extensions[STAGE] = _SENT
-        try:
-            status, fields, body = await connection.ask(
-                message,
-                bodiless=request.method == "HEAD",
-                silence=None if limits is None else limits.get("read"),
-            )
-            response = incoming(status, fields, body, request, self._max_body)
-        except Exception as error:
-            connection.close()
-            raise _translated(error, _AFTER, request) from error
-        except BaseException:
-            connection.close()  # nobody waits for the answer, so none may come later
-            raise
-        if connection.open:
-            self._rest(connection, origin)
-        return response
 
     # --- Turns ---
 

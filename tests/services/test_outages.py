@@ -270,7 +270,7 @@ async def test_a_refused_commit_is_everybodys_503_and_nothing_is_handed_over(rig
 @pytest.mark.sqlite
 async def test_an_outcome_is_offered_again_until_it_is_stored(rig: Rig) -> None:
     """The provider took the message and gave its only name for it. (Guard: the loop in
-    `Dispatcher._offer`. Not yet run without it.)"""
+    `Dispatcher._offer_again`. Not yet run without it.)"""
     gate = Gate(ACCEPTED)
     rig.transport.script("sms-campaign", gate)
     named = (await begin(rig)).json()["verification_id"]

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from transports.faults import zipped
 
-from gateway.ports import Request
+from gateway.ports import Endpoint, Request
 from gateway.transports.connection import TooLarge
 from gateway.transports.messages import Undecodable, incoming, outgoing
 
@@ -23,7 +23,7 @@ def bare(method: str, body: bytes, **headers: str) -> Request:
 
 
 def lines(request: Request) -> list[str]:
-    head, _, body = outgoing(request, request.content).partition(b"\r\n\r\n")
+    head, _, body = outgoing(request, request.content)[0].partition(b"\r\n\r\n")
     assert request.content == body
     return head.decode().split("\r\n")
 
@@ -58,6 +58,59 @@ def test_how_long_a_body_is_stands_in_the_head_once_and_true(method: str, body: 
 def test_a_line_break_does_not_leave(value: str) -> None:
     with pytest.raises(httpx.LocalProtocolError):
         outgoing(bare("POST", b"", **{"X-Name": value}), b"")
+
+
+def test_what_an_endpoints_calls_have_in_common_is_not_mixed_up() -> None:
+    """Its head is made once: for calls that nobody has changed, and for no others."""
+    pattern = Request("GET", URL, headers={"X-Key": "k"})
+    del pattern.headers["host"]
+    endpoint = Endpoint(pattern.url, pattern.headers)
+    calls = [endpoint.post(body) for body in (b"{}", b"", b"[1,2,3]", b"{}", b"{}")]
+    calls[2].headers["traceparent"] = "00-1"
+    calls[3].url = httpx.URL("https://other.test/there")
+    calls[4].method = "PUT"
+    pattern.headers["x-key"] = "changed"
+    endpoint.headers["x-key"] = "changed"
+    said = [lines(call) for call in calls]
+    origins = [outgoing(call, call.content)[1] for call in calls]
+
+    assert [["X-Key: k"]] * 5 == [
+        [line for line in head if line.lower().startswith("x-key")] for head in said
+    ]
+    assert ["2", "0", "7", "2", "2"] == [head[-1].removeprefix("Content-Length: ") for head in said]
+    assert [2] == [at for at, head in enumerate(said) if "traceparent: 00-1" in head]
+    assert [
+        *["POST /send?key=1 HTTP/1.1"] * 3,
+        "POST /there HTTP/1.1",
+        "PUT /send?key=1 HTTP/1.1",
+    ] == [head[0] for head in said]
+    vendor = (b"http", b"vendor.test", 81)
+    assert [vendor, vendor, vendor, (b"https", b"other.test", None), vendor] == origins
+    assert calls[0].read() == b"".join(calls[0].stream)  # type: ignore[arg-type]
+
+
+def test_an_endpoint_that_breaks_a_line_sends_nothing_ever() -> None:
+    endpoint = Endpoint(httpx.URL(URL), httpx.Headers({"X-Name": "a\r\nX: b"}))
+    for _ in range(2):
+        with pytest.raises(httpx.LocalProtocolError):
+            outgoing(endpoint.post(b""), b"")
+
+
+def test_an_answer_has_all_that_httpx_gives_its_own() -> None:
+    """Incoming sets by itself what httpx's Response would."""
+    request = bare("POST", b"")
+    own = httpx.Response(200, content=TEXT, headers={"content-type": "text/plain"}, request=request)
+    fields = [(b"Content-Type", b"text/plain"), (b"Content-Length", b"11")]
+    answer = incoming(200, fields, TEXT, request, MOST)
+    made_by_reading = {"_decoder", "_num_bytes_downloaded"}
+    names = set(vars(own)) - {"headers", "stream"} - made_by_reading
+
+    assert {name: getattr(own, name) for name in names} == {
+        name: getattr(answer, name) for name in names
+    }
+    assert (own.headers, own.text, own.request) == (answer.headers, answer.text, answer.request)
+    assert [own.content] == list(answer.iter_bytes())
+    assert (own.is_success, 0) == (answer.is_success, answer.num_bytes_downloaded)
 
 
 def deflated(data: bytes, bits: int) -> bytes:

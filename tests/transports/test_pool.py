@@ -15,6 +15,7 @@ from transports.faults import ANSWER, Fault, FaultyServer, zipped
 
 from gateway.ports import Lost, NotSent, Request, TransportError
 from gateway.transports.http import STAGE, HttpTransport, Stage
+from gateway.transports.opening import Opener
 from gateway.transports.pool import ConnectionPool
 
 
@@ -254,6 +255,21 @@ async def test_a_host_that_cannot_be_is_not_even_looked_up(host: str) -> None:
     assert [] == names.asked
 
 
+async def test_a_socket_that_the_loop_does_not_take_is_closed() -> None:
+    """One that connects and is no stream. (Seen to fail without `connected.close()`.)"""
+    made: list[socket.socket] = []
+
+    def datagrams(info: AddrInfoType) -> socket.socket:
+        made.append(socket.socket(info[0], socket.SOCK_DGRAM))
+        return made[-1]
+
+    opener = Opener(sockets=datagrams)
+    with pytest.raises(ValueError, match=r"(?i)a stream socket"):
+        await opener.open(asyncio.Protocol(), host="127.0.0.1", port=9, secure=False)
+
+    assert [-1] == [one.fileno() for one in made]
+
+
 async def test_the_server_is_told_the_name_and_has_to_prove_it(tmp_path: Path) -> None:
     certified = faults.certificate(tmp_path)  # for 127.0.0.1
     context = faults.tls_server(certified)
@@ -355,7 +371,7 @@ async def test_a_turn_that_comes_too_late_is_passed_on() -> None:
 async def test_the_mark_stands_before_the_first_byte(
     monkeypatch: pytest.MonkeyPatch, pool: ConnectionPool, method: str
 ) -> None:
-    """(Seen to fail with the two lines changed about.)"""
+    """(Seen to fail with the mark made after `Connection.ask`.)"""
     from gateway.transports.connection import Connection
 
     marks: list[object] = []
