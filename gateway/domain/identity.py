@@ -3,16 +3,15 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from uuid import UUID, SafeUUID
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _PAGE = 4096
-_VERSION = 0x7 << 76
-_VARIANT = 0x2 << 62
-_RANDOM_A = ((1 << 12) - 1) << 64
-_RANDOM_B = (1 << 62) - 1
+_FORM = 0x7 << 76 | 0x2 << 62  # version and variant
+_RANDOM = (1 << 12) - 1 << 64 | (1 << 62) - 1  # the bits between them, and below
 _make, _put, _UNKNOWN = object.__new__, object.__setattr__, SafeUUID.unknown
 
 
@@ -23,16 +22,14 @@ class Entropy:
 
     def __init__(self, source: Callable[[int], bytes]) -> None:
         self._source = source
-        self._page = b""
-        self._at = 0
+        self._read = BytesIO().read
 
     def __call__(self, size: int) -> bytes:
         """So many bytes."""
-        end = self._at + size
-        if end > len(self._page):
-            self._page, self._at, end = self._source(max(_PAGE, size)), 0, size
-        taken = self._page[self._at : end]
-        self._at = end
+        taken = self._read(size)
+        if len(taken) < size:  # the page is used up, and what was left of it is dropped
+            self._read = BytesIO(self._source(max(_PAGE, size))).read
+            taken = self._read(size)
         return taken
 
 
@@ -46,11 +43,9 @@ def numbered(value: int) -> UUID:
 
 
 def uuid7(now: datetime, entropy: bytes) -> UUID:
-    """A time-ordered id. `entropy`: ten random bytes, of which 74 bits are used."""
+    """A time-ordered id. `entropy`: ten random bytes, its last ten but for version and variant."""
     milliseconds = int(now.timestamp() * 1000)
-    random = int.from_bytes(entropy[:10], "big")
-    value = milliseconds << 80 | _VERSION | _VARIANT
-    return numbered(value | ((random << 2) & _RANDOM_A) | (random & _RANDOM_B))
+    return numbered(milliseconds << 80 | int.from_bytes(entropy[:10]) & _RANDOM | _FORM)
 
 
 def lowest(at: datetime) -> UUID:

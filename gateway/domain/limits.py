@@ -120,8 +120,12 @@ def reached(rule: Rule, reset: datetime, now: datetime) -> Limited:
 
 def opened(window: int, now: datetime) -> datetime:
     """When the window on the clock that holds `now` began; `window` in seconds."""
-    seconds = int(now.timestamp() // window) * window
-    return datetime.fromtimestamp(seconds, UTC)
+    return datetime.fromtimestamp(opened_at(window, now), UTC)
+
+
+def opened_at(window: int, now: datetime) -> int:
+    """The same in seconds since 1970."""
+    return int(now.timestamp() // window) * window
 
 
 def network(text: str) -> str:

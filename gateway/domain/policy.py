@@ -7,7 +7,7 @@ from uuid import UUID
 
 from gateway.domain import limits
 from gateway.domain.countries import Countries
-from gateway.domain.guard import Guard
+from gateway.domain.guard import Guard, Mode
 from gateway.domain.limits import Rule
 from gateway.domain.spending import Spending
 from gateway.domain.verification import COOL_DOWN, Verification
@@ -25,10 +25,13 @@ class Policy:
     spending: Spending | None = None
     narrow: tuple[Rule, ...] = field(init=False, repr=False)  # of the rules those by number
     wide: tuple[Rule, ...] = field(init=False, repr=False)  # and the others
+    judges: bool = field(init=False, repr=False)  # whether the guard may refuse a send
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "narrow", tuple(rule for rule in self.rules if not rule.wide))
         object.__setattr__(self, "wide", tuple(rule for rule in self.rules if rule.wide))
+        judges = self.guard is not None and self.guard.mode is Mode.ENFORCE
+        object.__setattr__(self, "judges", judges)
 
     @property
     def longest(self) -> timedelta:
@@ -64,6 +67,13 @@ def guard_key(scope: str, began: datetime) -> bytes:
     return b"G" + _stamp(began) + scope.encode()
 
 
+def guard_keys(scopes: tuple[str, str], began: int) -> tuple[bytes, bytes]:
+    """Those of both, where the window's beginning is known in seconds since 1970."""
+    prefix, country = scopes
+    window = b"G" + began.to_bytes(8)
+    return window + prefix.encode(), window + country.encode()
+
+
 def guard_window(began: datetime) -> tuple[bytes, bytes]:
     """From which key to before which one the guard's sums of a window lie."""
     seconds = int(began.timestamp())
@@ -82,7 +92,7 @@ def spend_key(spending: Spending, client_id: UUID, now: datetime) -> bytes:
 
 def cool_key(client_id: UUID, index: bytes, purpose: str) -> bytes:
     """The cool-down that a verification left behind when it ended."""
-    return b"cool:" + client_id.bytes + index + purpose.encode()
+    return b"cool:" + client_id.int.to_bytes(16) + index + purpose.encode()
 
 
 def _stamp(began: datetime) -> bytes:

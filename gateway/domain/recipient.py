@@ -23,6 +23,7 @@ _SOLE = {  # the region of a country code that has but one
     if len(regions) == 1
 }
 _GROUPS = re.compile(".{1,3}")
+_NEVER = "(?!)"
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 # Kinds of numbers that no person receives a code on, or that cost a fortune: refused by name.
@@ -51,12 +52,12 @@ def parse(text: str, default_region: str | None = None) -> Phone:
     if _E164.fullmatch(text) is not None:
         length = country_code_length(text)
         national, sole = text[1 + length :], _SOLE.get(text[1 : 1 + length])
-        if sole is not None and national[0] != "0" and _ordinary(sole)(national):
+        if sole is not None and national[0] != "0" and _ordinary(sole)(national) is not None:
             return Phone(text, sole)  # most: the region is told by the code alone
         number = _split(text)
     if number is not None:
         region = phonenumbers.region_code_for_number(number)
-        if region is not None and _ordinary(region)(str(number.national_number)):
+        if region is not None and _ordinary(region)(str(number.national_number)) is not None:
             return Phone(text, region)
     kind = phonenumbers.number_type(number) if number is not None else PhoneNumberType.UNKNOWN
     if number is None or kind == PhoneNumberType.UNKNOWN:  # what the parser reads, it may mend
@@ -77,24 +78,22 @@ def parse(text: str, default_region: str | None = None) -> Phone:
 
 
 @functools.cache
-def _ordinary(region: str) -> Callable[[str], bool]:
-    """Whether a national number is surely a person's: mobile or fixed, and of no kind that is
-    refused. Most are, and two patterns cost a tenth of asking for the kind.
+def _ordinary(region: str) -> Callable[[str], re.Match[str] | None]:
+    """Matches a national number that is surely a person's: mobile or fixed, and of no kind that is
+    refused. Most are, and a pattern costs a tenth of asking for the kind.
     """
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
     if metadata is None:
-        return lambda national: False
+        return re.compile(_NEVER).fullmatch
     refused = (metadata.premium_rate, metadata.shared_cost, metadata.uan, metadata.pager)
-    is_plain = _any_of([metadata.mobile, metadata.fixed_line])
-    is_refused = _any_of([*refused, metadata.voicemail])
-    return lambda national: is_plain(national) and not is_refused(national)
+    plain = _any_of([metadata.mobile, metadata.fixed_line])
+    return re.compile(rf"(?!(?:{_any_of([*refused, metadata.voicemail])})\Z)(?:{plain})").fullmatch
 
 
-def _any_of(kinds: Sequence[PhoneNumberDesc | None]) -> Callable[[str], bool]:
+def _any_of(kinds: Sequence[PhoneNumberDesc | None]) -> str:
     patterns = [kind.national_number_pattern for kind in kinds if kind is not None]
     known = [f"(?:{pattern})" for pattern in patterns if pattern and pattern != "NA"]
-    whole = re.compile("|".join(known) or "(?!)")
-    return lambda national: whole.fullmatch(national) is not None
+    return "|".join(known) or _NEVER
 
 
 def _read(text: str, default_region: str | None) -> PhoneNumber:
@@ -163,10 +162,16 @@ def country(e164: str) -> str:
 
 def mask(e164: str) -> str:
     """How a number is shown: `+33 6•• ••• •12`."""
-    length = country_code_length(e164)
-    national = e164[1 + length :]
-    hidden = national[:1] + "•" * (len(national) - 3) + national[-2:]
-    return f"{e164[: 1 + length]} {' '.join(_GROUPS.findall(hidden))}"
+    national = 1 + country_code_length(e164)
+    shown = e164[national : national + 1], e164[-2:-1], e164[-1:]
+    return f"{e164[:national]} {_shape(len(e164) - national) % shown}"
+
+
+@functools.lru_cache(maxsize=64)
+def _shape(length: int) -> str:
+    """A masked national number of that length, with %s for the digits that are shown."""
+    hidden = "%" + "•" * (length - 3) + "%%"
+    return " ".join(_GROUPS.findall(hidden)).replace("%", "%s")
 
 
 def same(one: str, other: str) -> bool:

@@ -5,19 +5,22 @@ come first and nothing is counted for a send that is refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from uuid import UUID
 
 from gateway.domain import guard, limits
 from gateway.domain import policy as policies
 from gateway.domain.errors import Limited
-from gateway.domain.guard import Guard, Mode, Seen, Verdict
+from gateway.domain.guard import Guard, Seen, Verdict
 from gateway.domain.keyring import Keyring
 from gateway.domain.limits import Counter, Per, Rule
 from gateway.domain.policy import Policy
 from gateway.domain.spending import Spending, shown
+from gateway.domain.values import value
 from gateway.domain.verification import Verification
+from gateway.domain.workflow import PlannedRoute, PlannedStep
 from gateway.services import counting
 from gateway.services.case import Context, Note, address_for
 from gateway.services.metering import Held
@@ -30,62 +33,59 @@ CHUNK = 2000  # rows swept in one commit
 _ROUNDS = 50  # commits of one sweep
 
 
-class Recipient(NamedTuple):
-    """What of a recipient is counted by: the principal number, None where there is none, and the
-    countries of all numbers, its own first."""
+Recipient = tuple[str | None, tuple[str, ...]]
+"""What of a recipient is counted by: the principal number, None where there is none, and the
+countries of all numbers, its own first."""
 
-    number: str | None
-    countries: tuple[str, ...]
+Way = tuple[PlannedStep, PlannedRoute]
+"""How the message would go: what it costs depends on it."""
 
 
 class Charge(NamedTuple):
-    """One rule and the key its count lies under; `reset`: when a window on the clock ends."""
+    """A rule about more than one number, the key its sum lies under, when its window ends."""
 
     rule: Rule
     key: bytes
-    reset: datetime | None = None
+    reset: datetime
 
 
-class Way(NamedTuple):
-    """How the message would go: what it costs depends on it."""
-
-    channel: str
-    route: str
-
-
-class Watched(NamedTuple):
-    """A prefix or country as the guard looks at it: the keys of its window under way and, where it
-    is judged, of its settled one."""
+class Judged(NamedTuple):
+    """A prefix or country that the guard may refuse: the keys of its window under way and of its
+    settled one."""
 
     scope: str
     key: bytes
-    settled: bytes = b""
+    settled: bytes
 
 
-class Bill(NamedTuple):
+@value
+class Bill:
     """All that one send is counted under."""
 
     cool: tuple[bytes, ...]
-    numbers: tuple[Charge, ...] = ()
+    numbers: tuple[tuple[Rule, bytes], ...] = ()  # rules about a number with their keys
     wide: tuple[Charge, ...] = ()
-    watched: tuple[Watched, ...] = ()
-    began: datetime | None = None  # the guard's window under way
-    judged: bool = False  # whether the guard may refuse it
+    watched: tuple[bytes, ...] = ()  # the guard's keys, of the window that began at `began`
+    began: int = 0  # seconds since 1970
+    judged: tuple[Judged, ...] = ()  # where the guard may refuse it
     monitored: str | None = None  # a country whose sends are logged
     spend: tuple[bytes, ...] = ()
 
     @property
-    def counters(self) -> list[bytes]:
-        return [*self.cool, *[charge.key for charge in self.numbers]]
+    def counters(self) -> tuple[bytes, ...]:
+        """The counts it must see."""
+        keys = self.cool
+        for _, key in self.numbers:
+            keys += (key,)
+        return keys
 
     @property
     def tallies(self) -> tuple[bytes, ...]:
         """The sums it must see; the guard looks at its own only where it may refuse."""
         if not (self.wide or self.judged):
             return self.spend
-        judged = self.watched if self.judged else ()
-        watched = [key for one in judged for key in (one.key, one.settled)]
-        return (*(charge.key for charge in self.wide), *watched, *self.spend)
+        judged = [key for one in self.judged for key in (one.key, one.settled)]
+        return (*(charge.key for charge in self.wide), *judged, *self.spend)
 
     @property
     def limited(self) -> tuple[bytes, ...]:
@@ -95,14 +95,15 @@ class Bill(NamedTuple):
         return (*(charge.key for charge in self.wide if not charge.rule.shadow), *self.spend)
 
 
-async def bill(
+def bill(
     runtime: Runtime,
-    prepared: Verification,
+    client_id: UUID,
+    purpose: str,
     to: Recipient,
+    indexes: Sequence[bytes],
+    *,
     client_ip: str | None,
     now: datetime,
-    *,
-    indexes: Sequence[bytes],
 ) -> Bill:
     """What a send will be counted under: each address it may go to (`indexes`), and what is wider
     than one by the principal number. The countries of all numbers must be allowed.
@@ -110,33 +111,53 @@ async def bill(
     Raises Forbidden `country_refused`, InvalidInput `client_ip_invalid`.
     """
     policy = runtime.policy
+    number, countries = to
     monitored = None
-    for country in to.countries:
+    for country in countries:
         if policy.countries.admit(country):
             monitored = country
     network = limits.network(client_ip) if client_ip is not None else None
-    client_id, purpose = prepared.client_id, prepared.purpose
-    cool = [policies.cool_key(client_id, one, purpose) for one in indexes]
-    numbers = [
-        Charge(rule, policies.number_key(rule, one)) for rule in policy.narrow for one in indexes
-    ]
-    wide: list[Charge] = []
+    cool: tuple[bytes, ...] = ()
+    for index in indexes:
+        cool += (policies.cool_key(client_id, index, purpose),)
+    numbers: tuple[tuple[Rule, bytes], ...] = ()
+    for rule in policy.narrow:
+        for index in indexes:
+            numbers += ((rule, policies.number_key(rule, index)),)
+    wide: tuple[Charge, ...] = ()
     for rule in policy.wide:
-        found = _charge(runtime.keyring, prepared, to, network, rule, now=now)
+        found = _charge(runtime.keyring, client_id, to, network, rule, now=now)
         if found is not None:
-            wide.append(found)
-    made = Bill(tuple(cool), tuple(numbers), tuple(wide), monitored=monitored)
-    if policy.guard is not None:
-        made = await _watch(runtime, policy.guard, made, to, now)
+            wide += (found,)
+    watched: tuple[bytes, ...] = ()
+    began, watch = 0, policy.guard
+    if watch is not None and number is not None:
+        began = limits.opened_at(watch.window, now)
+        watched = policies.guard_keys(guard.scopes(watch, number, countries[0]), began)
+    spend: tuple[bytes, ...] = ()
     if policy.spending is not None:
-        key = policies.spend_key(policy.spending, prepared.client_id, now)
-        made = made._replace(spend=(key,))
-    return made
+        spend = (policies.spend_key(policy.spending, client_id, now),)
+    return Bill(cool, numbers, wide, watched, began, (), monitored, spend)
+
+
+async def judged(runtime: Runtime, made: Bill, to: Recipient, now: datetime) -> Bill:
+    """The same where the guard may refuse it, unless an operator lets the number through."""
+    number, countries = to
+    rule = runtime.policy.guard
+    if rule is None or number is None:
+        return made
+    country = countries[0]
+    if await runtime.passes.cover(runtime.engine, number, country, now):
+        return made
+    scopes, before = guard.scopes(rule, number, country), guard.settled(rule, now)
+    keys = zip(scopes, made.watched, strict=True)
+    found = [Judged(scope, key, policies.guard_key(scope, before)) for scope, key in keys]
+    return replace(made, judged=tuple(found))
 
 
 def _charge(
     keyring: Keyring,
-    prepared: Verification,
+    client_id: UUID,
     to: Recipient,
     network: str | None,
     rule: Rule,
@@ -144,17 +165,18 @@ def _charge(
     now: datetime,
 ) -> Charge | None:
     """Where a wide rule counts this send; None when it has nothing to count it by."""
+    number, countries = to
     match rule.per:
         case Per.PREFIX:
-            if to.number is None:
+            if number is None:
                 return None
-            subject = keyring.index("prefix", to.number[: 1 + rule.digits])
+            subject = keyring.index("prefix", number[: 1 + rule.digits])
         case Per.COUNTRY:
-            if to.number is None:
+            if number is None:
                 return None
-            subject = to.countries[0].encode()
+            subject = countries[0].encode()
         case Per.CLIENT:
-            subject = prepared.client_id.bytes
+            subject = client_id.bytes
         case _:
             if network is None:
                 return None
@@ -162,22 +184,6 @@ def _charge(
     began = limits.opened(rule.window, now)
     reset = began + timedelta(seconds=rule.window)
     return Charge(rule, policies.wide_key(rule, subject, began), reset)
-
-
-async def _watch(runtime: Runtime, rule: Guard, made: Bill, to: Recipient, now: datetime) -> Bill:
-    if to.number is None:
-        return made
-    number, country = to.number, to.countries[0]
-    began = guard.under_way(rule, now)
-    scopes = guard.scopes(rule, number, country)
-    watched = tuple([Watched(scope, policies.guard_key(scope, began)) for scope in scopes])
-    made = made._replace(watched=watched, began=began)
-    enforced = rule.mode is Mode.ENFORCE
-    if not enforced or await runtime.passes.cover(runtime.engine, number, country, now):
-        return made
-    before = guard.settled(rule, now)
-    judged = (one._replace(settled=policies.guard_key(one.scope, before)) for one in watched)
-    return made._replace(watched=tuple(judged), judged=True)
 
 
 def admit(
@@ -195,34 +201,51 @@ def admit(
     in the log.
     """
     policy = context.policy
-    for charge in (*bill.numbers, *bill.wide):
-        _hold(tx, charge, current, now)
+    counted = _one_more(tx, bill, current, now)
+    for rule, key, reset in bill.wide:
+        used = tx.tallies.sum(key).amount
+        if limits.over(rule, used):
+            _hold(tx, rule, used, reset, current, now=now)
     if policy.guard is not None and bill.judged:
         _guard(tx, policy.guard, bill, now)
     if policy.spending is not None:
         _spend(tx, context, policy.spending, current, by=by, now=now)
     if bill.monitored is not None:
         tx.after.append(Note("country_monitored", _facts(current, country=bill.monitored)))
-    _count(tx, policy, bill, now)
+    _count(tx, policy, bill, counted)
+
+
+def _one_more(tx: Transaction, bill: Bill, current: Verification, now: datetime) -> list[Counter]:
+    """The counts of a number with this send."""
+    counted = []
+    for rule, key in bill.numbers:
+        counter, since, used = tx.counter(key), now, 0
+        if counter is not None and limits.within(counter, rule.span, now) is not None:
+            since, used = counter.since, counter.count
+        if limits.over(rule, used):
+            _hold(tx, rule, used, since + rule.span, current, now=now)
+        counted.append(Counter(key, since, used + 1))
+    return counted
 
 
 def cooled(tx: Transaction, bill: Bill, now: datetime) -> None:
     """Raise Limited `cool_down` when a verification that has just ended sent a code just now."""
-    for left in map(tx.counter, bill.cool):
+    for key in bill.cool:
+        left = tx.counter(key)
         if left is not None:
             limits.cool_down(left.since, now)
 
 
-def _hold(tx: Transaction, charge: Charge, current: Verification, now: datetime) -> None:
-    rule, counter = charge.rule, None
-    if charge.reset is not None:
-        used = tx.tallies.sum(charge.key).amount
-    else:
-        counter = limits.within(tx.counter(charge.key), rule.span, now)
-        used = counter.count if counter is not None else 0
-    if not limits.over(rule, used):
-        return
-    reset = charge.reset or (counter.since if counter is not None else now) + rule.span
+def _hold(
+    tx: Transaction,
+    rule: Rule,
+    used: int,
+    reset: datetime,
+    current: Verification,
+    *,
+    now: datetime,
+) -> None:
+    """What a rule does that is over."""
     if not rule.shadow:
         raise limits.reached(rule, reset, now)
     facts = _facts(current, rule=rule.name, limit=rule.most, window=rule.window, used=used)
@@ -231,7 +254,7 @@ def _hold(tx: Transaction, charge: Charge, current: Verification, now: datetime)
 
 
 def _guard(tx: Transaction, rule: Guard, bill: Bill, now: datetime) -> None:
-    for one in bill.watched:
+    for one in bill.judged:
         settled, current = Seen(*tx.tallies.sum(one.settled)), Seen(*tx.tallies.sum(one.key))
         verdict = guard.judge(rule, one.scope, settled, current)
         if verdict is not None:
@@ -265,8 +288,9 @@ def _spend(
     now: datetime,
 ) -> None:
     """Refuse before anything is stored; the estimate is counted where the message is claimed."""
-    number = address_for(context.keyring, current, by.channel)
-    price = counting.estimate(spending, by.route, number)
+    step, route = by
+    number = address_for(context.keyring, current, step.channel)
+    price = counting.estimate(spending, route.name, number)
     if spending.shadow or counting.affords(tx, spending, current.client_id, price, now):
         return
     cap = spending.cap_of(current.client_id)
@@ -285,17 +309,15 @@ def _spend(
     raise refused
 
 
-def _count(tx: Transaction, policy: Policy, bill: Bill, now: datetime) -> None:
-    for rule, key, _ in bill.numbers:
-        tx.put_counter(limits.count(tx.counter(key), key, rule.span, now))
+def _count(tx: Transaction, policy: Policy, bill: Bill, counted: Sequence[Counter]) -> None:
+    for counter in counted:
+        tx.put_counter(counter)
     for rule, key, reset in bill.wide:
-        if reset is not None:
-            until = reset + rule.span
+        tx.tallies.add(Tally(key, policy.node, 1, 0, reset + rule.span))
+    for key in bill.watched:
+        if policy.guard is not None and not tx.tallies.one_more(key):
+            until = guard.kept_until(policy.guard, datetime.fromtimestamp(bill.began, UTC))
             tx.tallies.add(Tally(key, policy.node, 1, 0, until))
-    if policy.guard is not None and bill.began is not None:
-        until = guard.kept_until(policy.guard, bill.began)
-        for one in bill.watched:
-            tx.tallies.add(Tally(one.key, policy.node, 1, 0, until))
 
 
 def _facts(current: Verification, **more: object) -> dict[str, object]:

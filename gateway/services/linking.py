@@ -5,6 +5,8 @@ amount and payee: so that a payment never joins a login or another payment. A ch
 again (PSD2, dynamic linking) and compares them with what was sealed when the code was sent.
 """
 
+from uuid import UUID
+
 from gateway.domain import templates
 from gateway.domain.errors import InvalidInput
 from gateway.domain.keyring import NONCE_BYTES, Keyring
@@ -33,15 +35,14 @@ def linked(keyring: Keyring, name: str, amount: str, payee: str) -> str:
     return f"{name}:{index.hex()}"
 
 
-def seal(runtime: Runtime, current: Verification, given: Given) -> Verification:
-    """The verification with what its text is filled with."""
-    sealed = runtime.keyring.seal(
-        current.key_id,
+def seal(runtime: Runtime, key_id: str, named: UUID, given: Given) -> bytes:
+    """What the text of that verification is filled with, as it is kept."""
+    return runtime.keyring.seal(
+        key_id,
         given.pack(),
-        owner=b"params" + current.id.bytes,
+        owner=b"params" + named.bytes,
         nonce=runtime.entropy(NONCE_BYTES),
     )
-    return current._replace(params_sealed=sealed)
 
 
 def demand(keyring: Keyring, current: Verification, amount: str | None, payee: str | None) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
-from typing import NamedTuple
 from uuid import UUID
 
 from gateway.domain import addresses, explanation, limits, repeat, verification, workflow
@@ -38,10 +37,12 @@ from gateway.store.records import Further, Source, StoredPlan, Way
 
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
+_QUEUED, _PENDING = State.QUEUED, Status.PENDING  # from their classes they would cost five times
 _FUTURES = 1000  # plans whose future is remembered
 
 
-class Request(NamedTuple):
+@value
+class Request:
     """What a client asks for, its form already checked. `to`: the phone number, `others`: the
     recipient's other addresses, of distinct kinds; there is one address at least."""
 
@@ -71,12 +72,14 @@ class Request(NamedTuple):
     def counted(self) -> Recipient:
         """What limits go by."""
         if not self.others and self.to is not None:
-            return Recipient(self.to.e164, (self.to.region,))
+            number, region = self.to
+            return number, (region,)
         numbers = addresses.numbers(_all(self))
-        return Recipient(numbers[0] if numbers else None, tuple(map(country, numbers)))
+        return numbers[0] if numbers else None, tuple(map(country, numbers))
 
 
-class Sent(NamedTuple):
+@value
+class Sent:
     """The verification as stored; `joined` when it was running before, and then `ignored` names the
     fields that had no effect."""
 
@@ -89,24 +92,26 @@ class Sent(NamedTuple):
 
 @value
 class Accept(Operation[Sent]):
-    """Store this request. `prepared` holds all but what only the batch can know."""
+    """Store this request. All of it that only the batch can know is left out."""
 
-    prepared: Verification
-    plan: Plan
-    stored_plan: StoredPlan
-    own_code: str | None
+    request: Request
+    chosen: Chosen
+    id: UUID  # of the verification that starts
+    purpose: str
+    index: bytes  # of the principal address
+    recipient_sealed: bytes
+    code_sealed: bytes | None
+    params_sealed: bytes | None
+    salt: bytes
+    key_id: str
     failures: tuple[bytes, ...]
     shown: str
     bill: Bill
-    on_repeat: OnRepeat
-    way: str | None  # the plan asked for by name, as `Plan.workflow`
-    named: AbstractSet[str]
     further: tuple[Further, ...] = ()  # addresses besides the principal one
 
 
 async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
-    """The operation that accepts a request: all of it that only the batch can know is left out. The
-    provider is called once the answer may leave.
+    """The operation that accepts a request. The provider is called once the answer may leave.
 
     Raises InvalidInput (unknown workflow, channel or template, no address for any step, a text that
     cannot be filled, a plan longer than the code's life, a wrong `client_ip`), or Forbidden (its
@@ -122,31 +127,54 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
             facts={"step": late + 1, "ttl": request.ttl},
         )
     purpose = linking.purpose(runtime, request.template, request.given)
-    prepared = _prepare(runtime, request, chosen.digest, now, purpose)
+    keyring = runtime.keyring
+    key_id = keyring.current
+    random = runtime.entropy(_ENTROPY)
+    named = uuid7(now, random)
+    index, packed = _packed(keyring, request)
+    nonce = random[10 : 10 + NONCE_BYTES]
+    recipient_sealed = keyring.seal(key_id, packed, owner=named.bytes, nonce=nonce)
+    code_sealed = params_sealed = None
+    if request.code is not None:
+        code_sealed = _seal_code(runtime, key_id, named, request.code)
     if request.given is not None:
-        prepared = linking.seal(runtime, prepared, request.given)
+        params_sealed = linking.seal(runtime, key_id, named, request.given)
     further: tuple[Further, ...] = ()
     shown = ""
-    counted: tuple[bytes, ...] = (prepared.recipient_index,)
+    reached_by: tuple[bytes, ...] = (index,)
     if request.others:
-        further, shown, counted = _further(runtime.keyring, request, prepared, chosen.plan)
+        further, shown, reached_by = _further(keyring, request, named, index, chosen.plan)
     elif request.to is not None:
         shown = mask(request.to.e164)
-    return Accept(
-        prepared=prepared,
-        plan=chosen.plan,
-        stored_plan=StoredPlan(chosen.digest, chosen.body, now),
-        own_code=request.code,
-        failures=failures_keys(request.client_id, counted),
-        shown=shown,
-        on_repeat=request.on_repeat,
-        way=request.way,
-        named=request.named,
-        bill=await limiting.bill(
-            runtime, prepared, request.counted, request.client_ip, now, indexes=counted
-        ),
-        further=further,
+    client_id, counted = request.client_id, request.counted
+    bill = limiting.bill(
+        runtime, client_id, purpose, counted, reached_by, client_ip=request.client_ip, now=now
     )
+    if runtime.policy.judges:
+        bill = await limiting.judged(runtime, bill, counted, now)
+    # In the order of its fields: to name a dozen where a class is called takes as long as all else.
+    return Accept(
+        request,
+        chosen,
+        named,
+        purpose,
+        index,
+        recipient_sealed,
+        code_sealed,
+        params_sealed,
+        random[-SALT_BYTES:],
+        key_id,
+        failures_keys(client_id, reached_by),
+        shown,
+        bill,
+        further,
+    )
+
+
+def _seal_code(runtime: Runtime, key_id: str, named: UUID, code: str) -> bytes:
+    """A caller's own code."""
+    nonce = runtime.entropy(NONCE_BYTES)
+    return runtime.keyring.seal(key_id, code.encode(), owner=b"code" + named.bytes, nonce=nonce)
 
 
 def _choose(runtime: Runtime, request: Request) -> Chosen:
@@ -173,16 +201,16 @@ def _packed(keyring: Keyring, request: Request) -> tuple[bytes, bytes]:
 
 
 def _further(
-    keyring: Keyring, request: Request, prepared: Verification, plan: Plan
+    keyring: Keyring, request: Request, named: UUID, principal: bytes, plan: Plan
 ) -> tuple[tuple[Further, ...], str, tuple[bytes, ...]]:
     """The addresses besides the principal one, to be found by; the principal one masked; what is
     counted by."""
     every = _all(request)
     rows = tuple(
-        Further(prepared.id, address.kind, keyring.index(*addresses.indexed(address)))
+        Further(named, address.kind, keyring.index(*addresses.indexed(address)))
         for address in every
     )
-    further = tuple(row for row in rows if row.recipient_index != prepared.recipient_index)
+    further = tuple(row for row in rows if row.recipient_index != principal)
     counted = reached({row.kind: row.recipient_index for row in rows}, plan)
     return further, addresses.mask(addresses.principal(every).text), counted
 
@@ -193,88 +221,83 @@ def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
     With its first attempt just on the wire, a verification of a plan has always the same future:
     when the patience ends, unless too little life is left by then. It is worked out once.
     """
-    current, first, shut = sent.verification, sent.attempts[0], runtime.standing.shut
-    usual = len(sent.attempts) == 1 and first.claimed(now) and first.state is State.QUEUED
+    current, attempts, shut = sent.verification, sent.attempts, runtime.standing.shut
+    first = attempts[0]
+    usual = len(attempts) == 1 and first.state is _QUEUED and first.claimed(now)
     if shut or not usual:
-        return explanation.coming(sent.plan, current, sent.attempts, now, shut=shut)
-    in_time = current.expires_at - first.overdue_at >= _MIN_LIFE
-    known = runtime.futures.get((current.plan, in_time))
+        return explanation.coming(sent.plan, current, attempts, now, shut=shut)
+    plan, expires_at, overdue_at = current.plan, current.expires_at, first.overdue_at
+    in_time = expires_at - overdue_at >= _MIN_LIFE
+    known = runtime.futures.get((plan, in_time))
     if known is None:
-        known = explanation.coming(sent.plan, current, sent.attempts, now)
+        known = explanation.coming(sent.plan, current, attempts, now)
         if known is None:
             return None
         if len(runtime.futures) >= _FUTURES:
             runtime.futures.clear()
-        runtime.futures[current.plan, in_time] = known
-    at = current.expires_at if known.action == "expire" else first.overdue_at
+        runtime.futures[plan, in_time] = known
+    at = expires_at if known.action == "expire" else overdue_at
     return Coming(known.action, at, known.channel)
 
 
 def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
     """The key of the counter of wrong checks for a client and a number."""
-    return limits.FAILURES + client_id.bytes + recipient_index
+    return limits.FAILURES + client_id.int.to_bytes(16) + recipient_index
 
 
 def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
     """Those of a recipient that is counted under several."""
-    return tuple([failures_key(client_id, index) for index in indexes])
+    keys: tuple[bytes, ...] = ()
+    for index in indexes:
+        keys += (failures_key(client_id, index),)
+    return keys
 
 
-def _prepare(
-    runtime: Runtime, request: Request, plan: bytes, now: datetime, purpose: str
-) -> Verification:
-    keyring = runtime.keyring
-    key_id = keyring.current
-    random = runtime.entropy(_ENTROPY)
-    named = uuid7(now, random[:10])
-    index, packed = _packed(keyring, request)
-    code_sealed = None
-    if request.code is not None:
-        nonce = runtime.entropy(NONCE_BYTES)
-        owner = b"code" + named.bytes
-        code_sealed = keyring.seal(key_id, request.code.encode(), owner=owner, nonce=nonce)
-    return Verification(
-        id=named,
-        client_id=request.client_id,
-        reference=request.reference,
-        purpose=purpose,
-        recipient_index=index,
-        recipient_sealed=keyring.seal(
-            key_id, packed, owner=named.bytes, nonce=random[10 : 10 + NONCE_BYTES]
-        ),
-        code_sealed=code_sealed,
-        salt=random[-SALT_BYTES:],
-        key_id=key_id,
-        code_length=request.code_length,
-        plan=plan,
-        step=0,
-        status=Status.PENDING,
-        checks_used=0,
-        checks_max=verification.MAX_CHECKS,
-        sends_used=1,
-        sends_max=verification.MAX_SENDS,
-        created_at=now,
-        sent_at=now,
-        expires_at=now + timedelta(seconds=request.ttl),
-        ended_at=None,
-        wake_at=None,
-        version=0,
-        log=0,
-        locale=request.locale,
-        trace=request.trace,
+def _fresh(operation: Accept, now: datetime) -> Verification:
+    """The verification that starts. Its life counts from the batch, as its first attempt's patience
+    does: a step that may start at the last moment would come too late by what the request waited.
+    """
+    request = operation.request
+    return Verification(  # in the order of its fields: by name they take four times as long
+        operation.id,
+        request.client_id,
+        request.reference,
+        operation.purpose,
+        operation.index,
+        operation.recipient_sealed,
+        operation.code_sealed,
+        operation.salt,
+        operation.key_id,
+        request.code_length,
+        operation.chosen.digest,
+        0,  # step
+        _PENDING,
+        0,  # checks_used
+        verification.MAX_CHECKS,
+        1,  # sends_used
+        verification.MAX_SENDS,
+        now,  # created_at
+        now,  # sent_at
+        now + timedelta(seconds=request.ttl),  # expires_at
+        None,  # ended_at
+        None,  # wake_at
+        0,  # version
+        0,  # log
+        request.locale,
+        operation.params_sealed,
+        request.trace,
     )
 
 
 def wants(operation: Accept) -> Wants:
     """The running verification in its way, all counts it falls under, what does not reach it."""
-    index, bill = (operation.prepared.recipient_index,), operation.bill
+    index, bill = (operation.index,), operation.bill
     every: tuple[bytes, ...] = index
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
-    counters = (*operation.failures, *bill.counters)
     return Wants(
         running=index,
-        counters=counters,
+        counters=operation.failures + bill.counters,
         suppressed=every,
         tallies=bill.tallies,
         limited=bill.limited,
@@ -297,34 +320,36 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
 
 
 def _accept(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    prepared = operation.prepared
     for key in operation.failures:
-        limits.failures(tx.counter(key), now)
-    running = tx.running(prepared.client_id, prepared.recipient_index, prepared.purpose)
-    pending = running is not None and running.status_at(now) is Status.PENDING
+        wrong = tx.counter(key)
+        if wrong is not None:
+            limits.failures(wrong, now)
+    running = tx.running(operation.request.client_id, operation.index, operation.purpose)
+    pending = running is not None and running.status_at(now) is _PENDING
     if running is not None and pending and not limits.ahead(running.created_at, now):
         return _repeat(Case(tx, context, running, tx.plans[running.plan], now), operation)
     limiting.cooled(tx, operation.bill, now)
-    limiting.admit(tx, context, operation.bill, prepared, by=_opening(operation.plan), now=now)
+    fresh, opening = _fresh(operation, now), _opening(operation.chosen.plan)
+    limiting.admit(tx, context, operation.bill, fresh, by=opening, now=now)
     if running is not None:
         over = Case(tx, context, running, tx.plans[running.plan], now)
         if pending:  # made while the clock stood wrong: its times mean nothing
             over.end(Status.EXPIRED, Source.DEADLINE)
         over.decide()
         over.close()
-    return _start(tx, context, operation, prepared, now)
+    return _start(tx, context, operation, fresh, now)
 
 
 def _repeat(case: Case, operation: Accept) -> Sent:
     """What the caller asked for in case one is running."""
-    match operation.on_repeat:
+    match operation.request.on_repeat:
         case OnRepeat.JOIN:
             return _join(case, operation)
         case OnRepeat.REFUSE:
             raise repeat.refuse(case.verification)
         case OnRepeat.REPLACE:
-            fresh = repeat.replaced(case.verification, operation.prepared, case.now)
-            opening = _opening(operation.plan)
+            fresh = repeat.replaced(case.verification, _fresh(operation, case.now), case.now)
+            opening = _opening(operation.chosen.plan)
             limiting.admit(case.tx, case.context, operation.bill, fresh, by=opening, now=case.now)
             case.end(Status.CANCELED, Source.CLIENT)
             case.close()
@@ -332,28 +357,26 @@ def _repeat(case: Case, operation: Accept) -> Sent:
 
 
 def _start(
-    tx: Transaction, context: Context, operation: Accept, prepared: Verification, now: datetime
+    tx: Transaction, context: Context, operation: Accept, fresh: Verification, now: datetime
 ) -> Sent:
-    plan, resolved = operation.plan, operation.stored_plan
-    if prepared.created_at != now:
-        prepared = _dated(prepared, now)
-    reachable = plan
-    if tx.avoids(prepared.recipient_index) or operation.further:
+    chosen = operation.chosen
+    if operation.further or tx.avoids(operation.index):
         own = {one.kind: one.recipient_index for one in operation.further}
-        reachable = workflow.without(plan, partial(_against, tx, prepared.recipient_index, own))
-    if reachable is not plan:
-        chosen = sealed(reachable)
-        plan, resolved = chosen.plan, StoredPlan(chosen.digest, chosen.body, now)
-        prepared = prepared._replace(plan=chosen.digest)
-    tx.put_plan(prepared.plan, plan, resolved)
-    case = Case(tx, context, prepared, plan, now)
+        reachable = workflow.without(chosen.plan, partial(_against, tx, operation.index, own))
+        if reachable is not chosen.plan:
+            chosen = sealed(reachable)
+            fresh = fresh._replace(plan=chosen.digest)
+    digest, plan = chosen.digest, chosen.plan
+    if digest not in tx.plans:
+        tx.put_plan(digest, plan, StoredPlan(digest, chosen.body, now))
+    case = Case(tx, context, fresh, plan, now)
     case.decide()
     stored = case.close()
     if operation.further:
         tx.put_further(operation.further)
         _cool_down(case, operation)
     _note(case, operation, joined=False)
-    return Sent(stored, case.plan, tuple(case.attempts), joined=False)
+    return Sent(stored, plan, tuple(case.attempts), joined=False)
 
 
 def _cool_down(case: Case, operation: Accept) -> None:
@@ -363,13 +386,6 @@ def _cool_down(case: Case, operation: Accept) -> None:
     own = cool_key(current.client_id, current.recipient_index, current.purpose)
     keys = [key for key in operation.bill.cool if key != own]
     counting.cool_down(case.tx, keys, case.now)
-
-
-def _dated(prepared: Verification, now: datetime) -> Verification:
-    """With its life counted from the batch, as its first attempt's patience is: a step that may
-    start at the last moment would come too late by what the request waited."""
-    life = prepared.expires_at - prepared.created_at
-    return prepared._replace(created_at=now, sent_at=now, expires_at=now + life)
 
 
 def _against(
@@ -385,10 +401,10 @@ def _against(
 
 def _join(case: Case, operation: Accept) -> Sent:
     """The person asked again: the same code, once more, when it is not too soon."""
-    running, now = case.verification, case.now
-    repeat.same_way(running, case.plan.workflow, operation.way)
+    running, now, request = case.verification, case.now, operation.request
+    repeat.same_way(running, case.plan.workflow, request.way)
     foreseen = resend.foreseen(case)
-    if operation.own_code is not None and not _same_code(case, operation.own_code):
+    if request.code is not None and not _same_code(case, request.code):
         raise Conflict(
             "code_differs",
             "A verification with another code is running for this number. Cancel it first, or "
@@ -402,17 +418,17 @@ def _join(case: Case, operation: Accept) -> Sent:
     if operation.further:
         _cool_down(case, operation)
     _note(case, operation, joined=True)
-    ignored = repeat.ignored(running, operation.prepared, operation.named)
+    ignored = repeat.ignored(running, _fresh(operation, now), request.named)
     return Sent(stored, case.plan, tuple(case.attempts), joined=True, ignored=ignored)
 
 
 def _opening(plan: Plan) -> limiting.Way:
     step = plan.steps[0]
-    return limiting.Way(step.channel, step.routes[0].name)
+    return step, step.routes[0]
 
 
 def _way(plan: Plan, action: Send) -> limiting.Way:
-    return limiting.Way(plan.steps[action.step].channel, action.route.name)
+    return plan.steps[action.step], action.route
 
 
 def _same_code(case: Case, own: str) -> bool:

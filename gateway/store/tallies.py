@@ -15,6 +15,7 @@ are.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, asc, bindparam, cast, delete, func, select
@@ -61,27 +62,48 @@ class _Amount(NamedTuple):
     verified: int
 
 
+@dataclass(slots=True)
+class _Added:
+    """What this batch adds to a key so far."""
+
+    node: str
+    amount: int
+    verified: int
+    until: datetime
+
+
 class Tallies:
     """The sums a batch wanted, and what it adds to them."""
 
     def __init__(self) -> None:
-        self._sums: dict[bytes, Sum] = {}
-        self._added: dict[bytes, Tally] = {}
+        self._sums: dict[bytes, Sum] = {}  # as loaded
+        self._added: dict[bytes, _Added] = {}
 
     def sum(self, key: bytes) -> Sum:
         """What was counted so far, this batch's earlier decisions included."""
-        return self._sums.get(key, _NOTHING)
+        loaded, added = self._sums.get(key, _NOTHING), self._added.get(key)
+        if added is None:
+            return loaded
+        return Sum(loaded.amount + added.amount, loaded.verified + added.verified)
 
     def add(self, tally: Tally) -> None:
         """Count more. The key need not have been wanted."""
-        key, node, more, right, until = tally
-        amount, verified = self._sums.get(key, _NOTHING)
-        self._sums[key] = Sum(amount + more, verified + right)
-        before = self._added.get(key)
-        if before is not None:
-            _, _, amount, verified, _ = before
-            tally = Tally(key, node, amount + more, verified + right, until)
-        self._added[key] = tally
+        key, node, amount, verified, until = tally
+        added = self._added.get(key)
+        if added is None:
+            self._added[key] = _Added(node, amount, verified, until)
+        else:
+            added.amount += amount
+            added.verified += verified
+
+    def one_more(self, key: bytes) -> bool:
+        """Count one more send where this batch counts under the key already; else False, and
+        nothing is counted: it takes a tally that knows its node and its end."""
+        added = self._added.get(key)
+        if added is None:
+            return False
+        added.amount += 1
+        return True
 
     async def load(self, engine: Engine, keys: Iterable[bytes], held: Sequence[bytes]) -> None:
         """Read the sums, inside the open transaction; nobody else adds to those `held` until it has
@@ -93,10 +115,15 @@ class Tallies:
     async def write(self, engine: Engine) -> None:
         """Add what the batch counted, one statement."""
         if self._added:
-            await engine.run(_ADD, [self._added[key] for key in sorted(self._added)])
+            rows = [
+                Tally(key, one.node, one.amount, one.verified, one.until)
+                for key, one in sorted(self._added.items(), key=_KEY)
+            ]
+            await engine.run(_ADD, rows)
 
 
 _NOTHING = Sum()
+_KEY = itemgetter(0)
 _TALLY = table(tables.Tally)
 _PASS = table(tables.GuardPass)
 _COUNTER = table(tables.Counter)

@@ -136,7 +136,9 @@ class Transaction:
 
     def avoids(self, recipient_index: bytes) -> bool:
         """Whether anything at all is believed against reaching a number."""
-        return any(way.recipient_index == recipient_index for way in self._suppressed)
+        return bool(self._suppressed) and any(
+            way.recipient_index == recipient_index for way in self._suppressed
+        )
 
     def suppression(self, way: Way) -> Suppression | None:
         """What is believed against a way to a number; only of those that the batch wanted."""
