@@ -3,7 +3,6 @@ number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 from gateway.domain import delivery, workflow
 from gateway.domain.delivery import Attempt, Cause, Outcome, State
 from gateway.domain.health import OPEN, Shut
+from gateway.domain.values import value
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Finish, Plan, Poll, Send, Until, Wait
 
@@ -58,7 +58,7 @@ _HEARD = {
 _ERASED = "The addresses it went to have been erased."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Coming:
     """What happens next when nothing more is heard: `send` or `expire`, and when."""
 

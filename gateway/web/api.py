@@ -34,7 +34,7 @@ class Api:
         self._runtime = runtime
         self._keys = keys
         self._statuses = Statuses(runtime)
-        self._sent = once.rendering(202, self._shown)
+        self._sent = once.rendering(202, partial(sending.summed, runtime))
         self._done = once.rendering(200, self._changed)
         self._under_way = once.rendering(202, self._changed)
 
@@ -56,40 +56,55 @@ class Api:
         if body.workflow is not None and body.workflow.startswith(ROUTE):
             key = await self._keys.caller(call, "operate")
         span = self._span(call) if self._runtime.tracer.on else None
-        answering = self._accept(call, key, body, raw, span)
-        return await (tracing.until(span, answering) if span is not None else answering)
+        if span is None:
+            return await self._accept(call, key, body, raw)
+        return await tracing.until(span, self._accept(call, key, body, raw, span.context))
 
     async def _accept(
-        self, call: Call, key: ApiKey, body: schemas.SendBody, raw: bytes, span: Span | None
+        self,
+        call: Call,
+        key: ApiKey,
+        body: schemas.SendBody,
+        raw: bytes,
+        trace: str | None = None,
     ) -> Answer:
         runtime = self._runtime if not key.test else self._sandbox()
-        own = span.context if span is not None else None
         if body.recipients is not None:
-            if call.header(b"idempotency-key") is not None:
-                raise InvalidInput(
-                    "idempotency_refused",
-                    "`Idempotency-Key` cannot stand for many recipients: use `reference`.",
-                )
-            return _json(await sending.send_all(runtime, key, body, self._runtime.now(), own), 202)
-
-        async def prepare(now: datetime) -> send.Accept:
-            return await send.prepare(runtime, sending.request(runtime, key, body, own), now)
-
+            return await self._accept_all(call, runtime, key, body, trace)
         answer = await once.answer(
-            self._runtime, call, key.client_id, raw, prepare=prepare, render=self._sent
+            self._runtime,
+            call,
+            key.client_id,
+            raw,
+            prepare=lambda now: send.prepare(
+                runtime, sending.request(runtime, key, body, trace), now
+            ),
+            render=self._sent,
         )
         if (seconds := waits.preferred(call)) and once.accepted_now(answer):
             return await waits.handed_over(self._runtime, answer, seconds)
         return answer
+
+    async def _accept_all(
+        self,
+        call: Call,
+        runtime: Runtime,
+        key: ApiKey,
+        body: schemas.SendBody,
+        trace: str | None,
+    ) -> Answer:
+        if call.header(b"idempotency-key") is not None:
+            raise InvalidInput(
+                "idempotency_refused",
+                "`Idempotency-Key` cannot stand for many recipients: use `reference`.",
+            )
+        return _json(await sending.send_all(runtime, key, body, self._runtime.now(), trace), 202)
 
     def _sandbox(self) -> Runtime:
         """What a test key reaches: routes of the sandbox and no others."""
         if self._runtime.test is None:
             raise Forbidden("test_key_refused", "This process has no sandbox for test keys.")
         return self._runtime.test
-
-    def _shown(self, sent: send.Sent, now: datetime) -> dict[str, Any]:
-        return sending.summed(self._runtime, sent, now)
 
     def _changed(self, changed: verify.Changed, now: datetime) -> dict[str, Any]:
         shut = self._runtime.standing.shut

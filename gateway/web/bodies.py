@@ -42,11 +42,15 @@ def summed(
         "status": current.status_at(now),
         "delivery_status": explanation.delivery_status(current, attempts, coming),
         "channel": attempts[-1].channel if attempts else None,
-        "next": coming,
+        "next": None if coming is None else _coming(coming),
         "expires_at": current.expires_at,
         "checks_left": current.checks_left,
         "sends_left": current.sends_left,
     }
+
+
+def _coming(coming: Coming) -> dict[str, Any]:
+    return {"action": coming.action, "at": coming.at, "channel": coming.channel}
 
 
 def status(

@@ -22,11 +22,15 @@ from gateway.web import bodies, errors, recipients, schemas
 from gateway.web.schemas import Entry, SendBody, VerifyBody, WhichBody
 
 TEST_CODE = "1234567890"  # its beginning is the code of every send with a test key
+_ALONE = frozenset({"to", "ttl", "reference", "locale", "on_repeat", "template", "client_ip"})
+"""Fields that go with each other, and with every key."""
 OWN_TEXT = "text"  # the scope of a key that may bring its own text
 
 
 def check(body: SendBody, key: ApiKey) -> None:
     """What no single field can tell. Raises InvalidInput, or Forbidden `text_not_allowed`."""
+    if body.model_fields_set <= _ALONE and body.to is not None:
+        return  # most
     if body.workflow is not None and body.channel is not None:
         raise InvalidInput("invalid_request", "Give `workflow` or `channel`, not both.")
     if body.code is not None and body.code_length is not None:
@@ -59,36 +63,36 @@ def request(
     runtime: Runtime, key: ApiKey, body: SendBody, trace: str | None = None
 ) -> send.Request:
     """The request of a body with `to`; `trace`: what its spans hang on. Raises InvalidInput."""
-    if body.to is None:
+    given = vars(body)  # a field of pydantic's, one by one, costs five times as much
+    if given["to"] is None:
         raise InvalidInput("invalid_request", "to: Field required")
-    to, others = recipients.read(body.to, runtime.default_region)
-    code = body.code
+    to, others = recipients.read(given["to"], runtime.default_region)
+    code, length = given["code"], given["code_length"] or 6
     if key.test and code is None:
-        code = TEST_CODE[: body.code_length or 6]
-    return send.Request(
-        client_id=key.client_id,
-        to=to,
-        others=others,
-        workflow=body.workflow,
-        channel=body.channel,
-        code=code,
-        code_length=len(code) if code else body.code_length or 6,
-        ttl=body.ttl,
-        reference=body.reference,
-        template=body.template or templates.DEFAULT,
-        locale=body.locale,
-        given=_given(body),
-        on_repeat=body.on_repeat,
-        named=body.model_fields_set,
-        client_ip=body.client_ip,
-        trace=trace,
+        code = TEST_CODE[:length]
+    filled = given["params"] or given["amount"] or given["text"]
+    return send.Request(  # in the order of its fields: by name they take four times as long
+        key.client_id,
+        to,
+        given["workflow"],
+        given["channel"],
+        code,
+        len(code) if code else length,
+        given["ttl"],
+        given["reference"],
+        others,
+        given["template"] or templates.DEFAULT,
+        given["locale"],
+        _given(body) if filled else None,
+        given["client_ip"],
+        given["on_repeat"],
+        body.model_fields_set,
+        trace,
     )
 
 
-def _given(body: SendBody) -> Given | None:
-    """What the text is filled with; None for most."""
-    if not (body.params or body.amount or body.text):
-        return None
+def _given(body: SendBody) -> Given:
+    """What the text is filled with."""
     params = {
         name: templates.value(name, text, "params_not_allowed")
         for name, text in (body.params or {}).items()
@@ -110,18 +114,16 @@ def linked(body: SendBody | VerifyBody) -> dict[str, str | None]:
 
 def summed(runtime: Runtime, sent: send.Sent, now: datetime) -> dict[str, Any]:
     """The answer to one request."""
+    current = sent.verification
     coming = send.coming(runtime, sent, now)
-    answer = bodies.summed(sent.verification, sent.attempts, coming, now)
+    answer = bodies.summed(current, sent.attempts, coming, now)
     answer["joined"] = sent.joined
     if sent.joined:
         answer["ignored"] = sent.ignored
-    answer["verification_key"] = _key_of(runtime, sent.verification)
-    return answer
-
-
-def _key_of(runtime: Runtime, current: Verification) -> str:
     ticket = Ticket(current.id, current.recipient_index, current.expires_at)
-    return tokens.issue(runtime.keyring, ticket, runtime.entropy(NONCE_BYTES))
+    nonce = runtime.entropy(NONCE_BYTES)
+    answer["verification_key"] = tokens.issue(runtime.keyring, ticket, nonce)
+    return answer
 
 
 async def send_all(
