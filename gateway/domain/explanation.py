@@ -55,6 +55,7 @@ _HEARD = {
     State.READ: ("was delivered and read at {}", attrgetter("read_at")),
 }
 
+_FAILED, _VERIFIED = State.FAILED, Status.VERIFIED  # from their classes they cost five times that
 _ERASED = "The addresses it went to have been erased."
 
 
@@ -148,9 +149,9 @@ def delivery_status(
     """
     one = len(attempts) == 1
     best = attempts[0].state if one else delivery.best([attempt.state for attempt in attempts])
-    if best is State.FAILED and coming is not None and coming.action == "send":
+    if best is _FAILED and coming is not None and coming.action == "send":
         return State.QUEUED
-    if current.status is Status.VERIFIED and best is not State.READ:
+    if current.status is _VERIFIED and best is not State.READ:
         return State.DELIVERED
     return best
 

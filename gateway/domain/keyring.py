@@ -76,7 +76,7 @@ class Keyring:
 
     def code(self, key_id: str, verification_id: UUID, salt: bytes, length: int) -> str:
         """The code of a verification: always the same digits, and nowhere stored."""
-        digest = self._code[key_id].digest(verification_id.bytes + salt)
+        digest = self._code[key_id].digest(verification_id.int.to_bytes(16) + salt)
         return str(int.from_bytes(digest[:8], "big") % 10**length).zfill(length)
 
     def seal(self, key_id: str, plain: bytes, *, owner: bytes, nonce: bytes) -> bytes:

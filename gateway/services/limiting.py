@@ -63,36 +63,17 @@ class Bill:
     """All that one send is counted under."""
 
     cool: tuple[bytes, ...]
-    numbers: tuple[tuple[Rule, bytes], ...] = ()  # rules about a number with their keys
-    wide: tuple[Charge, ...] = ()
-    watched: tuple[bytes, ...] = ()  # the guard's keys, of the window that began at `began`
-    began: int = 0  # seconds since 1970
+    numbers: tuple[tuple[Rule, bytes], ...]  # rules about a number with their keys
+    counters: tuple[bytes, ...]  # all counts it must see
+    tallies: tuple[bytes, ...]  # the sums it must see; of the guard where it may refuse
+    limited: tuple[
+        bytes, ...
+    ]  # those that may refuse it at a maximum: nodes decide on them in turn
+    wide: tuple[Charge, ...]
+    watched: tuple[bytes, ...]  # the guard's keys, of the window that began at `began`
+    began: int  # seconds since 1970
+    monitored: str | None  # a country whose sends are logged
     judged: tuple[Judged, ...] = ()  # where the guard may refuse it
-    monitored: str | None = None  # a country whose sends are logged
-    spend: tuple[bytes, ...] = ()
-
-    @property
-    def counters(self) -> tuple[bytes, ...]:
-        """The counts it must see."""
-        keys = self.cool
-        for _, key in self.numbers:
-            keys += (key,)
-        return keys
-
-    @property
-    def tallies(self) -> tuple[bytes, ...]:
-        """The sums it must see; the guard looks at its own only where it may refuse."""
-        if not (self.wide or self.judged):
-            return self.spend
-        judged = [key for one in self.judged for key in (one.key, one.settled)]
-        return (*(charge.key for charge in self.wide), *judged, *self.spend)
-
-    @property
-    def limited(self) -> tuple[bytes, ...]:
-        """Those of the sums that may refuse it at a maximum: nodes decide on them in turn."""
-        if not self.wide:
-            return self.spend
-        return (*(charge.key for charge in self.wide if not charge.rule.shadow), *self.spend)
 
 
 def bill(
@@ -120,24 +101,28 @@ def bill(
     cool: tuple[bytes, ...] = ()
     for index in indexes:
         cool += (policies.cool_key(client_id, index, purpose),)
+    counters = cool
     numbers: tuple[tuple[Rule, bytes], ...] = ()
     for rule in policy.narrow:
         for index in indexes:
-            numbers += ((rule, policies.number_key(rule, index)),)
+            key = policies.number_key(rule, index)
+            counters += (key,)
+            numbers += ((rule, key),)
+    spend: tuple[bytes, ...] = ()
+    if policy.spending is not None:
+        spend = (policies.spend_key(policy.spending, client_id, now),)
     wide: tuple[Charge, ...] = ()
-    for rule in policy.wide:
-        found = _charge(runtime.keyring, client_id, to, network, rule, now=now)
-        if found is not None:
-            wide += (found,)
+    tallies = limited = spend
+    if policy.wide:
+        wide = _charges(runtime, client_id, to, network, now)
+        tallies = (*[one.key for one in wide], *spend)
+        limited = (*[one.key for one in wide if not one.rule.shadow], *spend)
     watched: tuple[bytes, ...] = ()
     began, watch = 0, policy.guard
     if watch is not None and number is not None:
         began = limits.opened_at(watch.window, now)
         watched = policies.guard_keys(guard.scopes(watch, number, countries[0]), began)
-    spend: tuple[bytes, ...] = ()
-    if policy.spending is not None:
-        spend = (policies.spend_key(policy.spending, client_id, now),)
-    return Bill(cool, numbers, wide, watched, began, (), monitored, spend)
+    return Bill(cool, numbers, counters, tallies, limited, wide, watched, began, monitored)
 
 
 async def judged(runtime: Runtime, made: Bill, to: Recipient, now: datetime) -> Bill:
@@ -152,7 +137,18 @@ async def judged(runtime: Runtime, made: Bill, to: Recipient, now: datetime) -> 
     scopes, before = guard.scopes(rule, number, country), guard.settled(rule, now)
     keys = zip(scopes, made.watched, strict=True)
     found = [Judged(scope, key, policies.guard_key(scope, before)) for scope, key in keys]
-    return replace(made, judged=tuple(found))
+    seen = [key for one in found for key in (one.key, one.settled)]
+    return replace(made, judged=tuple(found), tallies=(*made.tallies, *seen))
+
+
+def _charges(
+    runtime: Runtime, client_id: UUID, to: Recipient, network: str | None, now: datetime
+) -> tuple[Charge, ...]:
+    made = [
+        _charge(runtime.keyring, client_id, to, network, rule, now=now)
+        for rule in runtime.policy.wide
+    ]
+    return tuple([charge for charge in made if charge is not None])
 
 
 def _charge(

@@ -112,7 +112,7 @@ class Chosen:
     life: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """Everything a service may use."""
 

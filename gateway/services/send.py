@@ -37,6 +37,8 @@ from gateway.store.records import Further, Source, StoredPlan, Way
 
 _ENTROPY = 10 + NONCE_BYTES + SALT_BYTES
 _MIN_LIFE = timedelta(seconds=verification.MIN_LIFE)
+_NUMBER = (addresses.PHONE,)
+_NOBODY = Phone("", "")  # where only other addresses are given
 _QUEUED, _PENDING = State.QUEUED, Status.PENDING  # from their classes they would cost five times
 _FUTURES = 1000  # plans whose future is remembered
 
@@ -68,15 +70,6 @@ class Request:
         """The plan that is asked for by name."""
         return f"channel:{self.channel}" if self.channel is not None else self.workflow
 
-    @property
-    def counted(self) -> Recipient:
-        """What limits go by."""
-        if not self.others and self.to is not None:
-            number, region = self.to
-            return number, (region,)
-        numbers = addresses.numbers(_all(self))
-        return numbers[0] if numbers else None, tuple(map(country, numbers))
-
 
 @value
 class Sent:
@@ -86,7 +79,7 @@ class Sent:
     verification: Verification
     plan: Plan
     attempts: tuple[Attempt, ...]
-    joined: bool
+    joined: bool = False
     ignored: tuple[str, ...] = ()
 
 
@@ -117,7 +110,10 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     cannot be filled, a plan longer than the code's life, a wrong `client_ip`), or Forbidden (its
     country).
     """
-    chosen = _choose(runtime, request)
+    number, region = request.to or _NOBODY
+    every = _all(request) if request.others else ()  # of most it is a number alone
+    kinds = tuple(sorted(address.kind for address in every)) if every else _NUMBER
+    chosen = runtime.choose(request.workflow, request.channel, region, kinds)
     late = workflow.too_late(chosen.plan, request.ttl) if request.ttl < chosen.life else None
     if late is not None:
         raise InvalidInput(
@@ -131,22 +127,21 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     key_id = keyring.current
     random = runtime.entropy(_ENTROPY)
     named = uuid7(now, random)
-    index, packed = _packed(keyring, request)
-    nonce = random[10 : 10 + NONCE_BYTES]
-    recipient_sealed = keyring.seal(key_id, packed, owner=named.bytes, nonce=nonce)
+    further: tuple[Further, ...] = ()
+    if every:
+        index, packed, shown, counted = _principal(keyring, every)
+        further, reached_by = _further(keyring, every, named, index, chosen.plan)
+    else:
+        index, packed = keyring.index(addresses.PHONE, number), number.encode()
+        shown, counted, reached_by = mask(number), (number, (region,)), (index,)
+    nonce, owner = random[10 : 10 + NONCE_BYTES], named.int.to_bytes(16)
+    recipient_sealed = keyring.seal(key_id, packed, owner=owner, nonce=nonce)
     code_sealed = params_sealed = None
     if request.code is not None:
         code_sealed = _seal_code(runtime, key_id, named, request.code)
     if request.given is not None:
         params_sealed = linking.seal(runtime, key_id, named, request.given)
-    further: tuple[Further, ...] = ()
-    shown = ""
-    reached_by: tuple[bytes, ...] = (index,)
-    if request.others:
-        further, shown, reached_by = _further(keyring, request, named, index, chosen.plan)
-    elif request.to is not None:
-        shown = mask(request.to.e164)
-    client_id, counted = request.client_id, request.counted
+    client_id = request.client_id
     bill = limiting.bill(
         runtime, client_id, purpose, counted, reached_by, client_ip=request.client_ip, now=now
     )
@@ -177,42 +172,30 @@ def _seal_code(runtime: Runtime, key_id: str, named: UUID, code: str) -> bytes:
     return runtime.keyring.seal(key_id, code.encode(), owner=b"code" + named.bytes, nonce=nonce)
 
 
-def _choose(runtime: Runtime, request: Request) -> Chosen:
-    region = request.to.region if request.to is not None else ""
-    if not request.others:
-        return runtime.choose(request.workflow, request.channel, region)
-    kinds = tuple(sorted(address.kind for address in _all(request)))
-    return runtime.choose(request.workflow, request.channel, region, kinds)
-
-
 def _all(request: Request) -> tuple[Address, ...]:
     phone = () if request.to is None else (Address(addresses.PHONE, request.to.e164),)
     return phone + request.others
 
 
-def _packed(keyring: Keyring, request: Request) -> tuple[bytes, bytes]:
-    """The blind index of the principal address, and all of them as one value."""
-    if not request.others and request.to is not None:  # most: a number alone
-        number = request.to.e164
-        return keyring.index(addresses.PHONE, number), number.encode()
-    every = _all(request)
-    index = keyring.index(*addresses.indexed(addresses.principal(every)))
-    return index, addresses.pack(every)
+def _principal(keyring: Keyring, every: tuple[Address, ...]) -> tuple[bytes, bytes, str, Recipient]:
+    """The blind index of the principal address, all of them as one value, the principal one masked,
+    and what limits go by."""
+    principal, numbers = addresses.principal(every), addresses.numbers(every)
+    index = keyring.index(*addresses.indexed(principal))
+    counted = numbers[0] if numbers else None, tuple(map(country, numbers))
+    return index, addresses.pack(every), addresses.mask(principal.text), counted
 
 
 def _further(
-    keyring: Keyring, request: Request, named: UUID, principal: bytes, plan: Plan
-) -> tuple[tuple[Further, ...], str, tuple[bytes, ...]]:
-    """The addresses besides the principal one, to be found by; the principal one masked; what is
-    counted by."""
-    every = _all(request)
+    keyring: Keyring, every: tuple[Address, ...], named: UUID, principal: bytes, plan: Plan
+) -> tuple[tuple[Further, ...], tuple[bytes, ...]]:
+    """The addresses besides the principal one, to be found by; what is counted by."""
     rows = tuple(
         Further(named, address.kind, keyring.index(*addresses.indexed(address)))
         for address in every
     )
     further = tuple(row for row in rows if row.recipient_index != principal)
-    counted = reached({row.kind: row.recipient_index for row in rows}, plan)
-    return further, addresses.mask(addresses.principal(every).text), counted
+    return further, reached({row.kind: row.recipient_index for row in rows}, plan)
 
 
 def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
@@ -295,13 +278,8 @@ def wants(operation: Accept) -> Wants:
     every: tuple[bytes, ...] = index
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
-    return Wants(
-        running=index,
-        counters=operation.failures + bill.counters,
-        suppressed=every,
-        tallies=bill.tallies,
-        limited=bill.limited,
-    )
+    counters = operation.failures + bill.counters
+    return Wants((), (), (), index, counters, bill.tallies, bill.limited, every)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
@@ -376,7 +354,7 @@ def _start(
         tx.put_further(operation.further)
         _cool_down(case, operation)
     _note(case, operation, joined=False)
-    return Sent(stored, plan, tuple(case.attempts), joined=False)
+    return Sent(stored, plan, tuple(case.attempts))
 
 
 def _cool_down(case: Case, operation: Accept) -> None:
@@ -442,14 +420,14 @@ def _same_code(case: Case, own: str) -> bool:
 
 
 def _note(case: Case, operation: Accept, *, joined: bool) -> None:
-    current = case.verification
+    current, plan = case.verification, case.plan
     facts = {
         "verification_id": current.id,
-        "client_id": current.client_id,
+        "client_id": operation.request.client_id,
         "recipient": operation.shown,
-        "workflow": case.plan.workflow,
+        "workflow": plan.workflow,
         "reference": current.reference,
-        "channel": case.plan.steps[current.step].channel,
+        "channel": plan.steps[current.step].channel,
         "joined": joined,
     }
     case.tx.after.append(Note("verification_accepted", facts))

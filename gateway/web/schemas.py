@@ -37,6 +37,8 @@ Named = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 def _whole(value: Any, info: ValidationInfo) -> Any:
     """`300.0` is the integer 300 to JSON Schema, and to languages with one kind of number."""
+    if type(value) is int:  # most
+        return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if info.mode != "json" and isinstance(value, str) and _DIGITS.fullmatch(value):  # of a query
