@@ -1,6 +1,6 @@
 """Which countries codes are sent to: a list of those allowed, of those denied, of those watched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.domain.errors import Forbidden
 
@@ -14,6 +14,11 @@ class Countries:
     allow: frozenset[str] | None = None
     deny: frozenset[str] = frozenset()
     monitor: frozenset[str] = frozenset()
+    named: bool = field(init=False, repr=False)  # whether any list says anything
+
+    def __post_init__(self) -> None:
+        named = self.allow is not None or bool(self.deny or self.monitor)
+        object.__setattr__(self, "named", named)
 
     def admit(self, country: str) -> bool:
         """Whether a send to that country is to be logged.

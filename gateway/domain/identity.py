@@ -12,7 +12,8 @@ _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII
 _PAGE = 4096
 _FORM = 0x7 << 76 | 0x2 << 62  # version and variant
 _RANDOM = (1 << 12) - 1 << 64 | (1 << 62) - 1  # the bits between them, and below
-_make, _put, _UNKNOWN = object.__new__, object.__setattr__, SafeUUID.unknown
+_make, _UNKNOWN = object.__new__, SafeUUID.unknown
+_put_int, _put_is_safe = vars(UUID)["int"].__set__, vars(UUID)["is_safe"].__set__
 
 
 class Entropy:
@@ -36,9 +37,9 @@ class Entropy:
 def numbered(value: int) -> UUID:
     """The id that is this number of 128 bits. UUID's own constructor, which weighs six ways of
     being called, takes five times as long, and ids are most of what is read from a row."""
-    made = _make(UUID)
-    _put(made, "int", value)
-    _put(made, "is_safe", _UNKNOWN)
+    made = _make(UUID)  # whose slots are filled past its guard
+    _put_int(made, value)
+    _put_is_safe(made, _UNKNOWN)
     return made
 
 

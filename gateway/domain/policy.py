@@ -57,6 +57,16 @@ def number_key(rule: Rule, index: bytes) -> bytes:
     return b"limit:" + rule.tag + index
 
 
+def failures_key(client_id: UUID, index: bytes) -> bytes:
+    """The counter of wrong checks for a client and a number."""
+    return limits.FAILURES + client_id.int.to_bytes(16) + index
+
+
+def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Those of a recipient that is counted under several."""
+    return tuple([failures_key(client_id, index) for index in indexes])
+
+
 def wide_key(rule: Rule, subject: bytes, began: datetime) -> bytes:
     """The sum of a rule for a subject (keyed, so that the key names nobody) in one window."""
     return b"L" + _stamp(began) + rule.tag + subject

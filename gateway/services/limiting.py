@@ -62,6 +62,7 @@ class Judged(NamedTuple):
 class Bill:
     """All that one send is counted under."""
 
+    failures: tuple[bytes, ...]  # wrong checks
     cool: tuple[bytes, ...]
     numbers: tuple[tuple[Rule, bytes], ...]  # rules about a number with their keys
     counters: tuple[bytes, ...]  # all counts it must see
@@ -94,14 +95,17 @@ def bill(
     policy = runtime.policy
     number, countries = to
     monitored = None
-    for country in countries:
-        if policy.countries.admit(country):
-            monitored = country
+    if policy.countries.named:
+        for country in countries:
+            if policy.countries.admit(country):
+                monitored = country
     network = limits.network(client_ip) if client_ip is not None else None
+    failures: tuple[bytes, ...] = ()
     cool: tuple[bytes, ...] = ()
     for index in indexes:
+        failures += (policies.failures_key(client_id, index),)
         cool += (policies.cool_key(client_id, index, purpose),)
-    counters = cool
+    counters = failures + cool
     numbers: tuple[tuple[Rule, bytes], ...] = ()
     for rule in policy.narrow:
         for index in indexes:
@@ -122,7 +126,9 @@ def bill(
     if watch is not None and number is not None:
         began = limits.opened_at(watch.window, now)
         watched = policies.guard_keys(guard.scopes(watch, number, countries[0]), began)
-    return Bill(cool, numbers, counters, tallies, limited, wide, watched, began, monitored)
+    return Bill(
+        failures, cool, numbers, counters, tallies, limited, wide, watched, began, monitored
+    )
 
 
 async def judged(runtime: Runtime, made: Bill, to: Recipient, now: datetime) -> Bill:
@@ -310,8 +316,8 @@ def _count(tx: Transaction, policy: Policy, bill: Bill, counted: Sequence[Counte
         tx.put_counter(counter)
     for rule, key, reset in bill.wide:
         tx.tallies.add(Tally(key, policy.node, 1, 0, reset + rule.span))
-    for key in bill.watched:
-        if policy.guard is not None and not tx.tallies.one_more(key):
+    if policy.guard is not None and bill.watched:
+        for key in tx.tallies.one_more(bill.watched):
             until = guard.kept_until(policy.guard, datetime.fromtimestamp(bill.began, UTC))
             tx.tallies.add(Tally(key, policy.node, 1, 0, until))
 

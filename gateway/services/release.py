@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 from gateway.domain import limits
 from gateway.domain.limits import Counter
-from gateway.domain.policy import Policy, cool_key, number_key
+from gateway.domain.policy import Policy, cool_key, failures_key, failures_keys, number_key
 from gateway.domain.verification import COOL_DOWN, Verification
 from gateway.services.case import Context
-from gateway.services.send import failures_key, failures_keys
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Suppression
 

@@ -14,13 +14,12 @@ from gateway.domain import addresses, limits, retention
 from gateway.domain.errors import Unavailable
 from gateway.domain.identity import lowest, made_at
 from gateway.domain.limits import Counter, Rule
-from gateway.domain.policy import cool_key, number_key
+from gateway.domain.policy import cool_key, failures_key, number_key
 from gateway.domain.retention import Retention
 from gateway.domain.verification import Verification
 from gateway.services.case import Context
 from gateway.services.receive import Sweep
 from gateway.services.reconcile import PARKED_FOR
-from gateway.services.send import failures_key
 from gateway.store.ledger import Ledger, Operation, Transaction, Wants
 from gateway.store.reads import Reads
 from gateway.store.records import Mark

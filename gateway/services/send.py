@@ -7,7 +7,7 @@ Over 400 lines: preparing, starting, joining and replacing are branches of one d
 """
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
@@ -97,7 +97,6 @@ class Accept(Operation[Sent]):
     params_sealed: bytes | None
     salt: bytes
     key_id: str
-    failures: tuple[bytes, ...]
     shown: str
     bill: Bill
     further: tuple[Further, ...] = ()  # addresses besides the principal one
@@ -141,9 +140,9 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         code_sealed = _seal_code(runtime, key_id, named, request.code)
     if request.given is not None:
         params_sealed = linking.seal(runtime, key_id, named, request.given)
-    client_id = request.client_id
+    client_id, client_ip = request.client_id, request.client_ip
     bill = limiting.bill(
-        runtime, client_id, purpose, counted, reached_by, client_ip=request.client_ip, now=now
+        runtime, client_id, purpose, counted, reached_by, client_ip=client_ip, now=now
     )
     if runtime.policy.judges:
         bill = await limiting.judged(runtime, bill, counted, now)
@@ -159,7 +158,6 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         params_sealed,
         random[-SALT_BYTES:],
         key_id,
-        failures_keys(client_id, reached_by),
         shown,
         bill,
         further,
@@ -223,19 +221,6 @@ def coming(runtime: Runtime, sent: Sent, now: datetime) -> Coming | None:
     return Coming(known.action, at, known.channel)
 
 
-def failures_key(client_id: UUID, recipient_index: bytes) -> bytes:
-    """The key of the counter of wrong checks for a client and a number."""
-    return limits.FAILURES + client_id.int.to_bytes(16) + recipient_index
-
-
-def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Those of a recipient that is counted under several."""
-    keys: tuple[bytes, ...] = ()
-    for index in indexes:
-        keys += (failures_key(client_id, index),)
-    return keys
-
-
 def _fresh(operation: Accept, now: datetime) -> Verification:
     """The verification that starts. Its life counts from the batch, as its first attempt's patience
     does: a step that may start at the last moment would come too late by what the request waited.
@@ -278,8 +263,7 @@ def wants(operation: Accept) -> Wants:
     every: tuple[bytes, ...] = index
     if operation.further:
         every += tuple(one.recipient_index for one in operation.further)
-    counters = operation.failures + bill.counters
-    return Wants((), (), (), index, counters, bill.tallies, bill.limited, every)
+    return Wants((), (), (), index, bill.counters, bill.tallies, bill.limited, every)
 
 
 def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
@@ -298,7 +282,7 @@ def apply(tx: Transaction, context: Context, operation: Accept, now: datetime) -
 
 
 def _accept(tx: Transaction, context: Context, operation: Accept, now: datetime) -> Sent:
-    for key in operation.failures:
+    for key in operation.bill.failures:
         wrong = tx.counter(key)
         if wrong is not None:
             limits.failures(wrong, now)

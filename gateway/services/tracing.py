@@ -7,7 +7,7 @@ truth test. No span holds a number, a code, a provider's words or a secret: ids,
 states are all there is.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -101,11 +101,11 @@ def _instant(tracer: Tracer, name: str, traced: Traced, facts: Mapping[str, Any]
     tracer.record(name, traced.trace, {**whose, **facts}, at=traced.at)
 
 
-async def until(span: Span, answering: Awaitable[R]) -> R:
+async def until(span: Span, answering: Callable[[], Awaitable[R]]) -> R:
     """The answer to a request within its span, on which everything later hangs."""
     outcome = "refused"
     try:
-        answer = await answering
+        answer = await answering()
         outcome = "stored"
     finally:
         span.end(outcome)

@@ -8,12 +8,12 @@ from gateway.domain import limits, verification, workflow
 from gateway.domain.delivery import Attempt, State
 from gateway.domain.errors import Conflict, Ended, GatewayError, Limited, NotFound
 from gateway.domain.health import Heard
+from gateway.domain.policy import failures_keys
 from gateway.domain.verification import Matched, Over, Status, Verification, Wrong
 from gateway.domain.workflow import Asked, Plan, Send
 from gateway.services import counting, linking
 from gateway.services.case import Case, Context, Note, addresses_of, code_of, counted_under
 from gateway.services.runtime import Runtime
-from gateway.services.send import failures_keys
 from gateway.store.ledger import Operation, Transaction, Wants
 from gateway.store.records import Source
 

@@ -96,14 +96,17 @@ class Tallies:
             added.amount += amount
             added.verified += verified
 
-    def one_more(self, key: bytes) -> bool:
-        """Count one more send where this batch counts under the key already; else False, and
-        nothing is counted: it takes a tally that knows its node and its end."""
-        added = self._added.get(key)
-        if added is None:
-            return False
-        added.amount += 1
-        return True
+    def one_more(self, keys: Iterable[bytes]) -> Sequence[bytes]:
+        """Count one more send under each key that this batch counts under already; the others: to
+        add them takes a tally, which knows its node and its end."""
+        others: tuple[bytes, ...] = ()
+        for key in keys:
+            added = self._added.get(key)
+            if added is None:
+                others += (key,)
+            else:
+                added.amount += 1
+        return others
 
     async def load(self, engine: Engine, keys: Iterable[bytes], held: Sequence[bytes]) -> None:
         """Read the sums, inside the open transaction; nobody else adds to those `held` until it has

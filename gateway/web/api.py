@@ -1,5 +1,6 @@
 """The calls of backend services: send, status, verify, cancel, next."""
 
+from collections.abc import Awaitable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -58,20 +59,21 @@ class Api:
         span = self._span(call) if self._runtime.tracer.on else None
         if span is None:
             return await self._accept(call, key, body, raw)
-        return await tracing.until(span, self._accept(call, key, body, raw, span.context))
+        accept = partial(self._accept, call, key, body, raw, span.context)
+        return await tracing.until(span, accept)
 
-    async def _accept(
+    def _accept(
         self,
         call: Call,
         key: ApiKey,
         body: schemas.SendBody,
         raw: bytes,
         trace: str | None = None,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         runtime = self._runtime if not key.test else self._sandbox()
         if body.recipients is not None:
-            return await self._accept_all(call, runtime, key, body, trace)
-        answer = await once.answer(
+            return self._accept_all(call, runtime, key, body, trace)
+        answering = once.answer(
             self._runtime,
             call,
             key.client_id,
@@ -81,9 +83,15 @@ class Api:
             ),
             render=self._sent,
         )
-        if (seconds := waits.preferred(call)) and once.accepted_now(answer):
-            return await waits.handed_over(self._runtime, answer, seconds)
-        return answer
+        seconds = waits.preferred(call)
+        return self._handed_over(answering, seconds) if seconds else answering
+
+    async def _handed_over(self, answering: Awaitable[Answer], seconds: int) -> Answer:
+        """The answer of this very call once its message is handed over."""
+        answer = await answering
+        if not once.accepted_now(answer):
+            return answer
+        return await waits.handed_over(self._runtime, answer, seconds)
 
     async def _accept_all(
         self,

@@ -31,7 +31,8 @@ async def answer(
         result = await runtime.ledger.submit(await prepare(now))
         if isinstance(result, GatewayError):
             raise result
-        return Answer(*render(result, now), b"application/json")
+        status, body = render(result, now)
+        return Answer(status, body, b"application/json")
     key = idempotency.named(
         runtime.keyring, client_id, given, method=call.method, path=call.path, body=raw
     )
