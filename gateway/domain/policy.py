@@ -12,6 +12,8 @@ from gateway.domain.limits import Rule
 from gateway.domain.spending import Spending
 from gateway.domain.verification import COOL_DOWN, Verification
 
+_COOL = b"cool:"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -25,11 +27,14 @@ class Policy:
     spending: Spending | None = None
     narrow: tuple[Rule, ...] = field(init=False, repr=False)  # of the rules those by number
     wide: tuple[Rule, ...] = field(init=False, repr=False)  # and the others
+    wider: bool = field(init=False, repr=False)  # whether countries, wide rules or money matter
     judges: bool = field(init=False, repr=False)  # whether the guard may refuse a send
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "narrow", tuple(rule for rule in self.rules if not rule.wide))
         object.__setattr__(self, "wide", tuple(rule for rule in self.rules if rule.wide))
+        wider = bool(self.wide) or self.countries.named or self.spending is not None
+        object.__setattr__(self, "wider", wider)
         judges = self.guard is not None and self.guard.mode is Mode.ENFORCE
         object.__setattr__(self, "judges", judges)
 
@@ -60,6 +65,12 @@ def number_key(rule: Rule, index: bytes) -> bytes:
 def failures_key(client_id: UUID, index: bytes) -> bytes:
     """The counter of wrong checks for a client and a number."""
     return limits.FAILURES + client_id.int.to_bytes(16) + index
+
+
+def own_keys(client_id: UUID, index: bytes, purpose: str) -> tuple[bytes, bytes]:
+    """Both counters of a client and a number: of wrong checks, and the cool-down left behind."""
+    whose = client_id.int.to_bytes(16) + index
+    return limits.FAILURES + whose, _COOL + whose + purpose.encode()
 
 
 def failures_keys(client_id: UUID, indexes: Iterable[bytes]) -> tuple[bytes, ...]:
@@ -102,7 +113,7 @@ def spend_key(spending: Spending, client_id: UUID, now: datetime) -> bytes:
 
 def cool_key(client_id: UUID, index: bytes, purpose: str) -> bytes:
     """The cool-down that a verification left behind when it ended."""
-    return b"cool:" + client_id.int.to_bytes(16) + index + purpose.encode()
+    return _COOL + client_id.int.to_bytes(16) + index + purpose.encode()
 
 
 def _stamp(began: datetime) -> bytes:

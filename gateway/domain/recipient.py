@@ -17,6 +17,10 @@ from gateway.domain.errors import InvalidInput
 
 _COUNTRY_CODES = frozenset(str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)  # ISO 3166 codes
+_LENGTHS = {  # of the country codes of one and two digits, by how a number begins
+    **{f"{code}{digit}": 1 for code in _COUNTRY_CODES if len(code) == 1 for digit in range(10)},
+    **{code: len(code) for code in _COUNTRY_CODES if len(code) < 3},
+}
 _SOLE = {  # the region of a country code that has but one
     str(code): regions[0]
     for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items()
@@ -147,10 +151,9 @@ def _e164(number: PhoneNumber) -> str:
 
 def country_code_length(e164: str) -> int:
     """How many digits of an E.164 number are its country code (1 to 3; 1 when unassigned)."""
-    if e164[1] in _COUNTRY_CODES:
-        return 1
-    if e164[1:3] in _COUNTRY_CODES:
-        return 2
+    length = _LENGTHS.get(e164[1:3])
+    if length is not None:
+        return length
     return 3 if e164[1:4] in _COUNTRY_CODES else 1
 
 

@@ -66,14 +66,12 @@ class Bill:
     cool: tuple[bytes, ...]
     numbers: tuple[tuple[Rule, bytes], ...]  # rules about a number with their keys
     counters: tuple[bytes, ...]  # all counts it must see
-    tallies: tuple[bytes, ...]  # the sums it must see; of the guard where it may refuse
-    limited: tuple[
-        bytes, ...
-    ]  # those that may refuse it at a maximum: nodes decide on them in turn
-    wide: tuple[Charge, ...]
-    watched: tuple[bytes, ...]  # the guard's keys, of the window that began at `began`
-    began: int  # seconds since 1970
-    monitored: str | None  # a country whose sends are logged
+    watched: tuple[bytes, ...] = ()  # the guard's keys, of the window that began at `began`
+    began: int = 0  # seconds since 1970
+    tallies: tuple[bytes, ...] = ()  # the sums it must see; of the guard where it may refuse
+    limited: tuple[bytes, ...] = ()  # which may refuse it at a maximum: nodes decide in turn
+    wide: tuple[Charge, ...] = ()
+    monitored: str | None = None  # a country whose sends are logged
     judged: tuple[Judged, ...] = ()  # where the guard may refuse it
 
 
@@ -93,18 +91,12 @@ def bill(
     Raises Forbidden `country_refused`, InvalidInput `client_ip_invalid`.
     """
     policy = runtime.policy
-    number, countries = to
-    monitored = None
-    if policy.countries.named:
-        for country in countries:
-            if policy.countries.admit(country):
-                monitored = country
-    network = limits.network(client_ip) if client_ip is not None else None
     failures: tuple[bytes, ...] = ()
     cool: tuple[bytes, ...] = ()
     for index in indexes:
-        failures += (policies.failures_key(client_id, index),)
-        cool += (policies.cool_key(client_id, index, purpose),)
+        wrong, left = policies.own_keys(client_id, index, purpose)
+        failures += (wrong,)
+        cool += (left,)
     counters = failures + cool
     numbers: tuple[tuple[Rule, bytes], ...] = ()
     for rule in policy.narrow:
@@ -112,22 +104,48 @@ def bill(
             key = policies.number_key(rule, index)
             counters += (key,)
             numbers += ((rule, key),)
+    number, countries = to
+    if policy.guard is not None and number is not None:
+        began = limits.opened_at(policy.guard.window, now)
+        watched = policies.guard_keys(guard.scopes(policy.guard, number, countries[0]), began)
+        made = Bill(failures, cool, numbers, counters, watched, began)
+    else:
+        made = Bill(failures, cool, numbers, counters)
+    if policy.wider or client_ip is not None:
+        made = _wider(runtime, made, client_id, to, client_ip=client_ip, now=now)
+    return made
+
+
+def _wider(
+    runtime: Runtime,
+    made: Bill,
+    client_id: UUID,
+    to: Recipient,
+    *,
+    client_ip: str | None,
+    now: datetime,
+) -> Bill:
+    """With what is about more than one number: countries, wide rules, money."""
+    policy = runtime.policy
+    _, countries = to
+    monitored = None
+    for country in countries:
+        if policy.countries.admit(country):
+            monitored = country
+    network = limits.network(client_ip) if client_ip is not None else None
+    charges = [
+        _charge(runtime.keyring, client_id, to, network, rule, now=now) for rule in policy.wide
+    ]
+    wide = tuple([charge for charge in charges if charge is not None])
     spend: tuple[bytes, ...] = ()
     if policy.spending is not None:
         spend = (policies.spend_key(policy.spending, client_id, now),)
-    wide: tuple[Charge, ...] = ()
-    tallies = limited = spend
-    if policy.wide:
-        wide = _charges(runtime, client_id, to, network, now)
-        tallies = (*[one.key for one in wide], *spend)
-        limited = (*[one.key for one in wide if not one.rule.shadow], *spend)
-    watched: tuple[bytes, ...] = ()
-    began, watch = 0, policy.guard
-    if watch is not None and number is not None:
-        began = limits.opened_at(watch.window, now)
-        watched = policies.guard_keys(guard.scopes(watch, number, countries[0]), began)
-    return Bill(
-        failures, cool, numbers, counters, tallies, limited, wide, watched, began, monitored
+    return replace(
+        made,
+        wide=wide,
+        tallies=(*[charge.key for charge in wide], *spend),
+        limited=(*[charge.key for charge in wide if not charge.rule.shadow], *spend),
+        monitored=monitored,
     )
 
 
@@ -145,16 +163,6 @@ async def judged(runtime: Runtime, made: Bill, to: Recipient, now: datetime) -> 
     found = [Judged(scope, key, policies.guard_key(scope, before)) for scope, key in keys]
     seen = [key for one in found for key in (one.key, one.settled)]
     return replace(made, judged=tuple(found), tallies=(*made.tallies, *seen))
-
-
-def _charges(
-    runtime: Runtime, client_id: UUID, to: Recipient, network: str | None, now: datetime
-) -> tuple[Charge, ...]:
-    made = [
-        _charge(runtime.keyring, client_id, to, network, rule, now=now)
-        for rule in runtime.policy.wide
-    ]
-    return tuple([charge for charge in made if charge is not None])
 
 
 def _charge(
