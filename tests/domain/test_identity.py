@@ -1,5 +1,6 @@
 """Ids: UUIDv7, ordered by time."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122, UUID
 
@@ -8,7 +9,7 @@ from fakes import START
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.identity import EPOCH, parse, uuid7
+from gateway.domain.identity import EPOCH, Entropy, parse, uuid7
 
 moments = st.datetimes(
     datetime(1970, 1, 1),  # noqa: DTZ001  Hypothesis wants naive bounds
@@ -59,6 +60,17 @@ def test_different_entropy_gives_different_ids(numbers: set[int]) -> None:
     made = {uuid7(START, entropy.to_bytes(10, "big")) for entropy in spread}
 
     assert len(numbers) == len(made)
+
+
+@given(st.lists(st.integers(1, 300), max_size=20))
+def test_no_random_byte_is_given_out_twice(sizes: list[int]) -> None:
+    """Not where a page ends either. In blocks of eight bytes, of which no two are alike."""
+    numbers = itertools.count()
+    entropy = Entropy(lambda size: b"".join(next(numbers).to_bytes(8) for _ in range(size // 8)))
+    taken = b"".join(entropy(8 * size) for size in sizes)
+    blocks = {taken[at : at + 8] for at in range(0, len(taken), 8)}
+
+    assert sum(sizes) == len(blocks)
 
 
 @given(st.uuids())
