@@ -69,6 +69,7 @@ def failures_key(client_id: UUID, index: bytes) -> bytes:
 
 def own_keys(client_id: UUID, index: bytes, purpose: str) -> tuple[bytes, bytes]:
     """Both counters of a client and a number: of wrong checks, and the cool-down left behind."""
+    # As `bytes` would give it, which UUID works out in Python each time.
     whose = client_id.int.to_bytes(16) + index
     return limits.FAILURES + whose, _COOL + whose + purpose.encode()
 

@@ -1,11 +1,12 @@
 """Cool-down, sends and the failure budget, at their boundaries (F25)."""
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from factories import TTL, after, by_ordinal, make_attempt, make_verification, refused_attempt
 
-from gateway.domain import limits
+from gateway.domain import limits, policy
 from gateway.domain.delivery import Attempt, Cause, State
 from gateway.domain.errors import Limited
 from gateway.domain.limits import FAILURE_BUDGET, FAILURE_WINDOW, Counter
@@ -201,3 +202,11 @@ def test_a_step_asked_for_twice_at_once_is_refused_with_when_it_may_be() -> None
 )
 def test_a_next_step_may_be_asked_for(last: Attempt, seconds: float) -> None:
     limits.next_step(by_ordinal([make_attempt(), last]), after(seconds))
+
+
+def test_the_counters_of_a_client_and_a_number_are_found_together_and_alone() -> None:
+    client, index = UUID(int=7), b"recipient-index!"
+    both = policy.failures_key(client, index), policy.cool_key(client, index, "login")
+
+    assert both == policy.own_keys(client, index, "login")
+    assert (both[0],) == policy.failures_keys(client, [index])
