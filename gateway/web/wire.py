@@ -62,34 +62,25 @@ class Exchange(RequestResponseCycle):
         self.body = b""
         self.more_body = True
         self.response_started = self.response_complete = False
-        self._news = False  # something has come that nobody has asked for
-        self._event: asyncio.Event | None = None
+        self._taken = False  # by `whole`
+        self.event: asyncio.Event | None = None
 
     @property
     def message_event(self) -> asyncio.Event:  # type: ignore[override]
-        """Set by news. Few ever wait for any, and an event is dear: it is made for the first."""
-        event = self._event
+        """Set when there is something that `receive` has not told. Few ever wait for that, and an
+        event is dear: it is made for the first."""
+        event = self.event
         if event is None:
-            event = self._event = asyncio.Event()
-            if self._news:
+            event = self.event = asyncio.Event()
+            if not self._taken and (self.body or not self.more_body):
                 event.set()
         return event
 
-    def hear(self) -> None:
-        """Tell whoever waits that something has come."""
-        self._news = True
-        if self._event is not None:
-            self._event.set()
-
-    def take(self, body: bytes) -> None:
-        """A piece of the body."""
-        if not self.body:
-            self.body = body
-        else:
-            if type(self.body) is bytes:
-                self.body = bytearray(self.body)
-            self.body += body
-        self.hear()
+    def add(self, body: bytes) -> None:
+        """A further piece of the body."""
+        if type(self.body) is bytes:
+            self.body = bytearray(self.body)
+        self.body += body
 
     def whole(self) -> bytes | None:
         """The body, when all of it has come: what ASGI's first `receive` would hand over, and
@@ -99,9 +90,9 @@ class Exchange(RequestResponseCycle):
             return None
         if self.flow.read_paused:
             self.flow.resume_reading()
-        self._news = False
-        if self._event is not None:
-            self._event.clear()
+        self._taken = True
+        if self.event is not None:
+            self.event.clear()
         body, self.body = bytes(self.body), b""
         return body
 
@@ -111,17 +102,16 @@ class Exchange(RequestResponseCycle):
         """
         if self.response_started or self.disconnected or self.flow.write_paused:
             return False
-        known = _HEADS.get((status, media_type))
-        if known is None or known[0] is not self.default_headers:
-            known = _keep_head(self.default_headers, status, media_type)
-        head = known[1]
+        given, head = _HEADS.get((status, media_type), _NO_HEAD)
+        if given is not self.default_headers:
+            head = _keep_head(self.default_headers, status, media_type)
         if not self.keep_alive:
             head += b"connection: close\r\n"
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
-        if self._event is not None:
-            self._event.set()
+        if self.event is not None:
+            self.event.set()
         scope: Any = self.scope
         del scope[DIRECT]  # they hold each other no longer: nothing is left to the collector
         if not self.keep_alive:
@@ -134,9 +124,10 @@ class Exchange(RequestResponseCycle):
 # replaced as a whole), for which alone it is true.
 _HEADS: dict[tuple[int, bytes | None], tuple[Headers, bytes]] = {}
 _HEADS_MOST = 256
+_NO_HEAD: tuple[Headers | None, bytes] = None, b""
 
 
-def _keep_head(given: Headers, status: int, media_type: bytes | None) -> tuple[Headers, bytes]:
+def _keep_head(given: Headers, status: int, media_type: bytes | None) -> bytes:
     """Status line and headers of an answer, all but its length."""
     lines = [STATUS_LINE[status]]
     for name, value in given:
@@ -145,8 +136,9 @@ def _keep_head(given: Headers, status: int, media_type: bytes | None) -> tuple[H
         lines += (b"content-type: ", media_type, b"\r\n")
     if len(_HEADS) >= _HEADS_MOST:
         _HEADS.clear()
-    kept = _HEADS[status, media_type] = given, b"".join(lines)
-    return kept
+    head = b"".join(lines)
+    _HEADS[status, media_type] = given, head
+    return head
 
 
 class OneWrite(HttpToolsProtocol):
@@ -225,17 +217,24 @@ class OneWrite(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._beside -= len(body)
         cycle = self.cycle
-        if not cycle.response_complete:
-            cycle.take(body)
-            if len(cycle.body) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
+        if cycle.response_complete:
+            return
+        if cycle.body:
+            cycle.add(body)
+        else:
+            cycle.body = body
+        if cycle.event is not None:
+            cycle.event.set()
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._expected, self._beside, self._ticks = False, 0, 0
         cycle = self.cycle
         if not cycle.response_complete:
             cycle.more_body = False
-            cycle.hear()
+            if cycle.event is not None:
+                cycle.event.set()
 
     def on_response_complete(self) -> None:
         """An answer has left: the next of the requests that came meanwhile, if any did."""
