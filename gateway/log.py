@@ -91,23 +91,11 @@ def render(output: BufferedOutput, _: Any, level: str, event: MutableMapping[str
     """One line: level, time (UTC), and the fields, redacted. One step and not five: it is on the
     path of every message. A warning or worse is not left to wait.
     """
-    return _rendered(output, level, event, datetime.now(UTC), _STRICT)
-
-
-def _rendered(
-    output: BufferedOutput,
-    level: str,
-    event: MutableMapping[str, Any],
-    now: datetime,
-    option: int,
-) -> bytes:
-    if not _LOOKED_AT.isdisjoint(event):
-        redact(event)
     event["level"] = level
-    event["timestamp"] = now
-    if level not in _PATIENT:
-        output.urgent = True
-    return orjson.dumps(event, _shown, option)
+    event["timestamp"] = datetime.now(UTC)
+    redact(event)
+    output.urgent |= level not in _PATIENT
+    return orjson.dumps(event, _shown, _STRICT)
 
 
 def _shown(value: object) -> str:
@@ -141,12 +129,16 @@ def _direct(level: str, output: BufferedOutput) -> type[Any]:
             rendered: list[bytes] = []
             failure: Exception | None = None
             for event, facts, urgency in lines:
-                if urgency in heard:
-                    try:
-                        whole = {**context, **facts, "event": event}
-                        rendered.append(_rendered(output, urgency, whole, now, _WHOLE))
-                    except Exception as error:  # noqa: BLE001  one line's
-                        failure = failure or error
+                if urgency not in heard:
+                    continue
+                whole = {**context, **facts, "event": event, "level": urgency, "timestamp": now}
+                try:
+                    if not _LOOKED_AT.isdisjoint(whole):
+                        redact(whole)
+                    rendered.append(orjson.dumps(whole, _shown, _WHOLE))
+                except Exception as error:  # noqa: BLE001  one line's
+                    failure = failure or error
+                output.urgent |= urgency not in _PATIENT
             if rendered:
                 output.gather(rendered)
                 output.flush()

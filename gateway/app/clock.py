@@ -10,8 +10,8 @@ HELD = timedelta(seconds=5)  # steps back below this are waited out
 
 
 class _Wall:
-    """The system's clock. A moment is dear to make, and under load the same millisecond is asked for
-    several times: it is made once."""
+    """The system's clock. A moment is dear to make, and under load the same millisecond is asked
+    for several times: it is made once."""
 
     def __init__(self) -> None:
         self._read = 0, datetime.fromtimestamp(0, UTC)  # milliseconds, and the moment they mean

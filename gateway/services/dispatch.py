@@ -127,11 +127,11 @@ class _Lane:
             self.begun.popleft()
         return min(free, max(1, int(self.rate)) - len(self.begun))
 
-    def take(self, monotonic: float) -> None:
+    def take(self, monotonic: Callable[[], float]) -> None:
         """One more call begins."""
         self.flying += 1
         if self.rate is not None:
-            self.begun.append(monotonic)
+            self.begun.append(monotonic())
 
 
 def _by_keyword(log: Log, notes: Sequence[Note]) -> None:
@@ -236,8 +236,9 @@ class Dispatcher:
             self._log.error("follow_failed", problem=type(error).__name__)
 
     def _begin(self, handover: Handover) -> None:
-        self._lanes[handover.attempt.route].take(self._monotonic())
-        vid = handover.verification.id.int
+        verification, attempt, _, _ = handover
+        self._lanes[attempt.route].take(self._monotonic)
+        vid = verification.id.int
         self._flying[vid] = self._flying.get(vid, 0) + 1
         self._spawn(self._hand_over(handover))
 

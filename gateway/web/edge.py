@@ -139,7 +139,10 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        methods, tail = self._find(scope["path"])
+        path = scope["path"]
+        methods, tail = self._calls.get(path), ""
+        if methods is None:
+            methods, tail = self._find(path)
         call = Call(scope, receive, tail)
         method = call.method
         try:
@@ -167,10 +170,7 @@ class Edge:
             await _respond(answer, scope, send)
 
     def _find(self, path: str) -> tuple[Methods | None, str]:
-        """The methods of a path, and its tail. None where the path is not ours."""
-        methods = self._calls.get(path)
-        if methods is not None:
-            return methods, ""
+        """The methods below a path, and its tail. None where the path is not ours."""
         for beginning, named, rest, several in self._parts:
             if path.startswith(beginning):
                 tail = path[len(beginning) :]
