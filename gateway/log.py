@@ -9,7 +9,7 @@ import atexit
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +33,8 @@ _SECRET_FIELDS = frozenset({"code", "key", "authorization", "secret", "token", "
 _FREE_FIELDS = frozenset({"detail", "error", "word", "problem", "exception"})
 _LOOKED_AT = _SECRET_FIELDS | _FREE_FIELDS
 
+Line = tuple[str | None, Mapping[str, Any], str]  # event, facts, level
+
 
 class BufferedOutput:
     """A file for structlog's BytesLogger that gathers what is written."""
@@ -49,6 +51,11 @@ class BufferedOutput:
         self._waiting.append(line)
         self._size += len(line)
         return len(line)
+
+    def gather(self, lines: Sequence[bytes]) -> None:
+        """Several at once."""
+        self._waiting += lines
+        self._size += sum(map(len, lines))
 
     def flush(self) -> None:
         """Called after each line: write now when much has gathered or no loop runs, else soon."""
@@ -84,17 +91,11 @@ def render(output: BufferedOutput, _: Any, level: str, event: MutableMapping[str
     """One line: level, time (UTC), and the fields, redacted. One step and not five: it is on the
     path of every message. A warning or worse is not left to wait.
     """
-    return _rendered(output, level, event, _STRICT)
-
-
-def _rendered(
-    output: BufferedOutput, level: str, event: MutableMapping[str, Any], option: int
-) -> bytes:
-    redact(event)
     event["level"] = level
     event["timestamp"] = datetime.now(UTC)
-    output.urgent = level not in _PATIENT
-    return orjson.dumps(event, _shown, option)
+    redact(event)
+    output.urgent |= level not in _PATIENT
+    return orjson.dumps(event, _shown, _STRICT)
 
 
 def _shown(value: object) -> str:
@@ -108,7 +109,7 @@ def redact(event: MutableMapping[str, Any]) -> None:
         text = event[name]
         if name in _SECRET_FIELDS:
             event[name] = "•••"
-        elif isinstance(text, str) and _SUSPECT.search(text):
+        elif isinstance(text, str) and not text.isalpha() and _SUSPECT.search(text):
             event[name] = recipient.redact(_KEYS.sub("•••", text))
 
 
@@ -120,20 +121,36 @@ def _direct(level: str, output: BufferedOutput) -> type[Any]:
     heard = frozenset(_LEVELS[_LEVELS.index(level) :])
 
     class Direct(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]
-        def tell(self, level: str, event: str | None, facts: Mapping[str, Any]) -> None:
-            """A line by its fields, which are no keywords here: Python compares each keyword with
-            the name of each parameter, and all of them cost as much as half a line."""
-            if level in heard:
-                whole = {**self._context, **facts, "event": event}
-                output.write(_rendered(output, level, whole, _WHOLE))
+        def tell(self, lines: Iterable[Line]) -> None:
+            """Lines of one moment, their fields no keywords here: Python compares each keyword with
+            the name of each parameter, and all of them cost as much as half a line. Raises the
+            first error of a line, when the others are told."""
+            context, now = self._context, datetime.now(UTC)
+            rendered: list[bytes] = []
+            failure: Exception | None = None
+            for event, facts, urgency in lines:
+                if urgency not in heard:
+                    continue
+                whole = {**context, **facts, "event": event, "level": urgency, "timestamp": now}
+                try:
+                    if not _LOOKED_AT.isdisjoint(whole):
+                        redact(whole)
+                    rendered.append(orjson.dumps(whole, _shown, _WHOLE))
+                except Exception as error:  # noqa: BLE001  one line's
+                    failure = failure or error
+                output.urgent |= urgency not in _PATIENT
+            if rendered:
+                output.gather(rendered)
                 output.flush()
+            if failure is not None:
+                raise failure
 
         def _proxy_to_logger(
             self, method_name: str, event: str | None = None, *args: Any, **facts: Any
         ) -> Any:
             if args or "exc_info" in facts:
                 return super()._proxy_to_logger(method_name, event, *args, **facts)
-            self.tell(method_name, event, facts)
+            self.tell(((event, facts, method_name),))
             return None
 
     return Direct

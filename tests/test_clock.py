@@ -1,11 +1,14 @@
 """Our own clock is set wrong and put right (F38): little is waited out, much is followed."""
 
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from factories import after
 from fakes import START, Clock
 from rig import NUMBER, Rig
 
+from gateway.app import clock as wall
 from gateway.app.clock import Steady
 from gateway.domain.verification import COOL_DOWN, Status
 
@@ -35,6 +38,17 @@ def test_it_stands_for_a_little_and_follows_far(clock: Clock) -> None:
 
     assert [after(one) for one in (10, 10, 10, 11, -3589, -3588)] == told
     assert [("clock_set_back", 3600.0)] == lines.events
+
+
+def test_the_systems_clock_is_told_to_the_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said last is said again within its millisecond alone."""
+    start = 1_800_000_000_000_999_999
+    told = []
+    for nanoseconds in (start, start + 1, start + 999_999, start + 1_000_001, start):
+        monkeypatch.setattr(time, "time_ns", lambda at=nanoseconds: at)
+        told.append((wall.now() - datetime(2027, 1, 15, 8, tzinfo=UTC)).total_seconds())
+
+    assert [0.0, 0.001, 0.001, 0.002, 0.0] == told
 
 
 async def test_what_runs_after_a_leap_is_not_held_up(rig: Rig) -> None:

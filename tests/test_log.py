@@ -274,6 +274,25 @@ async def test_a_warning_or_worse_is_written_at_once_with_what_was_gathered(
     assert ["before", "trouble"] == [line["event"] for line in configured.lines]
 
 
+async def test_lines_that_are_told_together_are_lines_like_others(configured: Target) -> None:
+    """One that cannot be rendered takes no other with it; a warning among them leaves at once."""
+    told = [
+        ("one", {"word": "+33612345678", "code": "123456"}, "info"),
+        ("broken", {"much": 1 << 64}, "info"),
+        ("trouble", {}, "warning"),
+        ("unheard", {}, "debug"),
+        ("last", {}, "info"),
+    ]
+    with pytest.raises(orjson.JSONEncodeError):
+        structlog.get_logger().tell(told)
+    lines = configured.lines
+
+    assert ["one", "trouble", "last"] == [line["event"] for line in lines]
+    assert ["info", "warning", "info"] == [line["level"] for line in lines]
+    assert ("+•••", "•••") == (lines[0]["word"], lines[0]["code"])
+    assert 1 == len({line["timestamp"] for line in lines})
+
+
 def test_without_a_loop_a_line_is_written_at_once(output: BufferedOutput, target: Target) -> None:
     output.write(b"one\n")
     output.flush()

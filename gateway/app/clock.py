@@ -9,9 +9,23 @@ from gateway.services.dispatch import Log
 HELD = timedelta(seconds=5)  # steps back below this are waited out
 
 
-def now() -> datetime:
-    """Now, to the millisecond: what is stored is what was meant."""
-    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
+class _Wall:
+    """The system's clock. A moment is dear to make, and under load the same millisecond is asked
+    for several times: it is made once."""
+
+    def __init__(self) -> None:
+        self._read = 0, datetime.fromtimestamp(0, UTC)  # milliseconds, and the moment they mean
+
+    def now(self) -> datetime:
+        """Now, to the millisecond: what is stored is what was meant."""
+        milliseconds, moment = self._read
+        if (current := time.time_ns() // 1_000_000) != milliseconds:
+            moment = datetime.fromtimestamp(current / 1000, UTC)
+            self._read = current, moment  # in one step: threads may ask, too
+        return moment
+
+
+now = _Wall().now
 
 
 class Steady:
@@ -25,11 +39,13 @@ class Steady:
 
     def now(self) -> datetime:
         """Now."""
-        now = self._source()
-        if self._last is not None and now < self._last:
-            step = self._last - now
+        now, last = self._source(), self._last
+        if now is last:
+            return now
+        if last is not None and now < last:
+            step = last - now
             if step < HELD:
-                return self._last
+                return last
             self._log.warning("clock_set_back", seconds=step.total_seconds())
         self._last = now
         return now

@@ -1,29 +1,29 @@
 """What follows a commit."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-Follower = Callable[[Sequence[Any]], object]
+from gateway.services import left
+from gateway.services.left import Left
+
+Follower = Callable[[Left], object]
 
 
 class Following:
-    """Tells each of these, in their order, what a committed batch has left behind."""
+    """Tells each of these, in their order, what a committed batch has left behind. `after` is told
+    before them, item by item."""
 
     def __init__(self, after: Callable[[object], None] | None) -> None:
-        self._followers: list[Follower] = [] if after is None else [_one_by_one(after)]
+        self._after = after
+        self._followers: list[Follower] = []
 
     def add(self, *followers: Follower) -> None:
         """These come last."""
         self._followers += followers
 
-    def __call__(self, items: Sequence[Any]) -> None:
+    def __call__(self, items: Sequence[object]) -> None:
+        if self._after is not None:
+            for item in items:
+                self._after(item)
+        sorted_ = left.sort(items)
         for follower in self._followers:
-            follower(items)
-
-
-def _one_by_one(after: Callable[[object], None]) -> Follower:
-    def follow(items: Sequence[Any]) -> None:
-        for item in items:
-            after(item)
-
-    return follow
+            follower(sorted_)

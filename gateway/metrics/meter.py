@@ -6,6 +6,7 @@ its own counters take a lock, and a write into a shared file, for each step of 1
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gateway.metrics.catalogue import CATALOGUE, Metric
 from gateway.metrics.sampling import Standing
 from gateway.services.case import Crowded, Handover, Note
 from gateway.services.dispatch import Released, Withdrawn
+from gateway.services.left import Left
 from gateway.services.metering import Heard, Held, kind_of
 from gateway.store.ledger import Tally
 
@@ -31,7 +33,10 @@ _FALLBACKS = frozenset({Cause.SILENCE, Cause.FAILED, Cause.REFUSED, Cause.UNKNOW
 
 Key = tuple[str, ...]  # a metric's name and its labels
 
-_UNCALLED = Released | Withdrawn  # submissions that ended before the wire
+_UNCALLED = frozenset({Released, Withdrawn})  # submissions that ended before the wire
+_OUTCOMES, _CALLS = catalogue.OUTCOMES.name, catalogue.CALLS.name
+_RECEIPTS, _LATENCY = catalogue.RECEIPTS.name, catalogue.LATENCY.name
+_BATCHES, _COMMITS = (catalogue.BATCHES.name,), (catalogue.COMMITS.name,)
 
 
 class _Gathered(Histogram):
@@ -58,11 +63,6 @@ class _Bins:
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
-        """The first bucket whose bound is not below it; the last one takes the rest."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
 
 class PrometheusMeter:
     """One process's metrics, in a registry of their own. With `shared`, the folder in which all
@@ -80,31 +80,41 @@ class PrometheusMeter:
         self._counts: dict[Key, int] = {}  # since the last flush
         self._bins: dict[Key, _Bins] = {}
         self._last = Standing()
-        self._following: dict[type, Callable[[Any], Key | None]] = {
-            Note: _noted,
-            Handover: _handed_over,
-            Crowded: lambda crowded: (catalogue.CROWDED.name, crowded.route),
-            Heard: self._heard,
-            Held: lambda held: (catalogue.LIMITS.name, held.rule, held.verdict),
-        }
+        self._noted: dict[tuple[str, Any], int] = {}  # notes of one kind that say the same
         self._child((catalogue.BUILD.name, __version__)).set(1)
 
     # What is counted as it happens.
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """What a committed batch left behind."""
-        following, counts = self._following, self._counts
-        for item in items:
-            counted_as = following.get(type(item))
-            if counted_as is not None and (key := counted_as(item)) is not None:
-                counts[key] = counts.get(key, 0) + 1
+        noted, counts = self._noted, self._counts
+        for event, facts, level in left.get(Note, ()):
+            counted = _NOTES.get(event)
+            if counted is not None:
+                kind = event, counted[0](facts)
+            elif level != "info":
+                kind = event, None
+            else:
+                continue
+            noted[kind] = noted.get(kind, 0) + 1
+        for route, source, verdict, channel, state, seconds in left.get(Heard, ()):
+            key: Key = (_RECEIPTS, route, source, verdict)
+            counts[key] = counts.get(key, 0) + 1
+            if state is not None:
+                self._observe((_LATENCY, channel, state), seconds)
+        for _, attempt, _, _ in left.get(Handover, ()):
+            if attempt.cause in _FALLBACKS and attempt.tries == 1:
+                self._count((catalogue.FALLBACKS.name, attempt.channel, attempt.cause))
+        for _, route in left.get(Crowded, ()):
+            self._count((catalogue.CROWDED.name, route))
+        for rule, verdict in left.get(Held, ()):
+            self._count((catalogue.LIMITS.name, rule, verdict))
 
     def called(self, route: str, result: object, seconds: float) -> None:
         """A submission came to its end, and its outcome is stored; of a refusal its kind counts."""
-        kind = kind_of(result)
-        self._count((catalogue.OUTCOMES.name, route, kind))
-        if not isinstance(result, _UNCALLED):
-            self._observe((catalogue.CALLS.name, route), seconds)
+        self._count((_OUTCOMES, route, kind_of(result)))
+        if type(result) not in _UNCALLED:
+            self._observe((_CALLS, route), seconds)
 
     def posted(self, outcome: str) -> None:
         """A webhook was tried."""
@@ -116,18 +126,12 @@ class PrometheusMeter:
 
     def committed(self, operations: int, seconds: float) -> None:
         """The ledger has made a batch durable."""
-        self._observe((catalogue.BATCHES.name,), operations)
-        self._observe((catalogue.COMMITS.name,), seconds)
+        self._observe(_BATCHES, operations)
+        self._observe(_COMMITS, seconds)
 
     def woken_late(self, seconds: float) -> None:
         """The event loop ran a timer so many seconds after its time."""
         self._observe((catalogue.LOOP.name,), seconds)
-
-    def _heard(self, heard: Heard) -> Key:
-        route, source, verdict, channel, state, seconds = heard
-        if state is not None:
-            self._observe((catalogue.LATENCY.name, channel, state), seconds)
-        return catalogue.RECEIPTS.name, route, source, verdict
 
     def _count(self, key: Key, by: int = 1) -> None:
         self._counts[key] = self._counts.get(key, 0) + by
@@ -136,7 +140,9 @@ class PrometheusMeter:
         bins = self._bins.get(key)
         if bins is None:
             bins = self._bins[key] = _Bins(CATALOGUE[key[0]].buckets)
-        bins.add(value)
+        # The first bucket whose bound is not below it; the last one takes the rest.
+        bins.counts[bisect_left(bins.bounds, value)] += 1
+        bins.total += value
 
     # What stands, and what is told.
 
@@ -153,6 +159,11 @@ class PrometheusMeter:
 
     def flush(self) -> None:
         """Give what was gathered to the registry."""
+        noted, self._noted = self._noted, {}
+        for (event, said), count in noted.items():
+            known = _NOTES[event][1](said) if event in _NOTES else (catalogue.WARNINGS.name, event)
+            if known is not None:
+                self._count(known, count)
         counts, self._counts = self._counts, {}
         for key, count in counts.items():
             self._child(key).inc(count)
@@ -208,46 +219,34 @@ def _made(metric: Metric, registry: CollectorRegistry) -> Any:
     return Counter(metric.name, metric.about, metric.labels, registry=registry)
 
 
-def _noted(note: Note) -> Key | None:
-    event, facts, level = note
-    counted_as = _NOTES.get(event)
-    if counted_as is not None:
-        return counted_as(facts)
-    return (catalogue.WARNINGS.name, event) if level != "info" else None
-
-
-def _handed_over(handover: Handover) -> Key | None:
-    attempt = handover.attempt
-    if attempt.cause in _FALLBACKS and attempt.tries == 1:
-        return catalogue.FALLBACKS.name, attempt.channel, attempt.cause
-    return None
-
-
-def _changed(facts: Any, standing: str, reason: str) -> Key:
+def _changed(standing: str, route: str, reason: str) -> Key:
     """A breaker's change; what an operator wrote as a reason is none of its words."""
     known = reason if reason in set(Reason) else "operator"
-    return catalogue.BREAKER.name, facts["route"], standing, known
+    return catalogue.BREAKER.name, route, standing, known
 
 
-def _accepted(facts: Any) -> Key:
-    return catalogue.SENDS.name, facts["channel"], "joined" if facts["joined"] else "started"
-
-
-def _moved(facts: Any) -> Key | None:
+def _moved(channel: str, before: object, state: str) -> Key | None:
     """A state moved into; what was merely said again moves nothing."""
-    if facts["before"] is facts["state"]:
-        return None
-    return catalogue.TRANSITIONS.name, facts["channel"], facts["state"]
+    return None if before is state else (catalogue.TRANSITIONS.name, channel, state)
 
 
-_NOTES: Mapping[str, Callable[[Any], Key | None]] = {
-    "verification_accepted": _accepted,
-    "attempt_heard": _moved,
-    "check_passed": lambda _: (catalogue.CHECKS.name, "passed"),
-    "check_failed": lambda _: (catalogue.CHECKS.name, "wrong"),
-    "verification_ended": lambda facts: (catalogue.ENDED.name, facts["status"]),
-    "spend_cap_shadow": lambda _: (catalogue.LIMITS.name, "spend", "shadow"),
-    "route_paused": lambda facts: _changed(facts, "paused", facts["reason"]),
-    "route_silent": lambda facts: _changed(facts, "paused", facts["reason"]),
-    "route_resumed": lambda facts: _changed(facts, "ready", facts["was"]),
+def _nothing(_: object) -> None:
+    """Of such a note it only counts that it is there."""
+
+
+# What of a note's facts is counted, taken on the path of a message, where it must cost little; and
+# the key of that, made when it is given to the registry.
+_NOTES: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Key | None]]] = {
+    "verification_accepted": (
+        itemgetter("channel", "joined"),
+        lambda said: (catalogue.SENDS.name, said[0], "joined" if said[1] else "started"),
+    ),
+    "attempt_heard": (itemgetter("channel", "before", "state"), lambda said: _moved(*said)),
+    "check_passed": (_nothing, lambda _: (catalogue.CHECKS.name, "passed")),
+    "check_failed": (_nothing, lambda _: (catalogue.CHECKS.name, "wrong")),
+    "verification_ended": (itemgetter("status"), lambda said: (catalogue.ENDED.name, said)),
+    "spend_cap_shadow": (_nothing, lambda _: (catalogue.LIMITS.name, "spend", "shadow")),
+    "route_paused": (itemgetter("route", "reason"), lambda said: _changed("paused", *said)),
+    "route_silent": (itemgetter("route", "reason"), lambda said: _changed("paused", *said)),
+    "route_resumed": (itemgetter("route", "was"), lambda said: _changed("ready", *said)),
 }

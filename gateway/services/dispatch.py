@@ -50,6 +50,7 @@ from gateway.services.case import (
     address_for,
     code_of,
 )
+from gateway.services.left import Left
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.receive import Receive
 from gateway.services.reconcile import Wake
@@ -136,9 +137,16 @@ class _Lane:
             self.begun.append(monotonic())
 
 
-def _by_keyword(log: Log, level: str, event: str, facts: Mapping[str, Any]) -> None:
-    """A line to any other logger of structlog's kind."""
-    getattr(log, level)(event, **facts)
+def _by_keyword(log: Log, notes: Sequence[Note]) -> None:
+    """Lines to any other logger of structlog's kind. Raises the first error, when all are told."""
+    failure: Exception | None = None
+    for event, facts, level in notes:
+        try:
+            getattr(log, level)(event, **facts)
+        except Exception as error:  # noqa: BLE001  one line's
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 class Dispatcher:
@@ -185,7 +193,6 @@ class Dispatcher:
         self._closing = False
         self._failures = 0
         self._follows: dict[type, Callable[[Any], None]] = {
-            Note: self._write,
             Handover: self._begin,
             Ended: self._end,
             Inquiry: lambda item: self._spawn(self._inquire(item.attempt)),
@@ -211,24 +218,26 @@ class Dispatcher:
         """How many calls are on the wire or on their way back."""
         return len(self._tasks)
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """Do what a committed batch left to be done. Called once, right after its commit.
 
         Item by item: a defect in one (a log that cannot be written) loses no other's handover.
         """
-        for item in items:
-            follow = self._follows.get(type(item))
-            if follow is None:
-                continue
-            try:
-                follow(item)
-            except Exception as error:  # noqa: BLE001
-                self._failures += 1
-                if self._failures == 1:
-                    self._log.error("follow_failed", problem=type(error).__name__)
+        try:
+            self._tell(left.get(Note, ()))
+        except Exception as error:  # noqa: BLE001
+            self._failed(error)
+        for kind, follow in self._follows.items():
+            for item in left.get(kind, ()):
+                try:
+                    follow(item)
+                except Exception as error:  # noqa: BLE001
+                    self._failed(error)
 
-    def _write(self, note: Note) -> None:
-        self._tell(note.level, note.event, note.facts)
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            self._log.error("follow_failed", problem=type(error).__name__)
 
     def _begin(self, handover: Handover) -> None:
         lane = self._lanes[handover.attempt.route]

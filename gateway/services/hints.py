@@ -17,6 +17,7 @@ from uuid import UUID
 
 from gateway.domain.errors import Unavailable
 from gateway.domain.health import RouteState
+from gateway.services.left import Left
 from gateway.services.publishing import Resubscribed, Touched
 from gateway.store.engine import StoreError
 
@@ -121,17 +122,15 @@ class Hints:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._channel.close()
 
-    def follow(self, items: Iterable[object]) -> None:
+    def follow(self, left: Left) -> None:
         """Tell of what a commit has left behind, soon. Where more has changed than fits, and while
         nobody can be told, it comes down to that something has."""
-        for item in items:
-            match item:
-                case Touched():
-                    self._named.add(item.verification_id)
-                case RouteState():
-                    self._topics.add(Topic.ROUTES)
-                case Resubscribed():
-                    self._topics.add(Topic.SUBSCRIPTIONS)
+        for item in left.get(Touched, ()):
+            self._named.add(item.verification_id)
+        if RouteState in left:
+            self._topics.add(Topic.ROUTES)
+        if Resubscribed in left:
+            self._topics.add(Topic.SUBSCRIPTIONS)
         if len(self._named) > NAMED_MOST:
             self._named.clear()
             self._topics.add(Topic.VERIFICATIONS)

@@ -5,11 +5,12 @@ rest. Bounded by the names there are, which are our own.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from gateway.services.left import Left
 from gateway.services.metering import Held
 
 KEPT = timedelta(hours=1)
@@ -37,11 +38,10 @@ class Lately:
         """A request was answered with a problem."""
         self._count(("problem", call, code))
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """What a committed batch left behind."""
-        for item in items:
-            if type(item) is Held:
-                self._count(("limit", item.rule, item.verdict))
+        for rule, verdict in left.get(Held, ()):
+            self._count(("limit", rule, verdict))
 
     @property
     def problems(self) -> list[Row]:

@@ -2,11 +2,11 @@
 here is only what leaves no other trace.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.domain.delivery import State
 from gateway.ports import Refused
+from gateway.services.left import Left
 
 APPLIED = "applied"  # it moved the state
 LATE = "late"  # a new word that moved nothing: something stronger had been said
@@ -49,7 +49,7 @@ class Meter(Protocol):
     """Whoever counts. Called after the commit, on the path of every message: nothing here may wait
     or fail."""
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """What a committed batch left behind."""
         ...
 
@@ -65,7 +65,7 @@ class Meter(Protocol):
 class _Nobody:
     """Counts nothing."""
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """Nothing."""
 
     def called(self, route: str, result: object, seconds: float) -> None:

@@ -21,6 +21,7 @@ from gateway.domain.identity import uuid7
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.ports import NO_TRACER, Request, Tracer, Transport, TransportError
 from gateway.services import tracing
+from gateway.services.left import Left
 from gateway.services.metering import UNMETERED, Meter
 from gateway.services.publishing import Audience, Published, Resubscribed
 from gateway.store.engine import StoreError
@@ -157,14 +158,13 @@ class Notifier:
         """Whether any lane runs."""
         return bool(self._tasks)
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """Wake the lanes that a committed batch gave something to do."""
         if not self._audience.clients:
             return
-        for item in items:
-            if isinstance(item, Published):
-                for named in item.subscriptions:
-                    self._kick(named)
+        for item in left.get(Published, ()):
+            for named in item.subscriptions:
+                self._kick(named)
 
     async def refresh(self) -> None:
         """Learn who listens. Raises StoreError."""

@@ -85,7 +85,7 @@ async def receive(runtime: Runtime, route_name: str, callback: Callback) -> Repl
     except Unproven as error:
         raise Unavailable(*_UNPROVEN) from error
     if not genuine:
-        runtime.meter.follow((Heard(route.name, Source.RECEIPT, metering.REFUSED),))
+        runtime.meter.follow({Heard: (Heard(route.name, Source.RECEIPT, metering.REFUSED),)})
         raise Unauthenticated(
             "callback_refused", "The callback's key or signature is missing or wrong."
         )

@@ -7,13 +7,14 @@ truth test. No span holds a number, a code, a provider's words or a secret: ids,
 states are all there is.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
 from gateway.domain.delivery import Cause
 from gateway.ports import Facts, Request, Span, Tracer
 from gateway.services.case import Handover, Note, Traced
+from gateway.services.left import Left
 from gateway.services.metering import Heard, kind_of
 
 R = TypeVar("R")
@@ -62,12 +63,11 @@ def told(request: object, span: Span | None, *, allowed: bool) -> None:
         request.headers["traceparent"] = span.context
 
 
-def follow(tracer: Tracer, items: Sequence[object]) -> None:
+def follow(tracer: Tracer, left: Left) -> None:
     """The spans of what a committed batch left behind."""
-    for item in items:
-        if isinstance(item, Traced):
-            for one in item.items:
-                _record(tracer, item, one)
+    for item in left.get(Traced, ()):
+        for one in item.items:
+            _record(tracer, item, one)
 
 
 def _record(tracer: Tracer, traced: Traced, item: object) -> None:

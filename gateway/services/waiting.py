@@ -14,6 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from gateway.domain.errors import Unavailable
+from gateway.services.left import Left
 from gateway.services.publishing import Touched
 from gateway.store.reads import Record
 
@@ -88,7 +89,7 @@ class Waiting:
             if not mine:
                 del self.watched[named]
 
-    def follow(self, items: Sequence[object]) -> None:
+    def follow(self, left: Left) -> None:
         """Wake those whose verification a commit has changed."""
         if not self.watched:
             self._fresh.clear()
@@ -96,9 +97,8 @@ class Waiting:
         fresh, self._fresh = self._fresh, []
         for waiter in fresh:
             waiter.wake()
-        for item in items:
-            if isinstance(item, Touched):
-                self.wake(item.verification_id)
+        for item in left.get(Touched, ()):
+            self.wake(item.verification_id)
 
     async def poll(self, versions: Versions, size: int = 500) -> None:
         """Wake those whose verification another process has changed."""

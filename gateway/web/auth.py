@@ -36,7 +36,7 @@ class Keys:
         self._now = runtime.now
         self._used = runtime.used_keys
         self._monotonic = monotonic
-        self._held: dict[str, tuple[float, ApiKey]] = {}
+        self._held: dict[str, tuple[float, ApiKey, frozenset[str]]] = {}
         self._buckets: dict[UUID, Bucket] = {}
 
     async def caller(self, call: Call, scope: str) -> ApiKey:
@@ -44,9 +44,10 @@ class Keys:
         `key_rate`."""
         header = call.header(b"authorization") or ""
         held = self._held.get(header)
-        fresh = held is not None and self._monotonic() < held[0]
-        key = held[1] if held is not None and fresh else await self._look_up(header)
-        if scope not in key.scopes.split():
+        if held is None or self._monotonic() >= held[0]:
+            held = await self._look_up(header)
+        _, key, scopes = held
+        if scope not in scopes:
             raise Forbidden(
                 "scope_missing",
                 f"This key does not allow it: it needs the scope `{scope}`.",
@@ -68,7 +69,8 @@ class Keys:
                 facts={"rule": "key_rate", "limit": rate, "window": 1},
             )
 
-    async def _look_up(self, header: str) -> ApiKey:
+    async def _look_up(self, header: str) -> tuple[float, ApiKey, frozenset[str]]:
+        """A key as it is held: until when, and what it allows."""
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated(
@@ -84,6 +86,7 @@ class Keys:
             )
         if len(self._held) >= _MOST:
             self._held.clear()
-        self._held[header] = (self._monotonic() + _HELD, key)
+        held = self._monotonic() + _HELD, key, frozenset(key.scopes.split())
+        self._held[header] = held
         self._used[key.id] = now
-        return key
+        return held

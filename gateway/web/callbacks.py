@@ -34,7 +34,9 @@ class Callbacks:
         name, slash, key = call.tail.partition("/")
         if "/" in key:
             raise NotFound("no_such_path", "The path ends after the key.")
-        path, query = call.path, call.scope["query_string"].decode("latin-1")
+        url, raw_query = f"{self._runtime.public_url}{call.path}", call.scope["query_string"]
+        if raw_query:
+            url = f"{url}?{raw_query.decode('latin-1')}"
         given = key if slash else None
         named = name or self._default()
         runtime = self._runtime_of(named)
@@ -42,10 +44,10 @@ class Callbacks:
         limit = route.callback_limit if route is not None else CALLBACK_LIMIT
         callback = Callback(
             method=call.method,
-            url=f"{self._runtime.public_url}{path}{'?' if query else ''}{query}",
+            url=url,
             key=given,
             headers=Headers(call.scope["headers"]),
-            query=dict(call.query()) if query else {},
+            query=dict(call.query()) if raw_query else {},
             body=await call.body(limit),
             received_at=self._runtime.now(),
             attempt_id=receive.token_of(self._runtime, given),

@@ -34,25 +34,19 @@ class CutShort(Exception):
 
 
 class Call:
-    """One request. `tail`: what follows the endpoint's path, already decoded."""
+    """One request. `tail`: what follows the endpoint's path, already decoded; `direct`: the short
+    way, where the server has one."""
 
-    __slots__ = ("_headers", "receive", "scope", "tail")
+    __slots__ = ("_headers", "direct", "method", "path", "receive", "scope", "tail")
 
     def __init__(self, scope: Scope, receive: Receive, tail: str = "") -> None:
         self.scope = scope
         self.receive = receive
         self.tail = tail
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.direct: Exchange | None = scope.get(DIRECT)
         self._headers: dict[bytes, bytes] | None = None
-
-    @property
-    def method(self) -> str:
-        method: str = self.scope["method"]
-        return method
-
-    @property
-    def path(self) -> str:
-        path: str = self.scope["path"]
-        return path
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name, the first of several; None when it is missing."""
@@ -80,8 +74,7 @@ class Call:
     async def body(self, most: int) -> bytes:
         """The raw body, if it has at most so many bytes. Raises TooLarge, before reading on, and
         CutShort: what has come of a body that ends early may read as something else."""
-        direct: Exchange | None = self.scope.get(DIRECT)
-        if direct is not None and (here := direct.whole()) is not None:
+        if (direct := self.direct) is not None and (here := direct.whole()) is not None:
             if len(here) > most:
                 raise TooLarge
             return here
@@ -146,69 +139,76 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path: str = scope["path"]
-        found = self._find(path)
+        path = scope["path"]
+        methods, tail = self._calls.get(path), ""
+        if methods is None:
+            methods, tail = self._find(path)
+        call = Call(scope, receive, tail)
+        method = call.method
         try:
-            if found is None:
+            if methods is None:
                 await self._app(scope, receive, send)
                 return
-            methods, tail = found
-            answer = await self._answer(methods, Call(scope, receive, tail))
+            endpoint = methods.get(method if method != "HEAD" else "GET")
+            answer = self._not_allowed(call, methods) if endpoint is None else await endpoint(call)
         except (CutShort, ClientDisconnect):  # ours, and the one of Starlette's pages
             return
         except Exception as error:  # noqa: BLE001  the net
-            self._log.error("unforeseen", path=_shown(path), exc_info=error)
-            answer = errors.INTERNAL
-            where = "other" if found is None else _matched(path, found[1])
-            self._refused(where, "internal_error")
+            answer = self._instead(call, error, ours=methods is not None)
         if isinstance(answer, Stream):
             await _flow(answer, scope, receive, send)
-        elif not _at_once(answer, scope):
+            return
+        status, body, media_type, headers = answer
+        direct = call.direct
+        if (
+            direct is None
+            or headers
+            or status == NO_CONTENT
+            or method == "HEAD"
+            or not direct.answer(status, media_type, body)  # it has not left in one write
+        ):
             await _respond(answer, scope, send)
 
-    def _find(self, path: str) -> tuple[Methods, str] | None:
-        methods = self._calls.get(path)
-        if methods is not None:
-            return methods, ""
+    def _find(self, path: str) -> tuple[Methods | None, str]:
+        """The methods below a path, and its tail. None where the path is not ours."""
         for beginning, named, rest, several in self._parts:
             if path.startswith(beginning):
                 tail = path[len(beginning) :]
                 if not named or "".join(tail.partition("/")[1:]) == rest:
                     return several, tail
-        return None
+        return None, ""
 
-    async def _answer(self, methods: Methods, call: Call) -> Answer | Stream:
-        method = call.method
-        endpoint = methods.get(method if method != "HEAD" else "GET")
-        if endpoint is None:
-            self._refused(_matched(call.path, call.tail), "method_not_allowed")
-            allowed = [*methods, "HEAD"] if "GET" in methods else methods
-            return errors.method_not_allowed(", ".join(allowed))
+    def _not_allowed(self, call: Call, methods: Methods) -> Answer:
+        self._refused(_matched(call.path, call.tail), "method_not_allowed")
+        allowed = [*methods, "HEAD"] if "GET" in methods else methods
+        return errors.method_not_allowed(", ".join(allowed))
+
+    def _instead(self, call: Call, error: Exception, *, ours: bool) -> Answer:
+        """What is answered in place of what `error` has ended. `ours`: an endpoint's, not the
+        other application's, for which every error is unforeseen."""
+        where = _matched(call.path, call.tail) if ours else "other"
         try:
-            return await endpoint(call)
-        except (GatewayError, TooLarge, WrongType) as error:
-            self._refused(_matched(call.path, call.tail), errors.code_of(error))
-            return errors.refusal(error)
-        except StoreError as error:
+            refusal = self._refusal(call, error) if ours else None
+            if refusal is not None:
+                code, answer = refusal
+                self._refused(where, code)
+                return answer
+        except Exception as defect:  # noqa: BLE001  in a refusal
+            error = defect
+        self._log.error("unforeseen", path=_shown(call.path), exc_info=error)
+        self._refused(where, "internal_error")
+        return errors.INTERNAL
+
+    def _refusal(self, call: Call, error: Exception) -> tuple[str, Answer] | None:
+        """The code and the problem of an endpoint's error; None of one that was not foreseen."""
+        if isinstance(error, StoreError):
             self._log.error("storage", path=_shown(call.path), problem=str(error))
-            away = Unavailable(
+            error = Unavailable(
                 "storage", "The database does not answer. Send it again.", retry_after=1
             )
-            self._refused(_matched(call.path, call.tail), away.code)
-            return errors.refusal(away)
-
-
-def _at_once(answer: Answer, scope: Scope) -> bool:
-    """Whether it has left in one write: see `wire`."""
-    direct: Exchange | None = scope.get(DIRECT)
-    status, body, media_type, headers = answer
-    return (
-        direct is not None
-        and not headers
-        and status != NO_CONTENT
-        and scope["method"] != "HEAD"
-        and direct.answer(status, media_type, body)
-    )
+        if isinstance(error, GatewayError | TooLarge | WrongType):
+            return errors.code_of(error), errors.refusal(error)
+        return None
 
 
 async def _respond(answer: Answer, scope: Scope, send: Send) -> None:

@@ -11,16 +11,20 @@ may take over a request. Nothing is timed by request: a server calls `sweep` onc
 """
 
 import asyncio
+import logging
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+
+Headers = list[tuple[bytes, bytes]]
 
 DIRECT = "gateway.direct"  # the key in the scope, of an Exchange
 
@@ -32,7 +36,51 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class Exchange(RequestResponseCycle):
-    """uvicorn's cycle of a request and its answer, with the short ways."""
+    """uvicorn's cycle of a request and its answer, with the short ways. Nothing is logged of a
+    request.
+
+    Of what uvicorn's `__init__` sets, the class has what only the ordinary way asks for.
+    """
+
+    logger = logging.getLogger("uvicorn.error")
+    access_logger = logging.getLogger("uvicorn.access")
+    access_log = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+
+    body: bytes | bytearray  # type: ignore[assignment]  # bytes, when it came in one piece
+
+    def __init__(self, scope: Any, connection: "OneWrite", keep_alive: bool) -> None:
+        self.scope = scope
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.default_headers = connection.server_state.default_headers
+        self.on_response = connection.on_response_complete
+        self.waiting_for_100_continue = connection.expect_100_continue
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.body = b""
+        self.more_body = True
+        self.response_started = self.response_complete = False
+        self._taken = False  # by `whole`
+        self.event: asyncio.Event | None = None
+
+    @property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """Set when there is something that `receive` has not told. Few ever wait for that, and an
+        event is dear: it is made for the first."""
+        event = self.event
+        if event is None:
+            event = self.event = asyncio.Event()
+            if not self._taken and (self.body or not self.more_body):
+                event.set()
+        return event
+
+    def add(self, body: bytes) -> None:
+        """A further piece of the body."""
+        if type(self.body) is bytes:
+            self.body = bytearray(self.body)
+        self.body += body
 
     def whole(self) -> bytes | None:
         """The body, when all of it has come: what ASGI's first `receive` would hand over, and
@@ -40,9 +88,12 @@ class Exchange(RequestResponseCycle):
         """
         if self.more_body or self.disconnected or self.waiting_for_100_continue:
             return None
-        self.flow.resume_reading()
-        self.message_event.clear()
-        body, self.body = bytes(self.body), bytearray()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        self._taken = True
+        if self.event is not None:
+            self.event.clear()
+        body, self.body = bytes(self.body), b""
         return body
 
     def answer(self, status: int, media_type: bytes | None, body: bytes) -> bool:
@@ -51,24 +102,43 @@ class Exchange(RequestResponseCycle):
         """
         if self.response_started or self.disconnected or self.flow.write_paused:
             return False
-        lines = [STATUS_LINE[status]]
-        for name, value in self.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        if media_type is not None:
-            lines += (b"content-type: ", media_type, b"\r\n")
+        given, head = _HEADS.get((status, media_type), _NO_HEAD)
+        if given is not self.default_headers:
+            head = _keep_head(self.default_headers, status, media_type)
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+            head += b"connection: close\r\n"
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        self.transport.write(b"".join(lines))
-        self.message_event.set()
+        self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        if self.event is not None:
+            self.event.set()
         scope: Any = self.scope
         del scope[DIRECT]  # they hold each other no longer: nothing is left to the collector
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
         return True
+
+
+# Heads by status and media type, each with the server's headers of that second (a list that is
+# replaced as a whole), for which alone it is true.
+_HEADS: dict[tuple[int, bytes | None], tuple[Headers, bytes]] = {}
+_HEADS_MOST = 256
+_NO_HEAD: tuple[Headers | None, bytes] = None, b""
+
+
+def _keep_head(given: Headers, status: int, media_type: bytes | None) -> bytes:
+    """Status line and headers of an answer, all but its length."""
+    lines = [STATUS_LINE[status]]
+    for name, value in given:
+        lines += (name, b": ", value, b"\r\n")
+    if media_type is not None:
+        lines += (b"content-type: ", media_type, b"\r\n")
+    if len(_HEADS) >= _HEADS_MOST:
+        _HEADS.clear()
+    head = b"".join(lines)
+    _HEADS[status, media_type] = given, head
+    return head
 
 
 class OneWrite(HttpToolsProtocol):
@@ -79,6 +149,7 @@ class OneWrite(HttpToolsProtocol):
     one step, and who is idle is found by `sweep` and not by a timer for each answer.
     """
 
+    cycle: Exchange  # the last one; None before the first
     _expected = True  # a request, or the rest of one
     _beside = 0  # bytes of the request so far that are not its body
     _ticks = 0  # sweeps that its head, its body, or the next request has been waited for
@@ -92,7 +163,15 @@ class OneWrite(HttpToolsProtocol):
         if not self._expected:
             self._expected, self._ticks = True, 0
         self._beside += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            problem = "Invalid HTTP request received."
+            self.logger.warning(problem)
+            self.send_400_response(problem)
+            return
+        except httptools.HttpParserUpgrade:  # to nothing that we speak: it is answered as it is
+            self._unsupported_upgrade_warning()
         if self._beside > HEAD_MOST and not self.transport.is_closing():
             self._refuse(431)
 
@@ -105,8 +184,8 @@ class OneWrite(HttpToolsProtocol):
         """The head is whole: its scope and cycle, which run now, or after those before it."""
         parser = self.parser
         version = parser.get_http_version()
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        raw_path, query = _split(self.url)
+        path = raw_path.decode("ascii")
         scope: Any = {
             "type": "http",
             "asgi": _ASGI,
@@ -119,47 +198,51 @@ class OneWrite(HttpToolsProtocol):
             "state": self.app_state.copy(),
             "method": parser.get_method().decode("ascii"),
             "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
-            "query_string": url.query or b"",
+            "raw_path": raw_path,
+            "query_string": query,
         }
         before = self.cycle
         self.scope = scope
-        self.cycle = scope[DIRECT] = Exchange(
-            scope,
-            self.transport,
-            self.flow,
-            self.logger,
-            self.access_logger,
-            self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        cycle = Exchange(scope, self, version != "1.0" and parser.should_keep_alive())
+        self.cycle = scope[DIRECT] = cycle
         app: Any = self.app
         if self._beside > HEAD_MOST and _head_size(scope) > HEAD_MOST:  # it came in one piece
             self._beside, app = 0, _too_large
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, app)
+            self._start_asgi_task(cycle, app)
         else:  # pipelined
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, app))
+            self.pipeline.appendleft((cycle, app))
 
     def on_body(self, body: bytes) -> None:
         self._beside -= len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        if cycle.body:
+            cycle.add(body)
+        else:
+            cycle.body = body
+        if cycle.event is not None:
+            cycle.event.set()
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         self._expected, self._beside, self._ticks = False, 0, 0
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            if cycle.event is not None:
+                cycle.event.set()
 
     def on_response_complete(self) -> None:
         """An answer has left: the next of the requests that came meanwhile, if any did."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif not self._expected:
@@ -167,7 +250,9 @@ class OneWrite(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._ticks = 0
-        super()._start_asgi_task(cycle, app)
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def tick(self) -> None:
         """A second has passed. Ends a connection whose request does not come to its end, or that
@@ -199,6 +284,15 @@ def sweep(connections: Collection[Any]) -> None:
     """To be called each second with a server's connections."""
     for connection in tuple(connections):
         connection.tick()
+
+
+def _split(url: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target."""
+    if url.startswith(b"/") and b"#" not in url:  # as nearly all have it, and the parser lets pass
+        path, _, query = url.partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path, parsed.query or b""
 
 
 def _head_size(scope: Any) -> int:

@@ -251,7 +251,7 @@ async def test_a_crowded_route_shows(rig: Rig) -> None:
 
 
 async def test_a_warning_of_a_batch_counts_by_its_event(rig: Rig) -> None:
-    rig.gateway.meter.follow([Note("look_failed", {}, level="error"), Note("odd", {})])
+    rig.gateway.meter.follow({Note: [Note("look_failed", {}, level="error"), Note("odd", {})]})
 
     assert {("look_failed",): 1} == await scraped(rig, "otp_warnings_total")
 
@@ -336,13 +336,12 @@ async def test_a_limit_counts_by_its_rule_refused_or_in_shadow(
 
 
 async def test_a_breakers_changes_count_by_route_and_reason(rig: Rig) -> None:
-    rig.gateway.meter.follow(
-        [
-            Note("route_paused", {"route": "octopush", "reason": "account"}, level="error"),
-            Note("route_resumed", {"route": "octopush", "was": "account"}, level="warning"),
-            Note("route_resumed", {"route": "octopush", "was": "we know better"}, level="warning"),
-        ]
-    )
+    notes = [
+        Note("route_paused", {"route": "octopush", "reason": "account"}, level="error"),
+        Note("route_resumed", {"route": "octopush", "was": "account"}, level="warning"),
+        Note("route_resumed", {"route": "octopush", "was": "we know better"}, level="warning"),
+    ]
+    rig.gateway.meter.follow({Note: notes})
 
     assert {
         ("account", "octopush", "paused"): 1,

@@ -96,7 +96,7 @@ async def test_more_changes_than_a_hint_names_wake_all_the_same(nodes: tuple[Rig
     first, second = nodes
     sent = await first.send(workflow="sms")
     call = await held(second, sent["verification_id"])
-    hints(first).follow([Touched(uuid4()) for _ in range(NAMED_MOST + 1)])
+    hints(first).follow({Touched: [Touched(uuid4()) for _ in range(NAMED_MOST + 1)]})
     await first.octopush_receipt(first.transport.submissions[0], "DELIVERED")
     answer = await asyncio.wait_for(call, PATIENCE / 2)
 

@@ -370,7 +370,8 @@ def _call(prefer: str | None) -> Call:
     async def receive() -> Any:
         raise AssertionError
 
-    return Call({"type": "http", "headers": headers}, receive)
+    scope = {"type": "http", "method": "POST", "path": "/otp/send", "headers": headers}
+    return Call(scope, receive)
 
 
 # --- Streams ------------------------------------------------------------------------------------

@@ -285,6 +285,77 @@ async def test_an_answer_leaves_nothing_to_the_collector() -> None:
     assert [False, True] == held
 
 
+async def test_an_answer_has_the_servers_headers_of_its_time() -> None:
+    """Heads are kept, but for no longer than what they say is true."""
+    state = ServerState()
+    config = process.server(Edge(elsewhere, {"/hello": {"POST": hello}}, {}, Silent())).config
+    loop = asyncio.get_running_loop()
+    served = await loop.create_server(lambda: OneWrite(config, state, {}), "127.0.0.1", 0)
+    got = []
+    async with served:
+        at = served.sockets[0].getsockname()[1]
+        for moment in (b"one", b"two"):
+            state.default_headers = [(b"date", moment)]
+            got.append(await answered(at, request("/hello", "Connection: close")))
+
+    assert [1, 0] == [one.count(b"date: one\r\n") for one in got]
+    assert [0, 1] == [one.count(b"date: two\r\n") for one in got]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"/otp/send", (b"/otp/send", b"")),
+        (b"/otp/status?a=b?c", (b"/otp/status", b"a=b?c")),
+        (b"//a/b?", (b"//a/b", b"")),
+        (b"/a?b#c", (b"/a", b"b")),
+        (b"/a#b?c", (b"/a", b"")),
+        (b"http://host:1/a?b", (b"/a", b"b")),
+    ],
+)
+async def test_a_target_is_read_as_the_parser_reads_it(
+    target: bytes, expected: tuple[bytes, bytes]
+) -> None:
+    seen = []
+
+    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["raw_path"], scope["query_string"]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = process.server(shown).config
+    loop = asyncio.get_running_loop()
+    served = await loop.create_server(lambda: OneWrite(config, ServerState(), {}), "127.0.0.1", 0)
+    async with served:
+        sent = b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target
+        await answered(served.sockets[0].getsockname()[1], sent)
+
+    assert [expected] == seen
+
+
+async def test_what_comes_after_a_body_was_had_is_the_end() -> None:
+    """ASGI's `receive` takes up where the short way has left off."""
+    told = []
+
+    async def both(call: Call) -> Answer:
+        body = await call.body(1 << 20)
+        rest = asyncio.ensure_future(call.receive())
+        await asyncio.sleep(0)
+        told.append((body, rest.done()))
+        gone.append(rest)
+        return Answer(200)
+
+    gone: list[asyncio.Future[Any]] = []
+    async with sockets({"/both": {"POST": both}}) as (at, _):
+        sent = (
+            BEGUN.replace(b"taken", b"both") + b"Connection: close\r\nContent-Length: 2\r\n\r\nab"
+        )
+        await answered(at, sent)
+        last = await asyncio.wait_for(gone[0], 5)
+
+    assert ([(b"ab", False)], "http.disconnect") == (told, last["type"])
+
+
 async def test_so_many_may_come_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "CONNECTIONS", 1)
     async with sockets({"/hello": {"POST": hello}}) as (port, connections):
