@@ -349,7 +349,7 @@ async def test_a_state_moves_up(engine: Engine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
     moved = loaded._replace(state=State.DELIVERED, delivered_at=after(3), words="DELIVERED")
     await engine.begin()
-    await writes.move(engine, [was(State.SENT, moved)], [])
+    await writes.move(engine, [(loaded, moved)], [])
 
     assert [moved] == await attempts_now(engine, verification)
 
@@ -384,7 +384,7 @@ async def test_news_of_an_attempt_leave_its_state(engine: Engine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.ACK))
     news = loaded._replace(reference="sms_1", repeats=1)
     await engine.begin()
-    await writes.move(engine, [was(State.ACK, news)], [])
+    await writes.move(engine, [(loaded, news)], [])
 
     assert [news] == await attempts_now(engine, verification)
 
@@ -398,7 +398,7 @@ async def test_news_of_an_attempt_whose_state_moved_meanwhile_are_a_conflict(
     await engine.begin()
     await writes.move(engine, [was(State.SENT, loaded._replace(state=State.READ))], [])
     with pytest.raises(Conflict):
-        await writes.move(engine, [was(State.SENT, loaded._replace(repeats=1))], [])
+        await writes.move(engine, [(loaded, loaded._replace(repeats=1))], [])
 
     assert [State.READ] == [one.state for one in (await attempts_now(engine, verification))]
 
@@ -409,7 +409,7 @@ async def test_a_batch_moves_each_attempt_by_itself(engine: Engine) -> None:
     )
     expected = [one._replace(state=State.READ), two._replace(repeats=1), three]
     await engine.begin()
-    await writes.move(engine, [was(State.SENT, expected[0]), was(State.SENT, expected[1])], [])
+    await writes.move(engine, [(one, expected[0]), (two, expected[1])], [])
 
     assert expected == await attempts_now(engine, verification)
 

@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _NAME = "sqlite"
 _OPEN_SECONDS = 5.0  # seconds that opening may wait for another process
+_FORMS = 16  # of one statement, by what is as usual; sqlite3 keeps 256 statements prepared
 _BUSY_PAUSE = 0.01  # seconds between two tries for the write lock
 _SETTINGS = (
     "journal_mode = WAL",
@@ -56,12 +57,13 @@ _FLAVOUR = Flavour(dialect=sqlite.dialect(paramstyle="pyformat"), encoder=_encod
 
 
 class _Change:
-    """A Write as the driver takes it."""
+    """A Write as the driver takes it; `fixed` are fields whose values stand in its text."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, fixed: Mapping[str, Any]) -> None:
         cells = write.statement.table.c
         types = {PREFIX + name: cells[name].type for name in cells.keys()}  # noqa: SIM118
-        compiled = Compiled(_FLAVOUR, write.statement, types)
+        constants = {PREFIX + name: fixed[name] for name in fixed}
+        compiled = Compiled(_FLAVOUR, write.statement, types, constants)
         self.sql = compiled.text("?")
         self._names = [name.removeprefix(PREFIX) for name in compiled.stands]
         self._encoders = compiled.encoders(compiled.stands)
@@ -74,6 +76,40 @@ class _Change:
         if make is None:
             make = self._makers[kind] = maker(kind, self._names, self._encoders)
         return make(values)
+
+
+class _Changes:
+    """A Write in its forms. Where all of a batch are as usual, the usual value stands in the text:
+    each parameter costs some 400 instructions, a text or bytes 800, and None, for which sqlite3
+    looks for an adapter, 1,200.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._plain = _Change(write, {})
+        self._formed: dict[tuple[bool, ...], _Change] = {}
+        self._usual: list[tuple[int, Any]] | None = None  # by place in the named tuple, once known
+
+    def form(self, values: Sequence[Any]) -> _Change:
+        """The form for these values."""
+        if not self._write.usual:
+            return self._plain
+        if self._usual is None:
+            fields = type(values[0])._fields
+            self._usual = [(fields.index(name), one) for name, one in self._write.usual.items()]
+        size, columns = len(values), list(zip(*values, strict=True))
+        shape = tuple([columns[at].count(usual) == size for at, usual in self._usual])
+        form = self._formed.get(shape)
+        return form if form is not None else self._form(shape)
+
+    def _form(self, shape: tuple[bool, ...]) -> _Change:
+        """A form not met before; there are few of them, or else the plain one does."""
+        if len(self._formed) >= _FORMS:
+            return self._plain
+        usual = self._write.usual.items()
+        fixed = {name: one for (name, one), here in zip(usual, shape, strict=True) if here}
+        form = self._formed[shape] = _Change(self._write, fixed)
+        return form
 
 
 class _Query(Generic[T]):
@@ -122,11 +158,11 @@ class _Keyed(Generic[T]):
         return sized, given
 
 
-def _change(write: Write) -> _Change:
-    form = write.forms.get(_NAME)
-    if form is None:
-        form = write.forms[_NAME] = _Change(write)
-    return form
+def _changes(write: Write) -> _Changes:
+    forms = write.forms.get(_NAME)
+    if forms is None:
+        forms = write.forms[_NAME] = _Changes(write)
+    return forms
 
 
 def _query(read: Read[T]) -> _Query[T]:
@@ -201,7 +237,7 @@ class SqliteEngine:
         """
         if not values:
             return 0
-        change = _change(write)
+        change = _changes(write).form(values)
         try:
             touched = self._writer.executemany(change.sql, change.rows(values)).rowcount
         except sqlite3.IntegrityError as error:

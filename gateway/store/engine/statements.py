@@ -3,9 +3,10 @@ databases. Each engine compiles them on first use and gives the driver rows take
 values.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
@@ -37,11 +38,20 @@ class Write:
 
     `order` names the columns of a unique key that is not the primary one: rows are inserted in its
     order, so that two transactions with the same rows wait for each other in a line, not a circle.
+
+    `usual` are fields of a named tuple and what most have in them: a form of the statement for the
+    driver's sake, never another meaning.
     """
 
-    def __init__(self, statement: Insert | Update | Delete, order: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        statement: Insert | Update | Delete,
+        order: Sequence[str] = (),
+        usual: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.statement = statement
         self.order = tuple(order)
+        self.usual = usual
         self.forms: dict[str, Any] = {}  # by engine, compiled
 
 
