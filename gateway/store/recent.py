@@ -22,7 +22,7 @@ class Row:
     attempts: list[Attempt]
     loaded: tuple[Verification, Sequence[Attempt]] | None  # None: it was not there before
     changed: bool = False
-    unlisted: bool = True  # an attempt or its reference is not yet among those that are looked up
+    read: bool = False  # from the database
 
 
 class Recent:
@@ -60,26 +60,32 @@ class Recent:
         """The attempt that carries that (account, reference)."""
         return self._references.get(pair)
 
+    def know(self, owners: Ids, references: dict[tuple[str, str], UUID]) -> None:
+        """How new attempts, of rows that are put too, are looked up."""
+        self._owners.update(owners)
+        self._references.update(references)
+
     def put(self, row: Row) -> None:
         """A changed row as it has just been committed; it is ours now."""
         current = row.verification
         named = current.id
         number = named.int
         if row.loaded is not None:  # the statement has counted its version up
-            fields: list[Any] = list(current)
+            fields: Any = [*current]
             fields[_VERSION] += 1
             row.verification = tuple.__new__(Verification, fields)
         row.changed = False
-        self._rows.pop(number, None)  # or it would keep its old place
-        self._rows[number] = row
-        if row.unlisted:
-            row.unlisted = False
+        rows = self._rows
+        rows.pop(number, None)  # or it would keep its old place
+        rows[number] = row
+        if row.read:
+            row.read = False
             for attempt in row.attempts:
                 self._owners[attempt.id.int] = named
                 if attempt.reference is not None:
                     self._references[attempt.account, attempt.reference] = attempt.id
-        if len(self._rows) > self._most:
-            self._forget(next(iter(self._rows)))
+        if len(rows) > self._most:
+            self._forget(next(iter(rows)))
 
     def _forget(self, oldest: int) -> None:
         for attempt in self._rows.pop(oldest).attempts:

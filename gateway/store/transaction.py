@@ -77,6 +77,8 @@ class Transaction:
         self._rows: dict[int, Row] = {}
         self._owner: Ids = {}
         self._by_reference: dict[tuple[str, str], UUID] = {}
+        self._made: Ids = {}  # owners of attempts of this batch
+        self._named: dict[tuple[str, str], UUID] = {}  # and attempts by what this batch calls them
         self._running: dict[bytes, list[Row]] | None = None  # by recipient index, once asked for
         self._counters: dict[bytes, Counter] = {}
         self._suppressed: dict[Way, Suppression] = {}
@@ -119,18 +121,19 @@ class Transaction:
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification an attempt belongs to."""
         owner = self._owner.get(attempt_id.int)
-        if owner is None:  # of rows from memory, memory alone keeps the list
-            owner = self._recent.owner(attempt_id)
-            if owner is not None and owner.int not in self._rows:
-                return None
-        return owner
+        return owner if owner is not None else self._owner_held(attempt_id)
+
+    def _owner_held(self, attempt_id: UUID) -> UUID | None:
+        """The same of one that was not asked for: made in this batch, or with a row from memory."""
+        owner = self._made.get(attempt_id.int) or self._recent.owner(attempt_id)
+        return owner if owner is not None and owner.int in self._rows else None
 
     def referenced(self, account: str, reference: str) -> UUID | None:
         """The attempt that a provider's id names."""
         pair = account, reference
         named = self._by_reference.get(pair)
         if named is None:
-            named = self._recent.referenced(pair)
+            named = self._named.get(pair) or self._recent.referenced(pair)
             if named is not None and self.owner(named) is None:
                 return None
         return named
@@ -196,7 +199,7 @@ class Transaction:
         held = row.attempts
         if ordinal - 1 == len(held):
             held.append(attempt)
-            self._owner[named.int] = attempt.verification_id
+            self._made[named.int] = attempt.verification_id
         else:
             known, _, referred = _facts(held[ordinal - 1])
             if known is not named and known.int != named.int:
@@ -204,9 +207,8 @@ class Transaction:
             held[ordinal - 1] = attempt
             if referred == reference:
                 return
-        row.unlisted = True
         if reference is not None:
-            self._by_reference[attempt.account, reference] = named
+            self._named[attempt.account, reference] = named
 
     def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
         if digest not in self.plans:
@@ -387,7 +389,7 @@ class Transaction:
         for named in attempts.values():
             owner = self._recent.owner(named)
             if owner is not None:
-                known[owner.int] = owner
+                known[owner.int] = self._owner[named.int] = owner
             else:
                 unread.append(named)
         if unread:
@@ -406,8 +408,9 @@ class Transaction:
         for pair in references:
             named = self._recent.referenced(pair)
             owner = self._recent.owner(named) if named is not None else None
-            if owner is not None:
-                known[owner.int] = owner
+            if named is not None and owner is not None:
+                self._by_reference[pair] = named
+                known[owner.int] = self._owner[named.int] = owner
             else:
                 unread.add(pair)
         if unread:
@@ -447,7 +450,7 @@ class Transaction:
             attempts[attempt.verification_id.int].append(attempt)
         for number, verification in fresh.items():
             mine = attempts[number]
-            self._rows[number] = Row(verification, mine, (verification, tuple(mine)))
+            self._rows[number] = Row(verification, mine, (verification, tuple(mine)), read=True)
             for attempt in mine:
                 self._owner[attempt.id.int] = verification.id
                 if attempt.reference is not None:
@@ -528,6 +531,7 @@ class Transaction:
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""
+        self._recent.know(self._made, self._named)
         for row in self._rows.values():
             if row.changed:
                 self._recent.put(row)

@@ -67,6 +67,7 @@ class _Change:
         self.sql = compiled.text("?")
         self._names = [name.removeprefix(PREFIX) for name in compiled.stands]
         self._encoders = compiled.encoders(compiled.stands)
+        self._filled = {name for name in self._names if name in cells and not cells[name].nullable}
         self._makers: dict[type, Maker] = {}
 
     def rows(self, values: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -74,7 +75,7 @@ class _Change:
         kind = type(values[0])
         make = self._makers.get(kind)
         if make is None:
-            make = self._makers[kind] = maker(kind, self._names, self._encoders)
+            make = self._makers[kind] = maker(kind, self._names, self._encoders, self._filled)
         return make(values)
 
 
@@ -153,7 +154,9 @@ class _Keyed(Generic[T]):
             statement = select(*by.columns).where(by.key.in_(binds), *by.conditions)
             sized = self._sized[size] = _Query(statement, self._rows)
         encode = self._encode
-        given = [key if encode is None or key is None else encode(key) for key in keys]
+        given = list(keys)
+        if encode is not None:
+            given = [None if key is None else encode(key) for key in given]
         given.extend([given[-1]] * (size - len(given)))
         return sized, given
 
