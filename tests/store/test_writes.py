@@ -7,6 +7,7 @@ which its guard had been taken (F47); the docstrings say which.
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import (
@@ -86,7 +87,7 @@ async def attempts_now(engine: Engine, of: Verification) -> list[Attempt]:
     ],
 )
 async def test_rows_as_usual_and_others_are_written_as_they_are(
-    engine: Engine, changes: dict[str, object]
+    engine: Engine, changes: dict[str, Any]
 ) -> None:
     """Alone, and beside one another in a batch: what stands in the statement is no other value."""
     usual, unusual, beside = make_verification(), make_verification(), make_verification()
@@ -205,7 +206,7 @@ async def test_one_number_has_one_running_verification_of_a_purpose(engine: Engi
     ids=["ended", "purpose", "number"],
 )
 async def test_a_verification_beside_the_running_one_may_be_ended_or_for_something_else(
-    engine: Engine, changes: dict[str, object]
+    engine: Engine, changes: dict[str, Any]
 ) -> None:
     await stored(engine)
     await engine.begin()
@@ -260,7 +261,7 @@ async def test_more_sends_than_allowed_cannot_be_written(engine: Engine) -> None
 
 @pytest.mark.parametrize("changes", [{"client_id": new_id()}, {"plan": b"another"}])
 async def test_a_verification_belongs_to_a_client_and_has_a_plan(
-    engine: Engine, changes: dict[str, object]
+    engine: Engine, changes: dict[str, Any]
 ) -> None:
     await engine.begin()
 
