@@ -23,6 +23,7 @@ from gateway.store.columns import Convert, Stored
 from gateway.store.engine.compiled import Compiled, Flavour
 from gateway.store.engine.protocol import Conflict, Refused, StoreError
 from gateway.store.engine.statements import PREFIX, ByKeys, Maker, Read, Rows, Write, maker
+from gateway.store.records import Source
 
 T = TypeVar("T")
 
@@ -43,10 +44,13 @@ _SETTINGS = (
 # sqlite3 looks for an adapter of each parameter that is not exactly an int, float, str or
 # bytearray; where there is none it asks the value for two methods that bytes and None do not have
 # either, and formats an AttributeError for both: 193,000 of a lifecycle's 2,485,000 instructions.
-# These two answer with what they are given, in C, for every connection of this process.
+# These answer in C, for every connection of this process: with what they are given, or with what
+# SQLite stores of a truth value and of who moved a state, which every line of the log says.
 _ITSELF: dict[None, None] = {}
 sqlite3.register_adapter(bytes, bytes.__bytes__)
 sqlite3.register_adapter(type(None), _ITSELF.get)
+sqlite3.register_adapter(bool, int)
+sqlite3.register_adapter(Source, str.__str__)
 
 
 def _encoder(kind: TypeEngine[Any]) -> Convert | None:
