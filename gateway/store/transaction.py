@@ -120,23 +120,18 @@ class Transaction:
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification an attempt belongs to."""
-        owner = self._owner.get(attempt_id.int)
-        return owner if owner is not None else self._owner_held(attempt_id)
-
-    def _owner_held(self, attempt_id: UUID) -> UUID | None:
-        """The same of one that was not asked for: made in this batch, or with a row from memory."""
-        owner = self._made.get(attempt_id.int) or self._recent.owner(attempt_id)
+        number = attempt_id.int
+        owner = self._owner.get(number) or self._made.get(number) or self._recent.owner(attempt_id)
+        # One that is remembered, somebody else may have deleted.
         return owner if owner is not None and owner.int in self._rows else None
 
     def referenced(self, account: str, reference: str) -> UUID | None:
         """The attempt that a provider's id names."""
         pair = account, reference
-        named = self._by_reference.get(pair)
-        if named is None:
-            named = self._named.get(pair) or self._recent.referenced(pair)
-            if named is not None and self.owner(named) is None:
-                return None
-        return named
+        named = (
+            self._by_reference.get(pair) or self._named.get(pair) or self._recent.referenced(pair)
+        )
+        return named if named is not None and self.owner(named) is not None else None
 
     def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
         """The one PENDING verification of that client, number and purpose."""
