@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from gateway.domain.errors import Unavailable
@@ -50,18 +50,19 @@ class Doing:
     apply: Callable[["Transaction", Any, datetime], Any]
 
 
-@dataclass(slots=True)
-class _Entry:
-    """An operation on its way, and who waits for it."""
+class _Failed:
+    """What an operation was refused with, in place of its result."""
 
-    operation: Operation[Any]
-    doing: Doing
-    done: "asyncio.Future[Any]"
-    result: Any = None
-    failure: Exception | None = None
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
-_ORDER = attrgetter("doing.order")  # of an entry
+# An operation on its way: its order, what it is, how it is done, who waits for it. A tuple, since
+# one is made for each operation.
+_Entry = tuple[int, Operation[Any], Doing, "asyncio.Future[Any]"]
+_order = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -135,8 +136,14 @@ class Ledger:
         what the operation itself was refused with.
         """
         doing = self._doings[type(operation)]
-        self._admit(doing, 1)
-        result: R = await self._enter(operation, doing)
+        queue = self._queue
+        if self._closing or (doing.share <= 1 and len(queue) >= self._capacity * doing.share):
+            raise self._turned_away()
+        if not queue:
+            self._filled.set()
+        done = asyncio.get_running_loop().create_future()
+        queue.append((doing.order, operation, doing, done))
+        result: R = await done
         return result
 
     async def submit_all(self, operations: Sequence[Operation[R]]) -> list[R | BaseException]:
@@ -145,38 +152,46 @@ class Ledger:
         if not operations:
             return []
         doing = self._doings[type(operations[0])]
-        self._admit(doing, len(operations))
-        entered = [self._enter(operation, doing) for operation in operations]
-        return await asyncio.gather(*entered, return_exceptions=True)
+        queue = self._queue
+        last = len(queue) + len(operations) - 1
+        if self._closing or (doing.share <= 1 and last >= self._capacity * doing.share):
+            raise self._turned_away()
+        if not queue:
+            self._filled.set()
+        create = asyncio.get_running_loop().create_future
+        waiting = [create() for _ in operations]
+        for operation, done in zip(operations, waiting, strict=True):
+            queue.append((doing.order, operation, doing, done))
+        results: list[R | BaseException] = await asyncio.gather(*waiting, return_exceptions=True)
+        return results
 
-    def _admit(self, doing: Doing, count: int) -> None:
-        """Raise Unavailable when there is no room for so many."""
+    def _turned_away(self) -> Unavailable:
+        """Why there is no room."""
         if self._closing:
-            raise Unavailable(
+            return Unavailable(
                 "closing", "This process is shutting down. Send it again.", retry_after=1
             )
-        share = doing.share
-        if share <= 1 and len(self._queue) + count - 1 >= self._capacity * share:
-            raise Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
-
-    def _enter(self, operation: Operation[R], doing: Doing) -> "asyncio.Future[R]":
-        entry = _Entry(operation, doing, asyncio.get_running_loop().create_future())
-        if not self._queue:
-            self._filled.set()
-        self._queue.append(entry)
-        return entry.done
+        return Unavailable("overloaded", "Too much is waiting. Send it again.", retry_after=1)
 
     async def _run(self) -> None:
         while True:
             await self._filled.wait()
             self._filled.clear()
             while self._queue:
-                size = min(len(self._queue), BATCH)
-                batch = [self._queue.popleft() for _ in range(size)]
-                batch.sort(key=_ORDER)
-                await self._finish(batch)
+                await self._finish(self._next())
             if self._closing:
                 return
+
+    def _next(self) -> list[_Entry]:
+        """The next batch, off the queue."""
+        queue = self._queue
+        if len(queue) <= BATCH:
+            batch = list(queue)
+            queue.clear()
+        else:
+            batch = [queue.popleft() for _ in range(BATCH)]
+        batch.sort(key=_order)
+        return batch
 
     async def _finish(self, batch: list[_Entry]) -> None:
         """Settle a batch. Whatever happens, each of it is answered, and the ledger goes on."""
@@ -208,7 +223,7 @@ class Ledger:
         failure: Exception = StoreError("not tried")
         for _ in range(2):
             try:
-                after = await _ours(self._attempt(batch))
+                results, after = await _ours(self._attempt(batch))
             except Refused as error:
                 await self._forget()
                 _refuse(batch, error)
@@ -218,7 +233,7 @@ class Ledger:
                 self.tally.reruns += 1
                 failure = error
             else:
-                self._resolve(batch, after)
+                self._resolve(batch, results, after)
                 return
         if len(batch) == 1:
             _refuse(batch, failure)
@@ -233,21 +248,22 @@ class Ledger:
         self._recent.clear()
         self._plans.clear()
 
-    async def _attempt(self, batch: list[_Entry]) -> Sequence[object]:
-        """One transaction: load, decide, write, commit."""
+    async def _attempt(self, batch: list[_Entry]) -> tuple[list[Any], Sequence[object]]:
+        """One transaction: load, decide, write, commit. What each operation came to, and what is
+        to follow."""
         await self._engine.begin()
         now = self._clock()  # taken once for all of it
         tx = Transaction(self._slots(), dict(self._plans), self._recent, self._node)
-        wanted = [entry.doing.wants(entry.operation) for entry in batch]
+        wanted = [doing.wants(operation) for _, operation, doing, _ in batch]
         await tx.load(self._engine, wanted, now, self._charged)
-        for entry in batch:
-            entry.result = entry.failure = None
+        results: list[Any] = []
+        for _, operation, doing, _ in batch:
             try:
-                entry.result = entry.doing.apply(tx, entry.operation, now)
+                results.append(doing.apply(tx, operation, now))
             except Conflict:
                 raise  # the batch is decided again
             except Exception as error:  # noqa: BLE001  its own sender gets it, nobody else
-                entry.failure = error
+                results.append(_Failed(error))
         await tx.write(self._engine)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -255,11 +271,18 @@ class Ledger:
         self.tally.committed(len(batch), loop.time() - began)
         self._plans = tx.plans
         tx.remember()
-        return tx.after
+        return results, tx.after
 
-    def _resolve(self, batch: Sequence[_Entry], after: Sequence[object]) -> None:
-        for entry in batch:
-            _answer(entry, entry.failure)
+    def _resolve(
+        self, batch: Sequence[_Entry], results: Sequence[Any], after: Sequence[object]
+    ) -> None:
+        for (_, _, _, done), result in zip(batch, results, strict=True):
+            if done.done():  # its sender went away; what it asked for is done all the same
+                continue
+            if type(result) is _Failed:
+                done.set_exception(result.error)
+            else:
+                done.set_result(result)
         if after:
             try:
                 self._after(after)
@@ -282,16 +305,9 @@ async def _ours(work: Coroutine[Any, Any, R]) -> R:
 
 
 def _refuse(batch: Iterable[_Entry], failure: BaseException) -> None:
-    for entry in batch:
+    for _, _, _, done in batch:
+        if done.done():
+            continue
         problem = Unavailable("storage", "Nothing was stored. Send it again.", retry_after=1)
         problem.__cause__ = failure
-        _answer(entry, problem)
-
-
-def _answer(entry: _Entry, failure: Exception | None) -> None:
-    if entry.done.done():  # its sender went away; what it asked for is done all the same
-        return
-    if failure is not None:
-        entry.done.set_exception(failure)
-    else:
-        entry.done.set_result(entry.result)
+        done.set_exception(problem)

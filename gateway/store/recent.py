@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from gateway.domain.delivery import Attempt
@@ -9,6 +10,8 @@ from gateway.domain.verification import Verification
 
 # In the store ids are looked up by their number: a UUID's own hash is a function of Python's.
 Ids = dict[int, UUID]
+
+_VERSION = Verification._fields.index("version")
 
 
 @dataclass(slots=True)
@@ -19,6 +22,7 @@ class Row:
     attempts: list[Attempt]
     loaded: tuple[Verification, Sequence[Attempt]] | None  # None: it was not there before
     changed: bool = False
+    read: bool = False  # from the database
 
 
 class Recent:
@@ -28,44 +32,63 @@ class Recent:
     has written since, the batch conflicts, all of this is forgotten, and it is decided again on
     what is really there. A verification that was found by looking for an attempt not known here is
     read, whatever is remembered of it: another process has inserted that attempt.
+
+    The rows are those of the working copy themselves: one batch has them at a time, and when it
+    fails all of this is forgotten.
     """
 
     def __init__(self, most: int = 4096) -> None:
         self._most = most
-        self._rows: dict[int, tuple[Verification, list[Attempt]]] = {}
+        self._rows: dict[int, Row] = {}
         self._owners: Ids = {}
         self._references: dict[tuple[str, str], UUID] = {}
 
     def row(self, named: UUID) -> Row | None:
         """A verification, to be changed."""
-        found = self._rows.get(named.int)
-        return Row(found[0], list(found[1]), found) if found is not None else None
+        row = self._rows.get(named.int)
+        if row is not None:
+            attempts = row.attempts
+            row.loaded = row.verification, attempts
+            row.attempts = attempts.copy()
+        return row
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification that an attempt belongs to."""
         return self._owners.get(attempt_id.int)
 
     def referenced(self, pair: tuple[str, str]) -> UUID | None:
-        """The verification whose attempt carries that (account, reference)."""
+        """The attempt that carries that (account, reference)."""
         return self._references.get(pair)
 
+    def know(self, owners: Ids, references: dict[tuple[str, str], UUID]) -> None:
+        """How new attempts, of rows that are put too, are looked up."""
+        self._owners.update(owners)
+        self._references.update(references)
+
     def put(self, row: Row) -> None:
-        """A changed row as it has just been committed; its list of attempts is ours now."""
-        current, attempts = row.verification, row.attempts
+        """A changed row as it has just been committed; it is ours now."""
+        current = row.verification
         named = current.id
+        number = named.int
         if row.loaded is not None:  # the statement has counted its version up
-            current = current._replace(version=current.version + 1)
-        self._rows.pop(named.int, None)  # or it would keep its old place
-        self._rows[named.int] = current, attempts
-        for attempt in attempts:
-            self._owners[attempt.id.int] = named
-            if attempt.reference is not None:
-                self._references[attempt.account, attempt.reference] = named
-        if len(self._rows) > self._most:
-            self._forget(next(iter(self._rows)))
+            fields: Any = [*current]
+            fields[_VERSION] += 1
+            row.verification = tuple.__new__(Verification, fields)
+        row.changed = False
+        rows = self._rows
+        rows.pop(number, None)  # or it would keep its old place
+        rows[number] = row
+        if row.read:
+            row.read = False
+            for attempt in row.attempts:
+                self._owners[attempt.id.int] = named
+                if attempt.reference is not None:
+                    self._references[attempt.account, attempt.reference] = attempt.id
+        if len(rows) > self._most:
+            self._forget(next(iter(rows)))
 
     def _forget(self, oldest: int) -> None:
-        for attempt in self._rows.pop(oldest)[1]:
+        for attempt in self._rows.pop(oldest).attempts:
             self._owners.pop(attempt.id.int, None)
             if attempt.reference is not None:
                 self._references.pop((attempt.account, attempt.reference), None)

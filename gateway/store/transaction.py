@@ -9,6 +9,7 @@ Over 500 lines, since what a batch reads, writes and leaves behind is read as on
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from uuid import UUID
 
 from gateway.domain import health
@@ -38,6 +39,11 @@ from gateway.store.records import (
 )
 from gateway.store.tallies import Tallies, Tally, forget
 from gateway.store.wanted import Wanted, Wants
+
+# What an attempt is known by. In one step: by name each field of a named tuple costs as much.
+_facts: Callable[[Attempt], tuple[UUID, int, str | None]] = itemgetter(
+    *map(Attempt._fields.index, ("id", "ordinal", "reference"))
+)
 
 Charged = Callable[[Iterable[Verification], datetime], Sequence[bytes]]
 
@@ -71,6 +77,8 @@ class Transaction:
         self._rows: dict[int, Row] = {}
         self._owner: Ids = {}
         self._by_reference: dict[tuple[str, str], UUID] = {}
+        self._made: Ids = {}  # owners of attempts of this batch
+        self._named: dict[tuple[str, str], UUID] = {}  # and attempts by what this batch calls them
         self._running: dict[bytes, list[Row]] | None = None  # by recipient index, once asked for
         self._counters: dict[bytes, Counter] = {}
         self._suppressed: dict[Way, Suppression] = {}
@@ -112,11 +120,18 @@ class Transaction:
 
     def owner(self, attempt_id: UUID) -> UUID | None:
         """The verification an attempt belongs to."""
-        return self._owner.get(attempt_id.int)
+        number = attempt_id.int
+        owner = self._owner.get(number) or self._made.get(number) or self._recent.owner(attempt_id)
+        # One that is remembered, somebody else may have deleted.
+        return owner if owner is not None and owner.int in self._rows else None
 
     def referenced(self, account: str, reference: str) -> UUID | None:
         """The attempt that a provider's id names."""
-        return self._by_reference.get((account, reference))
+        pair = account, reference
+        named = (
+            self._by_reference.get(pair) or self._named.get(pair) or self._recent.referenced(pair)
+        )
+        return named if named is not None and self.owner(named) is not None else None
 
     def running(self, client_id: UUID, recipient_index: bytes, purpose: str) -> Verification | None:
         """The one PENDING verification of that client, number and purpose."""
@@ -156,10 +171,12 @@ class Transaction:
 
     def put(self, verification: Verification, attempts: Sequence[Attempt] = ()) -> None:
         """A verification as it is now, new or changed, with those of its attempts that are."""
-        row = self._rows.get(verification.id.int)
+        number = verification.id.int
+        row = self._rows.get(number)
         if row is None:
-            row = Row(verification, [], None)
-            self._hold(row)
+            row = self._rows[number] = Row(verification, [], None)
+            if self._running is not None:
+                self._running.setdefault(verification.recipient_index, []).append(row)
         else:
             row.verification = verification
         row.changed = True
@@ -175,16 +192,20 @@ class Transaction:
         self._place(row, attempt)
 
     def _place(self, row: Row, attempt: Attempt) -> None:
-        at, named, held = attempt.ordinal - 1, attempt.id, row.attempts
-        if at == len(held):
+        named, ordinal, reference = _facts(attempt)
+        held = row.attempts
+        if ordinal - 1 == len(held):
             held.append(attempt)
-            self._owner[named.int] = attempt.verification_id
-        elif held[at].id.int != named.int:
-            raise Conflict(f"ordinal {attempt.ordinal} is another attempt's")
+            self._made[named.int] = attempt.verification_id
         else:
-            held[at] = attempt
-        if attempt.reference is not None:
-            self._by_reference[attempt.account, attempt.reference] = named
+            known, _, referred = _facts(held[ordinal - 1])
+            if known is not named and known.int != named.int:
+                raise Conflict(f"ordinal {ordinal} is another attempt's")
+            held[ordinal - 1] = attempt
+            if referred == reference:
+                return
+        if reference is not None:
+            self._named[attempt.account, reference] = named
 
     def put_plan(self, digest: bytes, plan: Plan, stored: StoredPlan) -> None:
         if digest not in self.plans:
@@ -365,7 +386,7 @@ class Transaction:
         for named in attempts.values():
             owner = self._recent.owner(named)
             if owner is not None:
-                known[owner.int] = owner
+                known[owner.int] = self._owner[named.int] = owner
             else:
                 unread.append(named)
         if unread:
@@ -382,9 +403,11 @@ class Transaction:
                 self._kept.setdefault((kept.account, kept.reference), []).append(kept)
         known, unread = {}, set()
         for pair in references:
-            owner = self._recent.referenced(pair)
-            if owner is not None:
-                known[owner.int] = owner
+            named = self._recent.referenced(pair)
+            owner = self._recent.owner(named) if named is not None else None
+            if named is not None and owner is not None:
+                self._by_reference[pair] = named
+                known[owner.int] = self._owner[named.int] = owner
             else:
                 unread.add(pair)
         if unread:
@@ -411,8 +434,7 @@ class Transaction:
             for number, row in list(remembered.items()):
                 if versions.get(number) != row.verification.version:
                     del remembered[number]
-        for row in remembered.values():
-            self._hold(row)
+        self._rows.update(remembered)
         if len(remembered) < len(ids):
             unread = [named for number, named in ids.items() if number not in remembered]
             await self._read(engine, unread)
@@ -424,31 +446,21 @@ class Transaction:
         for attempt in sorted(await engine.load(reads.ATTEMPTS, named), key=_ordinal):
             attempts[attempt.verification_id.int].append(attempt)
         for number, verification in fresh.items():
-            loaded = verification, tuple(attempts[number])
-            self._hold(Row(verification, attempts[number], loaded))
+            mine = attempts[number]
+            self._rows[number] = Row(verification, mine, (verification, tuple(mine)), read=True)
+            for attempt in mine:
+                self._owner[attempt.id.int] = verification.id
+                if attempt.reference is not None:
+                    self._by_reference[attempt.account, attempt.reference] = attempt.id
         missing = {verification.plan for verification in fresh.values()} - self.plans.keys()
         for digest, plan in await engine.load(reads.PLANS, list(missing)):
             self.plans[digest] = plan
-
-    def _hold(self, row: Row) -> None:
-        self._rows[row.verification.id.int] = row
-        for attempt in row.attempts:
-            self._owner[attempt.id.int] = attempt.verification_id
-            if attempt.reference is not None:
-                self._by_reference[attempt.account, attempt.reference] = attempt.id
-        if self._running is not None:
-            self._running.setdefault(row.verification.recipient_index, []).append(row)
 
     async def write(self, engine: Engine) -> None:
         """Each changed row once, one statement a table."""
         if self._new_plans:
             await writes.insert_plans(engine, list(self._new_plans.values()))
-        changed = [row for row in self._rows.values() if row.changed]
-        if old := [(row.loaded[0], row.verification) for row in changed if row.loaded]:
-            await writes.update_verifications(engine, old)
-        if new := [row.verification for row in changed if not row.loaded]:
-            await writes.insert_verifications(engine, new)
-        await self._write_attempts(engine, changed)
+        await self._write_rows(engine)
         if self._further:
             await writes.insert_further(engine, self._further)
         await self._write_kept(engine)
@@ -462,6 +474,30 @@ class Transaction:
             await writes.note_uses(engine, self._uses)
         await self._write_health(engine)
         await self.outbox.write(engine)
+
+    async def _write_rows(self, engine: Engine) -> None:
+        new: list[Verification] = []
+        old: list[tuple[Verification, Verification]] = []
+        made: list[Attempt] = []
+        moved: list[tuple[Attempt, Attempt]] = []
+        for row in self._rows.values():
+            if not row.changed:
+                continue
+            if row.loaded is None:
+                new.append(row.verification)
+                made += row.attempts
+            else:
+                before, attempts = row.loaded
+                old.append((before, row.verification))
+                _compare(attempts, row.attempts, made, moved)
+        if old:  # first: one that ends makes room for its successor
+            await writes.update_verifications(engine, old)
+        if new:
+            await writes.insert_verifications(engine, new)
+        if made:
+            await writes.insert_attempts(engine, made)
+        if moved or self._logged:
+            await writes.move(engine, moved, self._logged)
 
     async def _write_answers(self, engine: Engine) -> None:
         if self._old_answers:
@@ -492,6 +528,7 @@ class Transaction:
 
     def remember(self) -> None:
         """Keep what was written for the next batches. Called once it is committed."""
+        self._recent.know(self._made, self._named)
         for row in self._rows.values():
             if row.changed:
                 self._recent.put(row)
@@ -528,21 +565,19 @@ class Transaction:
         await self.tallies.write(engine)
         await forget(engine, *self._over)
 
-    async def _write_attempts(self, engine: Engine, changed: Iterable[Row]) -> None:
-        new: list[Attempt] = []
-        moved: list[tuple[Attempt, Attempt]] = []
-        for row in changed:
-            if row.loaded is None:
-                new += row.attempts
-                continue
-            before = row.loaded[1]
-            pairs = zip(before, row.attempts, strict=False)
-            moved += [pair for pair in pairs if pair[0] is not pair[1]]
-            new += row.attempts[len(before) :]
-        if new:
-            await writes.insert_attempts(engine, new)
-        if moved or self._logged:
-            await writes.move(engine, moved, self._logged)
+
+def _compare(
+    before: Sequence[Attempt],
+    now: Sequence[Attempt],
+    made: list[Attempt],
+    moved: list[tuple[Attempt, Attempt]],
+) -> None:
+    """Put what is new of a verification's attempts into `made`, what has changed into `moved`."""
+    for pair in zip(before, now, strict=False):
+        if pair[0] is not pair[1]:
+            moved.append(pair)  # noqa: PERF401  mostly there is one
+    if len(now) > len(before):
+        made += now[len(before) :]
 
 
 def _ordinal(attempt: Attempt) -> int:

@@ -9,11 +9,11 @@ Over 400 lines, so that every guarded statement of a batch stands beside the oth
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import ne
 from types import MappingProxyType
 from typing import NamedTuple
 
 from sqlalchemy import (
-    ColumnElement,
     Integer,
     Table,
     and_,
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlmodel import SQLModel
 
-from gateway.domain.delivery import Attempt
+from gateway.domain.delivery import Attempt, Cause, State
 from gateway.domain.health import RouteState, Standing
 from gateway.domain.limits import Counter
 from gateway.domain.verification import Status, Verification
@@ -66,19 +66,19 @@ VERIFICATION = table(tables.Verification)
 ATTEMPT = table(tables.Attempt)
 
 
-def _insert(into: Table, kind: type, order: Sequence[str] = ()) -> Write:
-    return Write(insert(into).values({name: value(name) for name in names_of(kind)}), order)
+def _insert(into: Table, kind: type, order: Sequence[str] = (), **usual: object) -> Write:
+    return Write(insert(into).values({name: value(name) for name in names_of(kind)}), order, usual)
 
 
 _TALLY = [name for name in names_of(Counted) if name not in {"at", "route", "country", "node"}]
 
 
-def _changes(kind: type, fixed: Iterable[str]) -> dict[str, object]:
-    return {name: value(name) for name in names_of(kind) if name not in set(fixed)}
-
-
 _RUNNING = ("recipient_index", "client_id", "purpose")  # of which one may be PENDING
-_INSERT_VERIFICATION = _insert(VERIFICATION, Verification, _RUNNING)
+_INSERT_VERIFICATION = _insert(
+    VERIFICATION, Verification, _RUNNING, reference=None, code_sealed=None, step=0,
+    status=Status.PENDING, checks_used=0, sends_used=1, ended_at=None, version=0, log=0,
+    locale=None, params_sealed=None, trace=None, events=0,
+)  # fmt: skip
 
 
 def _update_verification(names: Iterable[str]) -> Write:
@@ -102,30 +102,47 @@ _UPDATE_VERIFICATION = _update_verification(
 _TOUCH_VERIFICATION = _update_verification(("wake_at", "log", "events"))
 _STANDING = Verification._fields.index("wake_at")  # the fields before it stay as they are
 
-_INSERT_ATTEMPT = _insert(ATTEMPT, Attempt)
-_ATTEMPT_CHANGES = _changes(
-    Attempt,
-    ("id", "verification_id", "ordinal", "step", "resend", "cause", "account", "route", "channel",
-     "queued_at"),
+_INSERT_ATTEMPT = _insert(
+    ATTEMPT, Attempt, ordinal=1, step=0, resend=0, cause=Cause.FIRST, state=State.QUEUED,
+    outcome=None, reference=None, reason=None, error=None, sent_at=None, delivered_at=None,
+    read_at=None, polled_at=None, retry_at=None, tries=1, words="", repeats=0, cost=None,
 )  # fmt: skip
-_ATTEMPT_NEWS = {name: how for name, how in _ATTEMPT_CHANGES.items() if name != "reference"}
+_ATTEMPT_FIXED = {"id", "verification_id", "ordinal", "step", "resend", "cause", "account", "route",
+                  "channel", "queued_at"}  # fmt: skip
+_ATTEMPT_CHANGES = [name for name in Attempt._fields if name not in _ATTEMPT_FIXED]
+_STATE = Attempt._fields.index("state")
+_REFERENCE = Attempt._fields.index("reference")
 
 
-def _update_attempt(guard: ColumnElement[bool], changes: Mapping[str, object]) -> Write:
+def _update_attempt(moves: bool, names: Iterable[str]) -> Write:
+    guard = ATTEMPT.c.state < value("state") if moves else ATTEMPT.c.state == value("state")
+    changes = {name: value(name) for name in names}
     return Write(update(ATTEMPT).where(ATTEMPT.c.id == value("id"), guard).values(changes))
 
 
-# By whether the state moves, and whether the reference does: its index is spared otherwise.
-_UPDATE_ATTEMPT = {
-    (moves, refers): _update_attempt(
-        ATTEMPT.c.state < value("state") if moves else ATTEMPT.c.state == value("state"),
-        _ATTEMPT_CHANGES if refers else _ATTEMPT_NEWS,
-    )
-    for moves in (True, False)
-    for refers in (True, False)
-}
+_UPDATE_ATTEMPT = {moves: _update_attempt(moves, _ATTEMPT_CHANGES) for moves in (True, False)}
+_ATTEMPT_FORMS: dict[tuple[bool, ...], Write] = {}  # those that name less, by what changes
+_MOST_FORMS = 32
 
-_INSERT_LOGGED = _insert(table(tables.Transition), Logged)
+
+def _attempt_form(moves: bool, befores: Iterable[Attempt], afters: Iterable[Attempt]) -> Write:
+    """The statement that names the fields in which any of these differ, five of sixteen as a rule:
+    what it names is converted, bound, and paid for by its indexes, changed or not."""
+    differ = tuple(map(ne, zip(*befores, strict=True), zip(*afters, strict=True)))
+    form = _ATTEMPT_FORMS.get(differ)  # whether the state moves is one of them
+    if form is not None:
+        return form
+    changed = {name for name, here in zip(Attempt._fields, differ, strict=True) if here}
+    names = [name for name in _ATTEMPT_CHANGES if name in changed]
+    if not names or len(_ATTEMPT_FORMS) >= _MOST_FORMS:
+        return _UPDATE_ATTEMPT[moves]
+    form = _ATTEMPT_FORMS[differ] = _update_attempt(moves, names)
+    return form
+
+
+_INSERT_LOGGED = _insert(
+    table(tables.Transition), Logged, applied=True, word=None, provider_time=None
+)
 
 _RECEIPT = table(tables.Receipt)
 _INSERT_KEPT = _insert(_RECEIPT, Kept)
@@ -309,12 +326,15 @@ async def move(
     `moved` pairs an attempt as it was loaded and as it is to be. One that carries only news (a
     reference, a repeated word) keeps its state and is written too.
     """
-    kinds: dict[tuple[bool, bool], list[Attempt]] = {}
+    kinds: dict[tuple[bool, bool], tuple[list[Attempt], list[Attempt]]] = {}
     for before, after in moved:
-        kind = after.state is not before.state, after.reference != before.reference
-        kinds.setdefault(kind, []).append(after)
-    for kind, attempts in kinds.items():
-        await engine.run(_UPDATE_ATTEMPT[kind], attempts)
+        moves = after[_STATE] is not before[_STATE]
+        refers = after[_REFERENCE] != before[_REFERENCE]  # its index is spared otherwise
+        befores, afters = kinds.setdefault((moves, refers), ([], []))
+        befores.append(before)
+        afters.append(after)
+    for (moves, _), (befores, afters) in kinds.items():
+        await engine.run(_attempt_form(moves, befores, afters), afters)
     if logged:
         await engine.run(_INSERT_LOGGED, logged)
 

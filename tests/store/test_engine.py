@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,11 @@ from gateway.store.engine import (
     names_of,
     value,
 )
-from gateway.store.engine.sqlite import _keyed
+from gateway.store.engine.sqlite import _FORMS, _changes, _keyed
 from gateway.store.reads import COUNTERS, LOG
 from gateway.store.records import Mark
 
-MARK = writes.table(tables.Mark)
+MARK, VERIFICATIONS = writes.table(tables.Mark), writes.table(tables.Verification)
 INSERT = Write(insert(MARK).values(name=value("name"), at=value("at")))
 UPDATE = Write(update(MARK).where(MARK.c.name == value("name")).values(at=value("at")))
 DELETE = Write(delete(MARK).where(MARK.c.name == value("name")))
@@ -314,6 +315,23 @@ def test_a_few_statements_serve_every_number_of_keys() -> None:
     texts = {_keyed(BY_NAME).query(["key"] * count)[0].sql for count in range(1, BATCH + 1)}
 
     assert 10 == len(texts)
+
+
+def test_a_statement_has_few_forms_whatever_is_usual() -> None:
+    """F27: no memory grows with the traffic; what has no form of its own is given whole."""
+    usual = dict.fromkeys(("reference", "code_sealed", "params_sealed", "trace", "locale"))
+    statement = insert(VERIFICATIONS).values(
+        {name: value(name) for name in make_verification()._fields}
+    )
+    changes = _changes(Write(statement, usual=usual))
+    forms = {
+        changes.form([make_verification(**dict.fromkeys(names, "x"))]).sql
+        for size in range(len(usual) + 1)
+        for names in combinations(usual, size)
+    }
+
+    assert _FORMS + 1 == len(forms)
+    assert statement.compile().string.count(":") == max(sql.count("?") for sql in forms)
 
 
 async def test_keys_are_converted_like_any_value(engine: SqliteEngine) -> None:

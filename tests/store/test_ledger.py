@@ -1126,13 +1126,27 @@ def test_only_so_many_are_remembered_the_latest_ones() -> None:
 
 def test_whoever_is_forgotten_is_forgotten_by_every_name() -> None:
     recent, rows = Recent(1), [remembered_row() for _ in range(2)]
-    for row in rows:
-        recent.put(row)
     (attempt,) = rows[0].attempts
+    pair = attempt.account, attempt.reference
+    recent.know({attempt.id.int: attempt.verification_id}, {pair: attempt.id})
+    recent.put(rows[0])
+    known = recent.owner(attempt.id), recent.referenced(pair)
+    recent.put(rows[1])
 
-    assert (None, None) == (
+    assert (attempt.verification_id, attempt.id) == known
+    assert (None, None) == (recent.owner(attempt.id), recent.referenced(pair))
+
+
+def test_a_row_that_was_read_is_known_by_every_name_once_it_is_put() -> None:
+    recent, row = Recent(), remembered_row()
+    (attempt,) = row.attempts
+    row.read = True
+    recent.put(row)
+    pair = attempt.account, attempt.reference
+
+    assert (attempt.verification_id, attempt.id) == (
         recent.owner(attempt.id),
-        recent.referenced((attempt.account, attempt.reference)),
+        recent.referenced(pair),
     )
 
 

@@ -7,6 +7,7 @@ which its guard had been taken (F47); the docstrings say which.
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import (
@@ -74,6 +75,30 @@ async def attempts_now(engine: Engine, of: Verification) -> list[Attempt]:
 
 
 # Verifications.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reference": "order 7"},
+        {"code_sealed": b"code", "params_sealed": b"params", "checks_used": 2},
+        {"status": Status.VERIFIED, "ended_at": after(9), "version": 3, "log": 4, "events": 2},
+        {"locale": "", "trace": "00-1-2-01", "step": 1, "sends_used": 2},
+    ],
+)
+async def test_rows_as_usual_and_others_are_written_as_they_are(
+    engine: Engine, changes: dict[str, Any]
+) -> None:
+    """Alone, and beside one another in a batch: what stands in the statement is no other value."""
+    usual, unusual, beside = make_verification(), make_verification(), make_verification()
+    unusual = unusual._replace(recipient_index=b"other", **changes)
+    beside = beside._replace(recipient_index=b"third", **changes)
+    await engine.begin()
+    await writes.insert_verifications(engine, [usual, unusual])
+    await writes.insert_verifications(engine, [beside])
+
+    for one in (usual, unusual, beside):
+        assert one == await verification_now(engine, one)
 
 
 async def test_a_verification_is_read_as_it_was_written(engine: Engine) -> None:
@@ -181,7 +206,7 @@ async def test_one_number_has_one_running_verification_of_a_purpose(engine: Engi
     ids=["ended", "purpose", "number"],
 )
 async def test_a_verification_beside_the_running_one_may_be_ended_or_for_something_else(
-    engine: Engine, changes: dict[str, object]
+    engine: Engine, changes: dict[str, Any]
 ) -> None:
     await stored(engine)
     await engine.begin()
@@ -236,7 +261,7 @@ async def test_more_sends_than_allowed_cannot_be_written(engine: Engine) -> None
 
 @pytest.mark.parametrize("changes", [{"client_id": new_id()}, {"plan": b"another"}])
 async def test_a_verification_belongs_to_a_client_and_has_a_plan(
-    engine: Engine, changes: dict[str, object]
+    engine: Engine, changes: dict[str, Any]
 ) -> None:
     await engine.begin()
 
@@ -349,7 +374,7 @@ async def test_a_state_moves_up(engine: Engine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.SENT))
     moved = loaded._replace(state=State.DELIVERED, delivered_at=after(3), words="DELIVERED")
     await engine.begin()
-    await writes.move(engine, [was(State.SENT, moved)], [])
+    await writes.move(engine, [(loaded, moved)], [])
 
     assert [moved] == await attempts_now(engine, verification)
 
@@ -384,7 +409,7 @@ async def test_news_of_an_attempt_leave_its_state(engine: Engine) -> None:
     verification, (loaded,) = await stored(engine, make_attempt(state=State.ACK))
     news = loaded._replace(reference="sms_1", repeats=1)
     await engine.begin()
-    await writes.move(engine, [was(State.ACK, news)], [])
+    await writes.move(engine, [(loaded, news)], [])
 
     assert [news] == await attempts_now(engine, verification)
 
@@ -398,7 +423,7 @@ async def test_news_of_an_attempt_whose_state_moved_meanwhile_are_a_conflict(
     await engine.begin()
     await writes.move(engine, [was(State.SENT, loaded._replace(state=State.READ))], [])
     with pytest.raises(Conflict):
-        await writes.move(engine, [was(State.SENT, loaded._replace(repeats=1))], [])
+        await writes.move(engine, [(loaded, loaded._replace(repeats=1))], [])
 
     assert [State.READ] == [one.state for one in (await attempts_now(engine, verification))]
 
@@ -409,9 +434,42 @@ async def test_a_batch_moves_each_attempt_by_itself(engine: Engine) -> None:
     )
     expected = [one._replace(state=State.READ), two._replace(repeats=1), three]
     await engine.begin()
-    await writes.move(engine, [was(State.SENT, expected[0]), was(State.SENT, expected[1])], [])
+    await writes.move(engine, [(one, expected[0]), (two, expected[1])], [])
 
     assert expected == await attempts_now(engine, verification)
+
+
+async def test_what_changes_of_one_leaves_the_others_of_its_batch(engine: Engine) -> None:
+    """A statement names what changes in any of them."""
+    verification, loaded = await stored(
+        engine, *(make_attempt(ordinal=number, words="SENT") for number in (1, 2, 3))
+    )
+    expected = [
+        loaded[0]._replace(words="SENT READ", cost="0.05"),
+        loaded[1]._replace(error="timeout", claimed_until=after(9), outcome=Outcome.UNKNOWN),
+        loaded[2]._replace(words="", overdue_at=after(99)),
+    ]
+    await engine.begin()
+    await writes.move(engine, list(zip(loaded, expected, strict=True)), [])
+
+    assert expected == await attempts_now(engine, verification)
+
+
+async def test_changes_of_many_kinds_are_written_without_a_statement_for_each(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F27: no memory grows with the traffic."""
+    monkeypatch.setattr(writes, "_ATTEMPT_FORMS", {})
+    monkeypatch.setattr(writes, "_MOST_FORMS", 1)
+    verification, (loaded,) = await stored(engine, make_attempt())
+    first = loaded._replace(cost="0.05")
+    second = first._replace(repeats=1)
+    await engine.begin()
+    await writes.move(engine, [(loaded, first)], [])
+    await writes.move(engine, [(first, second)], [])
+
+    assert 1 == len(writes._ATTEMPT_FORMS)
+    assert [second] == await attempts_now(engine, verification)
 
 
 async def test_what_an_attempt_is_does_not_change(engine: Engine) -> None:

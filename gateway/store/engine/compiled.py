@@ -7,6 +7,7 @@ index whose condition is hidden in a parameter is of no use to a prepared statem
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
@@ -48,14 +49,23 @@ class Flavour:
 
 
 class Compiled:
-    """A statement's text, whose given parameters `text` puts in its own way."""
+    """A statement's text, whose given parameters `text` puts in its own way. Those in `fixed` are
+    given once for all: they stand in it like its own constants."""
 
     def __init__(
-        self, flavour: Flavour, statement: ClauseElement, types: Mapping[str, TypeEngine[Any]]
+        self,
+        flavour: Flavour,
+        statement: ClauseElement,
+        types: Mapping[str, TypeEngine[Any]],
+        fixed: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._flavour = flavour
         self._compiled: Any = statement.compile(dialect=flavour.dialect)
         self._types = types
+        self._fixed = {**self._compiled.params, **fixed}
+        self._given = {
+            name for name in self._compiled.params if name.startswith(PREFIX) and name not in fixed
+        }
         self.names: list[str] = []  # each once
         self.stands: list[str] = []  # as they stand in the text
 
@@ -74,8 +84,8 @@ class Compiled:
         def put(match: re.Match[str]) -> str:
             name = match[1]
             kind = self.kind(name)
-            if not name.startswith(PREFIX):
-                fixed, encode = self._compiled.params[name], self._flavour.encoder(kind)
+            if name not in self._given:
+                fixed, encode = self._fixed[name], self._flavour.encoder(kind)
                 return self._flavour.literal(
                     fixed if encode is None or fixed is None else encode(fixed)
                 )

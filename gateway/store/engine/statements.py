@@ -3,9 +3,10 @@ databases. Each engine compiles them on first use and gives the driver rows take
 values.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
@@ -37,11 +38,20 @@ class Write:
 
     `order` names the columns of a unique key that is not the primary one: rows are inserted in its
     order, so that two transactions with the same rows wait for each other in a line, not a circle.
+
+    `usual` are fields of a named tuple and what most have in them: a form of the statement for the
+    driver's sake, never another meaning.
     """
 
-    def __init__(self, statement: Insert | Update | Delete, order: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        statement: Insert | Update | Delete,
+        order: Sequence[str] = (),
+        usual: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.statement = statement
         self.order = tuple(order)
+        self.usual = usual
         self.forms: dict[str, Any] = {}  # by engine, compiled
 
 
@@ -75,41 +85,49 @@ class ByKeys(Generic[T]):
         self.forms: dict[str, Any] = {}
 
 
-def maker(kind: type, names: Sequence[str], encoders: Sequence[Convert | None]) -> Maker:
+def maker(
+    kind: type,
+    names: Sequence[str],
+    encoders: Sequence[Convert | None],
+    filled: Collection[str] = (),
+) -> Maker:
     """What turns values of one kind into the driver's rows: the attributes `names`, each encoded
-    where there is something to encode.
+    where there is something to encode. Those in `filled` are never None.
 
     It is made as source, once for a statement and a kind, as a dataclass's methods are: loops over
     columns and encoders were a quarter of the store's work.
     """
-    if issubclass(kind, tuple):  # taken apart: no look-up by name
-        fields, values = names_of(kind), "values"
-    else:
-        fields, values = tuple(dict.fromkeys(names)), "map(take, values)"
-    cells = {name: f"c{at}" for at, name in enumerate(fields)}
-    given: dict[str, Any] = {"take": _taking(fields)}
+    taken = tuple(dict.fromkeys(names))
+    cells = {name: f"c{at}" for at, name in enumerate(taken)}
+    given: dict[str, Any] = {"take": _taking(kind, taken)}
     row = [
-        _converted(cells[name], encode, f"f{at}", given)
+        _converted(cells[name], encode, f"f{at}", given, filled=name in filled)
         for at, (name, encode) in enumerate(zip(names, encoders, strict=True))
     ]
-    source = f"[({_listed(row)}) for ({_listed(cells.values())}) in {values}]"
+    source = f"[({_listed(row)}) for ({_listed(cells.values())}) in map(take, values)]"
     made: Maker = _made(f"lambda values: {source}", given)
     return made
 
 
-def _taking(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """What takes these attributes from a value."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    return lambda item: tuple(getattr(item, name) for name in names)
+def _taking(kind: type, names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """What takes these attributes from a value; from a named tuple by their places, which needs no
+    look-up."""
+    if len(names) == 1:
+        return lambda item: (getattr(item, names[0]),)
+    if issubclass(kind, tuple):
+        return itemgetter(*map(names_of(kind).index, names))
+    return attrgetter(*names)
 
 
-def _converted(cell: str, convert: Convert | None, name: str, given: dict[str, Any]) -> str:
+def _converted(
+    cell: str, convert: Convert | None, name: str, given: dict[str, Any], *, filled: bool = False
+) -> str:
     """How `cell` reads once converted; what the expression needs is put into `given`."""
     if convert is None:
         return cell
     given[name] = convert
-    return f"None if {cell} is None else {SPELLED.get(convert, name + '({})').format(cell)}"
+    converted = SPELLED.get(convert, name + "({})").format(cell)
+    return converted if filled else f"None if {cell} is None else {converted}"
 
 
 def _listed(parts: Iterable[str]) -> str:
