@@ -244,14 +244,15 @@ def enabled(route: str, reason: str, actor: str, now: datetime) -> RouteState:
 
 
 def shut(states: Iterable[RouteState], now: datetime) -> Shut:
-    """The routes that are not to be used now."""
+    """The routes that are not to be used now; OPEN where there are none."""
     known = list(states)
-    return Shut(
+    found = Shut(
         frozenset(
             one.route for one in known if one.standing is Standing.PAUSED and not due(one, now)
         ),
         frozenset(one.route for one in known if one.standing is Standing.DISABLED),
     )
+    return found if found else OPEN
 
 
 def silent(states: Iterable[RouteState]) -> frozenset[str]:

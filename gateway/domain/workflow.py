@@ -31,11 +31,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain.delivery import IMPLYING, Attempt, Cause, Outcome, State
+from gateway.domain.delivery import ARRIVED, IMPLYING, REFUSALS, Attempt, Cause, Outcome, State
 from gateway.domain.health import OPEN, Shut
+from gateway.domain.values import value
 from gateway.domain.verification import MIN_LIFE, Status, Verification
 
 MAX_ATTEMPTS = 10
@@ -176,7 +176,7 @@ def usable(routes: tuple[PlannedRoute, ...], shut: Shut) -> tuple[PlannedRoute, 
     """Of a step's routes those that may be used now, best first. All paused: it is the world, and
     the configured order holds (F30). Empty when all are disabled.
     """
-    if not shut:
+    if shut is OPEN or not shut:  # who it is costs less than what it says
         return routes
     allowed = tuple(route for route in routes if route.name not in shut.disabled)
     return tuple(route for route in allowed if route.name not in shut.paused) or allowed
@@ -205,7 +205,8 @@ def without(plan: Plan, why: Callable[[str, PlannedRoute], str | None]) -> Plan:
     )
 
 
-class Send(NamedTuple):
+@value
+class Send:
     """Submit: a new attempt of that step on that route, or (`attempt_id`) one already stored."""
 
     step: int
@@ -215,20 +216,23 @@ class Send(NamedTuple):
     attempt_id: UUID | None = None
 
 
-class Poll(NamedTuple):
+@value
+class Poll:
     """Ask the provider how this attempt is doing."""
 
     attempt_id: UUID
     route: PlannedRoute
 
 
-class Wait(NamedTuple):
+@value
+class Wait:
     """Nothing to do before that moment, unless something is heard."""
 
     until: datetime
 
 
-class Finish(NamedTuple):
+@value
+class Finish:
     """The verification ends, or has ended, so."""
 
     status: Status
@@ -255,23 +259,34 @@ def next_action(
 ) -> Action:
     """What is to be done now. `attempts`: all of the verification, by ordinal; `shut`: routes that
     another one of the step is to be preferred to."""
-    status = verification.status_at(now)
-    if status is not _PENDING:
-        return Finish(status)
-    attempts = _lapsed(attempts, now)
+    return following(plan, verification, lapsed(attempts, now), now, asked, shut)
+
+
+def following(
+    plan: Plan,
+    verification: Verification,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    asked: Asked | None,
+    shut: Shut,
+) -> Action:
+    """As `next_action`, of attempts that `lapsed` has been applied to."""
+    expires_at = verification.expires_at
+    if verification.status is not _PENDING or now >= expires_at:
+        return Finish(verification.status_at(now))
     if asked is None:
         for attempt in attempts:
             if satisfied(plan, attempt) and not _asked_for(attempts):
-                return Wait(verification.expires_at)
-    action = _wanted(plan, verification, attempts, now, asked, shut=shut)
+                return Wait(expires_at)
+    action = _wanted(plan, verification, attempts, now, asked, shut)
     if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
-        action = Wait(verification.expires_at)
+        action = Wait(expires_at)
     if not isinstance(action, Wait):
         return action
-    if action.until >= verification.expires_at:
+    if action.until >= expires_at:
         if asked is None and attempts and all(attempt.refused for attempt in attempts):
             return Finish(Status.FAILED)
-        return Wait(verification.expires_at)
+        return Wait(expires_at)
     return action
 
 
@@ -306,10 +321,11 @@ def lapse(attempt: Attempt, now: datetime) -> Attempt:
     )
 
 
-def _lapsed(attempts: Sequence[Attempt], now: datetime) -> Sequence[Attempt]:
+def lapsed(attempts: Sequence[Attempt], now: datetime) -> Sequence[Attempt]:
     """All of them, `lapse` applied; the very same where no claim has run out."""
     for attempt in attempts:
-        if attempt.claimed_until is not None and now >= attempt.claimed_until:
+        claimed_until = attempt.claimed_until
+        if claimed_until is not None and now >= claimed_until:
             return [lapse(one, now) for one in attempts]
     return attempts
 
@@ -324,7 +340,7 @@ def _asked_for(attempts: Sequence[Attempt]) -> bool:
     if not attempts:
         return False
     last = attempts[-1]
-    if not (last.waiting or last.refused):
+    if last.state in ARRIVED or not (last.waiting or last.refused):
         return False
     return _opening(attempts, last)[0].cause in _PERSON
 
@@ -403,25 +419,26 @@ def _wanted(
     attempts: Sequence[Attempt],
     now: datetime,
     asked: Asked | None,
-    *,
     shut: Shut,
 ) -> Action:
-    last = latest(attempts, verification.step)
+    step = verification.step
+    last = latest(attempts, step)
     if last is None:
-        return _enter(plan, verification, verification.step, Cause.FIRST, shut)
+        return _enter(plan, verification, step, Cause.FIRST, shut)
     if asked is not None:
         if asked is Asked.NEXT:
             return _advance(plan, verification, Cause.NEXT, shut)
         return _resend(plan, verification, last, shut)
-    if last.refused:
+    if last.outcome in REFUSALS and last.refused:  # a field costs a tenth of a property
         return _refused(plan, verification, attempts, last, now, shut=shut)
-    if last.state is _FAILED:  # said by a receipt: counts even while the call is under way
+    state, claimed_until = last.state, last.claimed_until
+    if state is _FAILED:  # said by a receipt: counts even while the call is under way
         return _failed(plan, verification, last, now, shut)
-    if last.claimed(now):
-        return Wait(_soonest(last.claimed_until, verification.expires_at))
-    if last.waiting:
+    if claimed_until is not None and now < claimed_until:
+        return Wait(min(claimed_until, verification.expires_at))
+    if state is State.QUEUED and last.waiting:
         return _waiting(plan, verification, last, now, shut)
-    return _silent(plan, verification, attempts, last, now, shut=shut)
+    return _silent(plan, verification, attempts, last, now, shut)
 
 
 def latest(attempts: Sequence[Attempt], step: int) -> Attempt | None:
@@ -541,17 +558,17 @@ def _silent(
     attempts: Sequence[Attempt],
     last: Attempt,
     now: datetime,
-    *,
     shut: Shut,
 ) -> Action:
     """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""
+    overdue_at = last.overdue_at
     lost = last.outcome is _UNKNOWN and last.state is State.SENT
-    if not lost and now < last.overdue_at:
-        return Wait(_soonest(last.overdue_at, verification.expires_at))
+    if not lost and now < overdue_at:
+        return Wait(min(overdue_at, verification.expires_at))
     step = plan.steps[last.step]
     route = step.route(last.route)
     routes = usable(step.routes, shut)
-    if now < last.overdue_at:
+    if now < overdue_at:
         disabled = last.route in shut.disabled
         if route.idempotent and last.tries < MAX_TRIES and not disabled:
             return _resubmit(plan, last, now)
@@ -559,7 +576,7 @@ def _silent(
         if opted and _unknowns(attempts, last) == 1 and routes:
             same = route if route in routes else routes[0]
             return Send(last.step, same, Cause.UNKNOWN, last.resend)
-        return Wait(_soonest(last.overdue_at, verification.expires_at))
+        return Wait(min(overdue_at, verification.expires_at))
     if route.polls and last.reference is not None and not last.refused:
         if last.polled_at is None:
             return Poll(last.id, route)
