@@ -252,7 +252,7 @@ def shut(states: Iterable[RouteState], now: datetime) -> Shut:
         ),
         frozenset(one.route for one in known if one.standing is Standing.DISABLED),
     )
-    return found if found else OPEN
+    return found or OPEN
 
 
 def silent(states: Iterable[RouteState]) -> frozenset[str]:

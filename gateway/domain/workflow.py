@@ -259,7 +259,7 @@ def next_action(
 ) -> Action:
     """What is to be done now. `attempts`: all of the verification, by ordinal; `shut`: routes that
     another one of the step is to be preferred to."""
-    return following(plan, verification, lapsed(attempts, now), now, asked, shut)
+    return following(plan, verification, lapsed(attempts, now), now, asked, shut=shut)
 
 
 def following(
@@ -268,6 +268,7 @@ def following(
     attempts: Sequence[Attempt],
     now: datetime,
     asked: Asked | None,
+    *,
     shut: Shut,
 ) -> Action:
     """As `next_action`, of attempts that `lapsed` has been applied to."""
@@ -278,7 +279,7 @@ def following(
         for attempt in attempts:
             if satisfied(plan, attempt) and not _asked_for(attempts):
                 return Wait(expires_at)
-    action = _wanted(plan, verification, attempts, now, asked, shut)
+    action = _wanted(plan, verification, attempts, now, asked, shut=shut)
     if isinstance(action, Send) and not _may_send(verification, attempts, action, now):
         action = Wait(expires_at)
     if not isinstance(action, Wait):
@@ -419,6 +420,7 @@ def _wanted(
     attempts: Sequence[Attempt],
     now: datetime,
     asked: Asked | None,
+    *,
     shut: Shut,
 ) -> Action:
     step = verification.step
@@ -438,7 +440,7 @@ def _wanted(
         return Wait(min(claimed_until, verification.expires_at))
     if state is State.QUEUED and last.waiting:
         return _waiting(plan, verification, last, now, shut)
-    return _silent(plan, verification, attempts, last, now, shut)
+    return _silent(plan, verification, attempts, last, now, shut=shut)
 
 
 def latest(attempts: Sequence[Attempt], step: int) -> Attempt | None:
@@ -558,6 +560,7 @@ def _silent(
     attempts: Sequence[Attempt],
     last: Attempt,
     now: datetime,
+    *,
     shut: Shut,
 ) -> Action:
     """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""

@@ -30,6 +30,7 @@ from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
+from gateway.domain.values import altered, value
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
@@ -85,7 +86,8 @@ class Context:
     policy: Policy = field(default_factory=Policy)
 
 
-class Handover(NamedTuple):
+@value
+class Handover:
     """A claimed attempt, to be put on the wire once its claim is committed."""
 
     verification: Verification
@@ -94,32 +96,37 @@ class Handover(NamedTuple):
     last_step: bool
 
 
-class Inquiry(NamedTuple):
+@value
+class Inquiry:
     """An attempt whose provider is to be asked how it is doing."""
 
     attempt: Attempt
 
 
-class Recall(NamedTuple):
+@value
+class Recall:
     """A message under way that nobody waits for any more: its provider may take it back."""
 
     attempt: Attempt
 
 
-class Ended(NamedTuple):
+@value
+class Ended:
     """A verification that ended: what has not been written to a provider yet stays unwritten."""
 
     verification_id: UUID
 
 
-class Crowded(NamedTuple):
+@value
+class Crowded:
     """A verification that found no free slot on a route."""
 
     verification_id: UUID
     route: str
 
 
-class Traced(NamedTuple):
+@value
+class Traced:
     """What was done for a verification that has a trace (a traceparent), and when."""
 
     verification_id: UUID
@@ -161,10 +168,9 @@ class Case:
         self.attempts: list[Attempt] = tx.attempts(current.id)
         self.after: list[object] = []  # what to do once it is committed
         self._logged: list[Logged] = []
-        self._changed: set[int] = set()  # ordinals
         self._heard: list[tuple[str, Heard, bool]] = []  # of routes: what, and by their account
         self._wake_at: datetime | None = None  # as decided, until something changes after that
-        self._unwanted: set[UUID] = set()  # and told so before
+        self._unwanted: Container[UUID] = ()  # and told so before
         if context.revokes:
             self._unwanted = {one.id for one in self._revocable()}
         self._before: Stood | None = None
@@ -203,38 +209,39 @@ class Case:
 
     def change(self, changed: Attempt) -> None:
         """Put an attempt's newer value in place."""
-        self._changed.add(changed.ordinal)
         self._wake_at = None
-        if changed.ordinal > len(self.attempts):
-            self.attempts.append(changed)
+        at = changed.ordinal - 1
+        if at < len(self.attempts):
+            self.attempts[at] = changed
         else:
-            self.attempts[changed.ordinal - 1] = changed
+            self.attempts.append(changed)
 
     def hear(
         self,
         attempt: Attempt,
         state: State | None,
-        *,
         source: str,
+        changes: dict[str, Any],
+        *,
         word: str | None = None,
-        provider_time: str | None = None,
         reason: str | None = None,
-        **changes: Any,
+        provider_time: str | None = None,
     ) -> Attempt:
-        """Merge a statement into an attempt and log it, whether it moved the state or not."""
+        """Merge a statement into an attempt and log it, whether it moved the state or not.
+        `changes`: what else it says, by field; what the state brings with it is added there.
+        """
         before = attempt.state
         after = delivery.merged(before, state)
-        if after is not before:
+        moved = after is not before
+        if moved:
             _reached(changes, attempt, after, self.now)
             changes["state"] = after
             changes["reason"] = reason
-        changed = attempt._replace(**changes)
+        changed = altered(attempt, changes)
         self.change(changed)
-        arrived = after is not before and after in ARRIVED
-        if arrived and self.verification.recipient_sealed is not None:
+        if moved and after in ARRIVED and self.verification.recipient_sealed is not None:
             self.tx.lift(self._way(changed))
-        self._record(attempt.ordinal, before, after, source, word=word, provider_time=provider_time)
-        self._note_moved(changed, before, source, word)
+        self._tell(changed, before, source, word, provider_time)
         return changed
 
     def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> Attempt:
@@ -245,26 +252,29 @@ class Case:
             word = receipt.part.word(state, word)
             state = receipt.part.whole(state, attempt.words)
         word = word[:255]
-        moves = delivery.merged(attempt.state, state) is not attempt.state
-        if not moves and attempt.heard(word):
+        before, known = attempt.state, attempt.words
+        if delivery.merged(before, state) is before and attempt.heard(word):
             repeated = attempt._replace(repeats=attempt.repeats + 1)
             self.change(repeated)
             return repeated
         words = word.replace("\n", " ")
-        if attempt.words:
-            words = "\n".join([*attempt.words.split("\n")[:_WORDS_KEPT], words])
+        if known:
+            words = "\n".join([*known.split("\n")[:_WORDS_KEPT], words])
+        changes = {"words": words}
+        if receipt.cost:
+            changes["cost"] = receipt.cost
         heard = self.hear(
             attempt,
             state,
-            source=source,
+            source,
+            changes,
             word=word,
-            provider_time=receipt.provider_time,
             reason=receipt.reason,
-            cost=receipt.cost or attempt.cost,
-            words=words,
+            provider_time=receipt.provider_time,
         )
-        if heard.state is not attempt.state:
-            self._count_receipt(attempt.state, heard)
+        after = heard.state
+        if after is not before:
+            self._count_receipt(before, after, heard)
         if receipt.state is _FAILED:
             hint = attempt.route in self.context.unsigned and receipt.recipient is None
             if not hint:
@@ -281,17 +291,18 @@ class Case:
         except KeyringError:  # its key is gone, so that no vendor can have been told the code
             return ""
 
-    def _count_receipt(self, before: State, heard: Attempt) -> None:
-        if heard.state is _FAILED:
+    def _count_receipt(self, before: State, after: State, heard: Attempt) -> None:
+        route = heard.route
+        if after is _FAILED:
             if heard.reason != REVOKED:  # our own doing
-                self.count(heard.route, Heard.FAILED)
-        elif heard.state in ARRIVED:
+                self.count(route, Heard.FAILED)
+        elif after in ARRIVED:
             if before not in ARRIVED:
-                self.count(heard.route, Heard.DELIVERED)
+                self.count(route, Heard.DELIVERED)
                 seconds = (self.now - heard.queued_at).total_seconds()
-                self.count(heard.route, health.latency(seconds))
-            if heard.state is State.READ:
-                self.count(heard.route, Heard.READ)
+                self.count(route, health.latency(seconds))
+            if after is State.READ:
+                self.count(route, Heard.READ)
 
     def count(self, route: str, heard: Heard, *, account: bool = False) -> None:
         """Something is known of a route; `account`: refused for what the account is."""
@@ -324,9 +335,10 @@ class Case:
 
     def decide(self, asked: Asked | None = None) -> Action:
         """Ask what is next and do it, until there is nothing left to do now. The last answer."""
-        self._lapse()
+        if workflow.lapsed(self.attempts, self.now) is not self.attempts:
+            self._lapse()
         for _ in range(8):
-            action = workflow.next_action(
+            action = workflow.following(
                 self.plan,
                 self.verification,
                 self.attempts,
@@ -334,11 +346,8 @@ class Case:
                 asked,
                 shut=self.context.standing.shut,
             )
-            if isinstance(action, Send) and action.cause is Cause.SILENCE:
-                action = self._fall_back(action)
             if isinstance(action, Send):
-                self._send(action)
-                action = self._first_claimed() or action
+                action = self._follow(action)
             if isinstance(action, Wait):
                 self._wake_at = action.until
                 break
@@ -352,13 +361,23 @@ class Case:
             asked = None
         return action
 
+    def _follow(self, action: Send) -> Send | Wait:
+        """Send, if not too many fall back; what is known of the time after it."""
+        if action.cause is Cause.SILENCE:
+            turn = self._fall_back(action)
+            if isinstance(turn, Wait):
+                return turn
+        self._send(action)
+        return self._first_claimed() or action
+
     def _first_claimed(self) -> Wait | None:
         """What is next where the only attempt has just been claimed, as with most requests: until
         the claim ends there is nothing to do, so that it need not be asked again."""
         only = self.attempts[0]
-        if len(self.attempts) > 1 or only.state is not State.QUEUED or only.claimed_until is None:
+        until = only.claimed_until
+        if until is None or len(self.attempts) > 1 or only.state is not State.QUEUED:
             return None
-        return Wait(min(only.claimed_until, self.verification.expires_at))
+        return Wait(min(until, self.verification.expires_at))
 
     def _finish(self, status: Status) -> None:
         timely = status is Status.EXPIRED
@@ -388,8 +407,11 @@ class Case:
 
     def ended(self, source: str) -> None:
         """What follows from an end that has been written into the verification already."""
-        status = self.verification.status
-        self._record(None, _PENDING, status, source)
+        current, status = self.verification, self.verification.status
+        number = current.log + len(self._logged)
+        self._logged.append(
+            Logged(current.id, number, None, _PENDING, status, True, source, None, None, self.now)
+        )
         self._withdraw()
         counting.leave_cool_down(self.tx, self.verification, self._counted_under, self.now)
         self.after.append(Ended(self.verification.id))
@@ -403,14 +425,14 @@ class Case:
         """Put everything back into the working copy, once and last: an error before it leaves
         nothing behind. `wake_at` says when to look again.
         """
-        current, context = self.verification, self.context
+        tx, current, context = self.tx, self.verification, self.context
         pending = current.status is _PENDING
         wake_at = self._wake_at
         if wake_at is None and pending:
             shut = context.standing.shut
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
         length = current.log + len(self._logged)
-        self.verification = current._replace(wake_at=wake_at, log=length)
+        self.verification = altered(current, {"wake_at": wake_at, "log": length})
         if self._before is not None:
             self._publish(self._before)
         if context.watched and current.id in context.watched:
@@ -418,7 +440,7 @@ class Case:
         if not pending and not context.retention.recipients:
             self._forget()
         for row in self._logged:
-            self.tx.log(row)
+            tx.log(row)
         if context.revokes:
             recalled = (one for one in self._revocable() if one.id not in self._unwanted)
             self.after.extend(Recall(one) for one in recalled)
@@ -426,11 +448,8 @@ class Case:
             self.after.append(Traced(current.id, current.trace, tuple(self.after), self.now))
         if self._heard:
             self._tell_health()
-        self.tx.after.extend(self.after)
-        changed = self.attempts
-        if len(self._changed) < len(changed):
-            changed = [changed[ordinal - 1] for ordinal in sorted(self._changed)]
-        self.tx.put(self.verification, changed)
+        tx.after.extend(self.after)
+        tx.put(self.verification, self.attempts)  # those that nothing changed are the very same
         return self.verification
 
     def _forget(self) -> None:
@@ -456,12 +475,15 @@ class Case:
 
     def _tell_health(self) -> None:
         """What was heard of routes is counted, and what it changes is stored with it."""
-        standing, now, country = self.context.standing, self.now, self.plan.region
+        tx, standing, now = self.tx, self.context.standing, self.now
+        country = self.plan.region
         for route, heard, account in self._heard:
-            self.tx.count(standing.bucket(route, now), route, country, heard)
+            tx.count(standing.bucket(route, now), route, country, heard)
+            if not (account or standing.listens):
+                continue
             changed = standing.hear(route, heard, now, account=account)
             if changed is not None:
-                self.tx.state_route(changed)
+                tx.state_route(changed)
                 self.after.append(told(changed))
 
     def _revocable(self) -> list[Attempt]:
@@ -469,65 +491,73 @@ class Case:
         return [one for one in found if one.route in self.context.revokes]
 
     def _send(self, action: Send) -> None:
+        route = action.route
         if action.attempt_id is not None:
-            attempt = self.attempt(action.attempt_id)
-        else:
-            attempt = self._new_attempt(action)
-            if self.verification.step != action.step:
-                self.verification = self.verification._replace(step=action.step)
-            if self.attempts:
-                self._withdraw()
-        self.change(self._claim(attempt, action.route.sender))
+            self.change(self._claim(self.attempt(action.attempt_id), route.sender))
+            return
+        attempt = self._new_attempt(action, self._slot(route.name))
+        if self.verification.step != action.step:
+            self.verification = self.verification._replace(step=action.step)
+        if self.attempts:
+            self._withdraw()
+        self.change(self._hand_over(attempt, route.sender))
 
-    def _new_attempt(self, action: Send) -> Attempt:
-        step = self.plan.steps[action.step]
-        return Attempt(
-            id=uuid7(self.now, self.context.entropy(10)),
-            verification_id=self.verification.id,
-            ordinal=len(self.attempts) + 1,
-            step=action.step,
-            resend=action.resend,
-            cause=action.cause,
-            account=action.route.account,
-            route=action.route.name,
-            channel=step.channel,
-            state=State.QUEUED,
-            outcome=None,
-            reference=None,
-            reason=None,
-            error=None,
-            queued_at=self.now,
-            overdue_at=workflow.patience_ends(
-                self.plan, action.step, self.verification.expires_at, self.now
-            ),
+    def _new_attempt(self, action: Send, claimed_until: datetime | None) -> Attempt:
+        """Claimed as soon as it is made, where there is a slot."""
+        now, current, route, at = self.now, self.verification, action.route, action.step
+        return Attempt(  # by place: each name would cost as much as what it names
+            uuid7(now, self.context.entropy(10)),
+            current.id,
+            len(self.attempts) + 1,
+            at,
+            action.resend,
+            action.cause,
+            route.account,
+            route.name,
+            self.plan.steps[at].channel,
+            State.QUEUED,
+            None,  # outcome, reference, reason and error: nothing has been heard
+            None,
+            None,
+            None,
+            now,
+            workflow.patience_ends(self.plan, at, current.expires_at, now),
+            claimed_until=claimed_until,
+            tries=0 if claimed_until is None else 1,
         )
 
+    def _slot(self, route: str) -> datetime | None:
+        """Until when a claim holds, when its route has a free slot in this process."""
+        lease = self.context.leases.get(route)
+        if lease is None or not self.tx.take_slot(route):
+            return None
+        return self.now + timedelta(seconds=lease)
+
     def _claim(self, attempt: Attempt, sender: str | None) -> Attempt:
-        """Take the right to submit it, when its route has a free slot in this process."""
-        lease = self.context.leases.get(attempt.route)
-        if lease is None or not self.tx.take_slot(attempt.route):
+        """Take the right to submit a stored one."""
+        until = self._slot(attempt.route)
+        if until is not None:
+            tries = attempt.tries + 1
+            claim = {"tries": tries, "claimed_until": until, "retry_at": None}
+            attempt = altered(attempt, claim)
+        return self._hand_over(attempt, sender)
+
+    def _hand_over(self, attempt: Attempt, sender: str | None) -> Attempt:
+        """What has been claimed goes to its provider; what found no slot waits for one."""
+        if attempt.claimed_until is None:
             pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
             self.after.append(Crowded(self.verification.id, attempt.route))
             return attempt._replace(retry_at=self.now + timedelta(seconds=pause))
-        if self.context.policy.spending and attempt.tries == 0 and not self._pay(attempt):
+        if self.context.policy.spending and attempt.tries == 1 and not self._pay(attempt):
+            given_back = {"outcome": Outcome.WITHDRAWN, "tries": 0, "claimed_until": None}
             return self.hear(
-                attempt,
-                State.FAILED,
-                source=Source.ENGINE,
-                word=_SPEND_CAP,
-                reason=_SPEND_CAP,
-                outcome=Outcome.WITHDRAWN,
+                attempt, _FAILED, Source.ENGINE, given_back, word=_SPEND_CAP, reason=_SPEND_CAP
             )
-        claimed = attempt._replace(
-            tries=attempt.tries + 1,
-            claimed_until=self.now + timedelta(seconds=lease),
-            retry_at=None,
-        )
         if self.context.standing.states:
             self._probe(attempt.route)
         last_step = attempt.step == len(self.plan.steps) - 1
-        self.after.append(Handover(self.verification, claimed, sender, last_step))
-        return claimed
+        self.after.append(Handover(self.verification, attempt, sender, last_step))
+        return attempt
 
     def _probe(self, route: str) -> None:
         probe = self.context.standing.probe(route, self.now)
@@ -550,13 +580,8 @@ class Case:
         """Attempts that never found a slot and whose time has passed."""
         for attempt in list(self.attempts):
             if attempt.waiting:
-                self.hear(
-                    attempt,
-                    State.FAILED,
-                    source=Source.ENGINE,
-                    reason="withdrawn",
-                    outcome=Outcome.WITHDRAWN,
-                )
+                withdrawn = {"outcome": Outcome.WITHDRAWN}
+                self.hear(attempt, _FAILED, Source.ENGINE, withdrawn, reason="withdrawn")
 
     def _lapse(self) -> None:
         for attempt in self.attempts:  # their number stays the same
@@ -564,43 +589,33 @@ class Case:
             if lapsed is not attempt:
                 self.change(lapsed)
                 if lapsed.state is not attempt.state:
-                    self._record(attempt.ordinal, attempt.state, lapsed.state, Source.ENGINE)
-                    self._note_moved(lapsed, attempt.state, Source.ENGINE, "claim_lapsed")
+                    self._tell(lapsed, attempt.state, Source.ENGINE, "claim_lapsed")
 
-    def _record(
+    def _tell(
         self,
-        ordinal: int | None,
-        before: State | Status,
-        after: State | Status,
+        attempt: Attempt,
+        before: State,
         source: str,
-        *,
-        word: str | None = None,
+        word: str | None,
         provider_time: str | None = None,
     ) -> None:
-        self._logged.append(
-            Logged(
-                self.verification.id,
-                self.verification.log + len(self._logged),
-                ordinal,
-                before,
-                after,
-                after is not before,
-                source,
-                word,
-                provider_time[:64] if provider_time is not None else None,
-                self.now,
-            )
+        """What was said of an attempt, as it is now: for its history and for the log."""
+        current, logged, after = self.verification, self._logged, attempt.state
+        named = current.id
+        number = current.log + len(logged)
+        moved = after is not before
+        ordinal, told_at = attempt.ordinal, provider_time[:64] if provider_time else provider_time
+        logged.append(
+            Logged(named, number, ordinal, before, after, moved, source, word, told_at, self.now)
         )
-
-    def _note_moved(self, attempt: Attempt, before: State, source: str, word: str | None) -> None:
         facts = {
-            "verification_id": self.verification.id,
+            "verification_id": named,
             "attempt_id": attempt.id,
             "route": attempt.route,
             "channel": attempt.channel,
             "cause": attempt.cause._value_,  # plain text: a member is asked for it by Python code
             "before": before._value_,
-            "state": attempt.state._value_,
+            "state": after._value_,
             "source": source,
             "word": word,
             "reason": attempt.reason,
@@ -611,7 +626,7 @@ class Case:
 def _reached(changes: dict[str, Any], attempt: Attempt, state: State, now: datetime) -> None:
     """Add the times that reaching a state sets. What was read was delivered, and what was was
     sent."""
-    if state is not _FAILED:
+    if state is not _FAILED and "sent_at" not in changes:
         changes["sent_at"] = attempt.sent_at or now
     if state in ARRIVED:
         changes["delivered_at"] = attempt.delivered_at or now

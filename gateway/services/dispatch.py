@@ -475,17 +475,18 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -
             case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
     case.count(attempt.route, Heard.ACCEPTED)
-    attempt = case.hear(
-        attempt,
-        State.SENT,
-        source=Source.SUBMISSION,
-        outcome=Outcome.ACCEPTED,
-        reference=reference or attempt.reference,
-        cost=accepted.cost or attempt.cost,
-        sent_at=attempt.sent_at or case.now,
-        retry_at=None,
-        claimed_until=None if held else attempt.claimed_until,
-    )
+    changes: dict[str, Any] = {
+        "outcome": Outcome.ACCEPTED,
+        "sent_at": attempt.sent_at or case.now,
+        "retry_at": None,
+    }
+    if reference is not None:
+        changes["reference"] = reference
+    if accepted.cost:
+        changes["cost"] = accepted.cost
+    if held:
+        changes["claimed_until"] = None
+    attempt = case.hear(attempt, State.SENT, Source.SUBMISSION, changes)
     if reference is not None:
         receive.unpark(case, attempt, reference)
         for number, part in enumerate(accepted.parts, start=1):
@@ -495,16 +496,14 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -
 def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
     pause = float(2 ** max(0, attempt.tries - 1))
     case.count(attempt.route, Heard.UNKNOWN)
+    changes = {
+        "outcome": attempt.outcome or Outcome.UNKNOWN,
+        "error": _told(case, unknown.error),
+        "sent_at": attempt.sent_at or case.now,
+        "retry_at": case.now + timedelta(seconds=pause),
+    }
     case.hear(
-        attempt,
-        State.SENT,
-        source=Source.SUBMISSION,
-        word=unknown.reason,
-        reason=unknown.reason,
-        outcome=attempt.outcome or Outcome.UNKNOWN,
-        error=_told(case, unknown.error),
-        sent_at=attempt.sent_at or case.now,
-        retry_at=case.now + timedelta(seconds=pause),
+        attempt, State.SENT, Source.SUBMISSION, changes, word=unknown.reason, reason=unknown.reason
     )
 
 
@@ -532,26 +531,26 @@ def _refused(
         # An earlier submission may have arrived, or a receipt says that this one did.
         final = latest and kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
         tries = MAX_TRIES if final else attempt.tries
+        changes["outcome"] = attempt.outcome or Outcome.UNKNOWN
+        changes["tries"] = max(tries, attempt.tries)
         heard = case.hear(
             attempt,
             State.SENT,
-            source=Source.SUBMISSION,
+            Source.SUBMISSION,
+            changes,
             word=refused.reason,
             reason=refused.reason,
-            outcome=attempt.outcome or Outcome.UNKNOWN,
-            tries=max(tries, attempt.tries),
-            **changes,
         )
         case.avoid(heard, refused.avoid, refused.reason)
         return
+    changes["outcome"] = kind
     heard = case.hear(
         attempt,
         State.FAILED,
-        source=Source.SUBMISSION,
+        Source.SUBMISSION,
+        changes,
         word=refused.reason,
         reason=refused.reason,
-        outcome=kind,
-        **changes,
     )
     case.avoid(heard, refused.avoid, refused.reason)
 

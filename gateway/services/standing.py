@@ -4,7 +4,7 @@ test while all is well. `services.health` keeps it up to date from the database.
 
 from collections import deque
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from gateway.domain import health
 from gateway.domain.health import OPEN, Heard, Reason, RouteState, Shut
@@ -27,8 +27,8 @@ class Routes:
         self._fallbacks = fallbacks
         self._lately: deque[datetime] = deque()
         self._runs: dict[str, int] = {}  # account refusals in a row, by route
-        self._bucket: datetime | None = None
-        self._bucket_ends: datetime | None = None
+        self._bucket = self._bucket_ends = datetime.min.replace(tzinfo=UTC)
+        self._seen = self._bucket  # the moment that was asked for last
 
     def learn(self, states: Iterable[RouteState], now: datetime) -> None:
         """All that is stored of them."""
@@ -48,22 +48,26 @@ class Routes:
     def bucket(self, route: str, now: datetime) -> datetime:
         """Where the counting that `now` belongs to begins: what a route did before it was paused
         or resumed is counted apart."""
-        ends = self._bucket_ends
-        if self._bucket is None or ends is None or not self._bucket <= now < ends:
-            self._bucket = health.bucket(now)
-            self._bucket_ends = self._bucket + health.BUCKET
+        if now is not self._seen:  # a batch has one moment in common
+            if not self._bucket <= now < self._bucket_ends:
+                self._bucket = health.bucket(now)
+                self._bucket_ends = self._bucket + health.BUCKET
+            self._seen = now
         state = self.states.get(route) if self.states else None
         if state is not None and self._bucket < state.since <= now:
             return state.since
         return self._bucket
+
+    @property
+    def listens(self) -> bool:
+        """Whether anything but an account's refusal can change how a route stands: mostly not."""
+        return bool(self.states or self._runs)
 
     def hear(
         self, route: str, heard: Heard, now: datetime, *, account: bool = False
     ) -> RouteState | None:
         """How the route stands after this, where that changes it: resumed, or paused since one
         refusal after the other was for the `account`."""
-        if not (self.states or self._runs or account):  # as mostly: nothing against any route
-            return None
         changed = self._heard(route, heard, now, account=account)
         if changed is not None:
             self.put(changed, now)
