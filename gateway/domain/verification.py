@@ -158,3 +158,14 @@ def check(
 def end(verification: Verification, status: Status, now: datetime) -> Verification:
     """The verification ended: nothing is due any more, and a caller's own code is forgotten."""
     return verification._replace(status=status, ended_at=now, wake_at=None, code_sealed=None)
+
+
+_WAKE_AT, _LOG = (Verification._fields.index(name) for name in ("wake_at", "log"))
+
+
+def settled(verification: Verification, wake_at: datetime | None, log: int) -> Verification:
+    """As every step leaves it: when to look again, and how long its log is. By their places, for a
+    third of what `_replace` costs."""
+    values = list(verification)
+    values[_WAKE_AT], values[_LOG] = wake_at, log
+    return tuple.__new__(Verification, values)

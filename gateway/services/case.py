@@ -22,7 +22,31 @@ from gateway.domain import (
     verification,
     workflow,
 )
-from gateway.domain.delivery import ARRIVED, Attempt, Cause, Outcome, State
+from gateway.domain.delivery import (
+    ARRIVED,
+    AT_CAUSE,
+    AT_CHANNEL,
+    AT_CLAIMED,
+    AT_COST,
+    AT_DELIVERED,
+    AT_ID,
+    AT_ORDINAL,
+    AT_OUTCOME,
+    AT_READ,
+    AT_REASON,
+    AT_RETRY,
+    AT_ROUTE,
+    AT_SENT,
+    AT_STATE,
+    AT_TRIES,
+    AT_WORDS,
+    Attempt,
+    Cause,
+    Draft,
+    Outcome,
+    State,
+    redrafted,
+)
 from gateway.domain.events import Standing as Stood
 from gateway.domain.health import Heard, Reason, RouteState, Standing
 from gateway.domain.identity import uuid7
@@ -30,7 +54,7 @@ from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
-from gateway.domain.values import altered, value
+from gateway.domain.values import value
 from gateway.domain.verification import Status, Verification
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
@@ -218,30 +242,28 @@ class Case:
 
     def hear(
         self,
-        attempt: Attempt,
         state: State | None,
         source: str,
-        changes: dict[str, Any],
+        draft: Draft,
         *,
         word: str | None = None,
         reason: str | None = None,
         provider_time: str | None = None,
     ) -> Attempt:
         """Merge a statement into an attempt and log it, whether it moved the state or not.
-        `changes`: what else it says, by field; what the state brings with it is added there.
+        `draft`: the attempt with what else it says; what the state brings with it is added there.
         """
-        before = attempt.state
+        before: State = draft[AT_STATE]
         after = delivery.merged(before, state)
         moved = after is not before
         if moved:
-            _reached(changes, attempt, after, self.now)
-            changes["state"] = after
-            changes["reason"] = reason
-        changed = altered(attempt, changes)
+            draft[AT_STATE], draft[AT_REASON] = after, reason
+            _reached(draft, after, self.now)
+        changed = redrafted(draft)
         self.change(changed)
         if moved and after in ARRIVED and self.verification.recipient_sealed is not None:
             self.tx.lift(self._way(changed))
-        self._tell(changed, before, source, word, provider_time)
+        self._tell(draft, before, source, word, provider_time)
         return changed
 
     def receive(self, attempt: Attempt, receipt: Receipt, source: str) -> Attempt:
@@ -252,7 +274,8 @@ class Case:
             word = receipt.part.word(state, word)
             state = receipt.part.whole(state, attempt.words)
         word = word[:255]
-        before, known = attempt.state, attempt.words
+        draft: Draft = list(attempt)
+        before, known = draft[AT_STATE], draft[AT_WORDS]
         if delivery.merged(before, state) is before and attempt.heard(word):
             repeated = attempt._replace(repeats=attempt.repeats + 1)
             self.change(repeated)
@@ -260,14 +283,13 @@ class Case:
         words = word.replace("\n", " ")
         if known:
             words = "\n".join([*known.split("\n")[:_WORDS_KEPT], words])
-        changes = {"words": words}
+        draft[AT_WORDS] = words
         if receipt.cost:
-            changes["cost"] = receipt.cost
+            draft[AT_COST] = receipt.cost
         heard = self.hear(
-            attempt,
             state,
             source,
-            changes,
+            draft,
             word=word,
             reason=receipt.reason,
             provider_time=receipt.provider_time,
@@ -367,16 +389,12 @@ class Case:
             turn = self._fall_back(action)
             if isinstance(turn, Wait):
                 return turn
-        self._send(action)
-        return self._first_claimed() or action
-
-    def _first_claimed(self) -> Wait | None:
-        """What is next where the only attempt has just been claimed, as with most requests: until
-        the claim ends there is nothing to do, so that it need not be asked again."""
-        only = self.attempts[0]
-        until = only.claimed_until
-        if until is None or len(self.attempts) > 1 or only.state is not State.QUEUED:
-            return None
+        sent = self._send(action)
+        until = sent.claimed_until
+        if until is None or len(self.attempts) > 1 or sent.state is not State.QUEUED:
+            return action
+        # The only attempt has just been claimed, as with most requests: until the claim ends there
+        # is nothing to do, so that it need not be asked again.
         return Wait(min(until, self.verification.expires_at))
 
     def _finish(self, status: Status) -> None:
@@ -432,7 +450,7 @@ class Case:
             shut = context.standing.shut
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
         length = current.log + len(self._logged)
-        self.verification = altered(current, {"wake_at": wake_at, "log": length})
+        self.verification = verification.settled(current, wake_at, length)
         if self._before is not None:
             self._publish(self._before)
         if context.watched and current.id in context.watched:
@@ -490,17 +508,20 @@ class Case:
         found = workflow.unwanted(self.verification.status, self.attempts)
         return [one for one in found if one.route in self.context.revokes]
 
-    def _send(self, action: Send) -> None:
+    def _send(self, action: Send) -> Attempt:
         route = action.route
         if action.attempt_id is not None:
-            self.change(self._claim(self.attempt(action.attempt_id), route.sender))
-            return
+            claimed = self._claim(self.attempt(action.attempt_id), route.sender)
+            self.change(claimed)
+            return claimed
         attempt = self._new_attempt(action, self._slot(route.name))
         if self.verification.step != action.step:
             self.verification = self.verification._replace(step=action.step)
         if self.attempts:
             self._withdraw()
-        self.change(self._hand_over(attempt, route.sender))
+        claimed = self._hand_over(attempt, route.sender)
+        self.change(claimed)
+        return claimed
 
     def _new_attempt(self, action: Send, claimed_until: datetime | None) -> Attempt:
         """Claimed as soon as it is made, where there is a slot."""
@@ -535,24 +556,26 @@ class Case:
 
     def _claim(self, attempt: Attempt, sender: str | None) -> Attempt:
         """Take the right to submit a stored one."""
-        until = self._slot(attempt.route)
+        until, waited = self._slot(attempt.route), attempt.retry_at
         if until is not None:
             tries = attempt.tries + 1
-            claim = {"tries": tries, "claimed_until": until, "retry_at": None}
-            attempt = altered(attempt, claim)
-        return self._hand_over(attempt, sender)
+            attempt = attempt._replace(tries=tries, claimed_until=until, retry_at=None)
+        return self._hand_over(attempt, sender, waited)
 
-    def _hand_over(self, attempt: Attempt, sender: str | None) -> Attempt:
-        """What has been claimed goes to its provider; what found no slot waits for one."""
+    def _hand_over(
+        self, attempt: Attempt, sender: str | None, waited: datetime | None = None
+    ) -> Attempt:
+        """What has been claimed goes to its provider; what found no slot waits for one. `waited`:
+        its `retry_at` before it was claimed."""
         if attempt.claimed_until is None:
             pause = _LOOK_AGAIN * (1 + attempt.id.int % 500 / 1000)
             self.after.append(Crowded(self.verification.id, attempt.route))
             return attempt._replace(retry_at=self.now + timedelta(seconds=pause))
         if self.context.policy.spending and attempt.tries == 1 and not self._pay(attempt):
-            given_back = {"outcome": Outcome.WITHDRAWN, "tries": 0, "claimed_until": None}
-            return self.hear(
-                attempt, _FAILED, Source.ENGINE, given_back, word=_SPEND_CAP, reason=_SPEND_CAP
-            )
+            draft: Draft = list(attempt)
+            draft[AT_OUTCOME] = Outcome.WITHDRAWN
+            draft[AT_TRIES], draft[AT_CLAIMED], draft[AT_RETRY] = 0, None, waited
+            return self.hear(_FAILED, Source.ENGINE, draft, word=_SPEND_CAP, reason=_SPEND_CAP)
         if self.context.standing.states:
             self._probe(attempt.route)
         last_step = attempt.step == len(self.plan.steps) - 1
@@ -580,8 +603,9 @@ class Case:
         """Attempts that never found a slot and whose time has passed."""
         for attempt in list(self.attempts):
             if attempt.waiting:
-                withdrawn = {"outcome": Outcome.WITHDRAWN}
-                self.hear(attempt, _FAILED, Source.ENGINE, withdrawn, reason="withdrawn")
+                draft: Draft = list(attempt)
+                draft[AT_OUTCOME] = Outcome.WITHDRAWN
+                self.hear(_FAILED, Source.ENGINE, draft, reason="withdrawn")
 
     def _lapse(self) -> None:
         for attempt in self.attempts:  # their number stays the same
@@ -589,49 +613,50 @@ class Case:
             if lapsed is not attempt:
                 self.change(lapsed)
                 if lapsed.state is not attempt.state:
-                    self._tell(lapsed, attempt.state, Source.ENGINE, "claim_lapsed")
+                    self._tell(list(lapsed), attempt.state, Source.ENGINE, "claim_lapsed")
 
     def _tell(
         self,
-        attempt: Attempt,
+        draft: Draft,
         before: State,
         source: str,
         word: str | None,
         provider_time: str | None = None,
     ) -> None:
         """What was said of an attempt, as it is now: for its history and for the log."""
-        current, logged, after = self.verification, self._logged, attempt.state
+        current, logged, after = self.verification, self._logged, draft[AT_STATE]
         named = current.id
         number = current.log + len(logged)
         moved = after is not before
-        ordinal, told_at = attempt.ordinal, provider_time[:64] if provider_time else provider_time
+        ordinal, told_at = draft[AT_ORDINAL], provider_time[:64] if provider_time else provider_time
         logged.append(
             Logged(named, number, ordinal, before, after, moved, source, word, told_at, self.now)
         )
         facts = {
             "verification_id": named,
-            "attempt_id": attempt.id,
-            "route": attempt.route,
-            "channel": attempt.channel,
-            "cause": attempt.cause._value_,  # plain text: a member is asked for it by Python code
+            "attempt_id": draft[AT_ID],
+            "route": draft[AT_ROUTE],
+            "channel": draft[AT_CHANNEL],
+            "cause": draft[AT_CAUSE]._value_,  # plain text: a member is asked for it by Python code
             "before": before._value_,
             "state": after._value_,
             "source": source,
             "word": word,
-            "reason": attempt.reason,
+            "reason": draft[AT_REASON],
         }
         self.after.append(Note("attempt_heard", facts))
 
 
-def _reached(changes: dict[str, Any], attempt: Attempt, state: State, now: datetime) -> None:
+def _reached(draft: Draft, state: State, now: datetime) -> None:
     """Add the times that reaching a state sets. What was read was delivered, and what was was
     sent."""
-    if state is not _FAILED and "sent_at" not in changes:
-        changes["sent_at"] = attempt.sent_at or now
+    if state is not _FAILED and draft[AT_SENT] is None:
+        draft[AT_SENT] = now
     if state in ARRIVED:
-        changes["delivered_at"] = attempt.delivered_at or now
+        if draft[AT_DELIVERED] is None:
+            draft[AT_DELIVERED] = now
         if state is State.READ:
-            changes["read_at"] = now
+            draft[AT_READ] = now
 
 
 def _shown(context: Context, current: Verification) -> str:

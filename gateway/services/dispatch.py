@@ -18,7 +18,22 @@ from uuid import UUID
 
 from gateway.domain import recipient
 from gateway.domain.catalogue import Catalogue
-from gateway.domain.delivery import Attempt, Outcome, State
+from gateway.domain.delivery import (
+    AT_CLAIMED,
+    AT_COST,
+    AT_ERROR,
+    AT_ID,
+    AT_OUTCOME,
+    AT_REFERENCE,
+    AT_RETRY,
+    AT_ROUTE,
+    AT_SENT,
+    AT_TRIES,
+    Attempt,
+    Draft,
+    Outcome,
+    State,
+)
 from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring, KeyringError
@@ -467,26 +482,25 @@ def apply(tx: Transaction, context: Context, operation: Conclude, now: datetime)
 
 def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -> None:
     """The provider has it; whoever `held` the claim gives it back in the same step."""
+    draft: Draft = list(attempt)
     reference = accepted.reference or None
     if reference is not None:
         taken = case.tx.referenced(attempt.account, reference)
-        if attempt.reference is not None or taken not in {None, attempt.id}:
+        if draft[AT_REFERENCE] is None and (taken is None or taken == draft[AT_ID]):
+            draft[AT_REFERENCE] = reference
+        else:
             facts = {"attempt_id": attempt.id, "route": attempt.route}
             case.after.append(Note("reference_taken", facts, level="warning"))
             reference = None
-    case.count(attempt.route, Heard.ACCEPTED)
-    changes: dict[str, Any] = {
-        "outcome": Outcome.ACCEPTED,
-        "sent_at": attempt.sent_at or case.now,
-        "retry_at": None,
-    }
-    if reference is not None:
-        changes["reference"] = reference
+    case.count(draft[AT_ROUTE], Heard.ACCEPTED)
+    if draft[AT_SENT] is None:
+        draft[AT_SENT] = case.now
     if accepted.cost:
-        changes["cost"] = accepted.cost
+        draft[AT_COST] = accepted.cost
     if held:
-        changes["claimed_until"] = None
-    attempt = case.hear(attempt, State.SENT, Source.SUBMISSION, changes)
+        draft[AT_CLAIMED] = None
+    draft[AT_OUTCOME], draft[AT_RETRY] = Outcome.ACCEPTED, None
+    attempt = case.hear(State.SENT, Source.SUBMISSION, draft)
     if reference is not None:
         receive.unpark(case, attempt, reference)
         for number, part in enumerate(accepted.parts, start=1):
@@ -496,15 +510,12 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -
 def _unknown(case: Case, attempt: Attempt, unknown: Unknown) -> None:
     pause = float(2 ** max(0, attempt.tries - 1))
     case.count(attempt.route, Heard.UNKNOWN)
-    changes = {
-        "outcome": attempt.outcome or Outcome.UNKNOWN,
-        "error": _told(case, unknown.error),
-        "sent_at": attempt.sent_at or case.now,
-        "retry_at": case.now + timedelta(seconds=pause),
-    }
-    case.hear(
-        attempt, State.SENT, Source.SUBMISSION, changes, word=unknown.reason, reason=unknown.reason
-    )
+    draft: Draft = list(attempt)
+    draft[AT_OUTCOME] = attempt.outcome or Outcome.UNKNOWN
+    draft[AT_ERROR] = _told(case, unknown.error)
+    draft[AT_SENT] = attempt.sent_at or case.now
+    draft[AT_RETRY] = case.now + timedelta(seconds=pause)
+    case.hear(State.SENT, Source.SUBMISSION, draft, word=unknown.reason, reason=unknown.reason)
 
 
 def _refused(
@@ -522,35 +533,24 @@ def _refused(
     elif kind is not Outcome.WITHDRAWN:
         case.count(attempt.route, Heard.REFUSED, account=kind is Outcome.ACCOUNT)
     pause = refused.retry_after or retry_delay(case.attempts, attempt)
-    changes: dict[str, Any] = {
-        "error": _told(case, refused.error),
-        "retry_at": case.now + timedelta(seconds=pause),
-    }
+    draft: Draft = list(attempt)
+    draft[AT_ERROR] = _told(case, refused.error)
+    draft[AT_RETRY] = case.now + timedelta(seconds=pause)
     resubmitted = attempt.outcome is Outcome.UNKNOWN and attempt.tries > 1
     if resubmitted or attempt.words or not latest:
         # An earlier submission may have arrived, or a receipt says that this one did.
         final = latest and kind in {Outcome.PERMANENT, Outcome.ACCOUNT}
         tries = MAX_TRIES if final else attempt.tries
-        changes["outcome"] = attempt.outcome or Outcome.UNKNOWN
-        changes["tries"] = max(tries, attempt.tries)
+        draft[AT_OUTCOME] = attempt.outcome or Outcome.UNKNOWN
+        draft[AT_TRIES] = max(tries, attempt.tries)
         heard = case.hear(
-            attempt,
-            State.SENT,
-            Source.SUBMISSION,
-            changes,
-            word=refused.reason,
-            reason=refused.reason,
+            State.SENT, Source.SUBMISSION, draft, word=refused.reason, reason=refused.reason
         )
         case.avoid(heard, refused.avoid, refused.reason)
         return
-    changes["outcome"] = kind
+    draft[AT_OUTCOME] = kind
     heard = case.hear(
-        attempt,
-        State.FAILED,
-        Source.SUBMISSION,
-        changes,
-        word=refused.reason,
-        reason=refused.reason,
+        State.FAILED, Source.SUBMISSION, draft, word=refused.reason, reason=refused.reason
     )
     case.avoid(heard, refused.avoid, refused.reason)
 

@@ -169,7 +169,7 @@ def apply(
     tx: Transaction, context: Context, operation: Receive, now: datetime
 ) -> tuple[Receipt, ...]:
     """Item by item; a bad one is kept aside and the rest applied, less those it returns."""
-    cases: dict[UUID, Case] = {}
+    cases: dict[int, Case] = {}  # by the number of the verification's id
     left: list[Receipt] = []
     for item in operation.items:
         if isinstance(item, Malformed):
@@ -238,7 +238,7 @@ def _apply_one(
     operation: Receive,
     item: Receipt,
     *,
-    cases: dict[UUID, Case],
+    cases: dict[int, Case],
     now: datetime,
 ) -> bool:
     """False: it was parked, since nobody knows its reference."""
@@ -266,10 +266,12 @@ def _apply_one(
         tx.after.append(Note("receipt_without_attempt", facts, level="warning"))
         _count(tx, operation, metering.NO_ATTEMPT)
         return True
-    case = cases.get(owner) or Case.open(tx, context, owner, now)
+    case = cases.get(owner.int) if cases else None
     if case is None:
-        raise LookupError("an attempt without its verification")
-    cases[owner] = case
+        case = Case.open(tx, context, owner, now)
+        if case is None:
+            raise LookupError("an attempt without its verification")
+        cases[owner.int] = case
     _hear(case, case.attempt(named), item, operation)
     return True
 

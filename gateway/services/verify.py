@@ -128,7 +128,7 @@ def _prove(case: Case) -> None:
         return
     case.count(carriers[0].route, Heard.VERIFIED)
     if not carriers[0].state.reaches(State.DELIVERED):
-        case.hear(carriers[0], State.DELIVERED, Source.CHECK, {})
+        case.hear(State.DELIVERED, Source.CHECK, list(carriers[0]))
 
 
 def _closed(case: Case, status: Status) -> GatewayError:
