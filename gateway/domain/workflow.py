@@ -424,7 +424,9 @@ def _wanted(
     shut: Shut,
 ) -> Action:
     step = verification.step
-    last = latest(attempts, step)
+    last = attempts[-1] if attempts else None
+    if last is not None and last.step != step:
+        last = latest(attempts, step)
     if last is None:
         return _enter(plan, verification, step, Cause.FIRST, shut)
     if asked is not None:

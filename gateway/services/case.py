@@ -276,7 +276,8 @@ class Case:
         word = word[:255]
         draft: Draft = list(attempt)
         before, known = draft[AT_STATE], draft[AT_WORDS]
-        if delivery.merged(before, state) is before and attempt.heard(word):
+        may_repeat = known or not word  # else there is nothing that it could repeat
+        if may_repeat and delivery.merged(before, state) is before and attempt.heard(word):
             repeated = attempt._replace(repeats=attempt.repeats + 1)
             self.change(repeated)
             return repeated
@@ -494,15 +495,16 @@ class Case:
     def _tell_health(self) -> None:
         """What was heard of routes is counted, and what it changes is stored with it."""
         tx, standing, now = self.tx, self.context.standing, self.now
-        country = self.plan.region
+        country, at = self.plan.region, standing.bucket(now)
         for route, heard, account in self._heard:
-            tx.count(standing.bucket(route, now), route, country, heard)
-            if not (account or standing.listens):
-                continue
-            changed = standing.hear(route, heard, now, account=account)
-            if changed is not None:
-                tx.state_route(changed)
-                self.after.append(told(changed))
+            if standing.states:
+                at = standing.counted_from(route, now)
+            tx.count(at, route, country, heard)
+            if account or standing.states or standing.runs:
+                changed = standing.hear(route, heard, now, account=account)
+                if changed is not None:
+                    tx.state_route(changed)
+                    self.after.append(told(changed))
 
     def _revocable(self) -> list[Attempt]:
         found = workflow.unwanted(self.verification.status, self.attempts)
@@ -626,11 +628,19 @@ class Case:
         """What was said of an attempt, as it is now: for its history and for the log."""
         current, logged, after = self.verification, self._logged, draft[AT_STATE]
         named = current.id
-        number = current.log + len(logged)
-        moved = after is not before
-        ordinal, told_at = draft[AT_ORDINAL], provider_time[:64] if provider_time else provider_time
         logged.append(
-            Logged(named, number, ordinal, before, after, moved, source, word, told_at, self.now)
+            Logged(
+                named,
+                current.log + len(logged),
+                draft[AT_ORDINAL],
+                before,
+                after,
+                after is not before,
+                source,
+                word,
+                provider_time[:64] if provider_time else provider_time,
+                self.now,
+            )
         )
         facts = {
             "verification_id": named,

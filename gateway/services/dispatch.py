@@ -450,9 +450,11 @@ def wants(operation: Conclude) -> Wants:
     """The attempt, and whatever carries or is parked under the reference it brought."""
     result = operation.result
     if isinstance(result, Accepted) and result.reference:
-        references = [(operation.account, one) for one in (result.reference, *result.parts)]
-        return Wants(attempts=(operation.attempt_id,), references=tuple(references))
-    return Wants(attempts=(operation.attempt_id,))
+        references: tuple[tuple[str, str], ...] = ((operation.account, result.reference),)
+        if result.parts:
+            references += tuple((operation.account, one) for one in result.parts)
+        return Wants((), (operation.attempt_id,), references)
+    return Wants((), (operation.attempt_id,))
 
 
 def apply(tx: Transaction, context: Context, operation: Conclude, now: datetime) -> None:
@@ -502,7 +504,8 @@ def _accepted(case: Case, attempt: Attempt, accepted: Accepted, *, held: bool) -
     draft[AT_OUTCOME], draft[AT_RETRY] = Outcome.ACCEPTED, None
     attempt = case.hear(State.SENT, Source.SUBMISSION, draft)
     if reference is not None:
-        receive.unpark(case, attempt, reference)
+        if case.tx.keeps():
+            receive.unpark(case, attempt, reference)
         for number, part in enumerate(accepted.parts, start=1):
             receive.expect_part(case, attempt, part, Part(number, len(accepted.parts)))
 

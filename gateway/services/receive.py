@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeGuard
 from uuid import UUID
 
 import orjson
@@ -154,15 +155,15 @@ def token_of(runtime: Runtime, key: str | None) -> str | None:
 
 def wants(operation: Receive) -> Wants:
     """Every attempt and reference the items name."""
-    attempts = [] if operation.attempt_id is None else [operation.attempt_id]
-    references: list[tuple[str, str]] = []
+    attempts: tuple[UUID, ...] = () if operation.attempt_id is None else (operation.attempt_id,)
+    references: tuple[tuple[str, str], ...] = ()
     for item in operation.items:
         if isinstance(item, Receipt):
             if item.attempt_id is not None and (named := identity.parse(item.attempt_id)):
-                attempts.append(named)
-            if item.reference is not None and _sound(item.reference):
-                references.append((operation.account, item.reference))
-    return Wants(attempts=tuple(attempts), references=tuple(references))
+                attempts += (named,)
+            if _sound(item.reference):
+                references += ((operation.account, item.reference),)
+    return Wants((), attempts, references)
 
 
 def apply(
@@ -193,7 +194,7 @@ def apply(
     for case in cases.values():
         case.decide()
         case.close()
-    return tuple(left)
+    return tuple(left) if left else ()
 
 
 def _part_named(
@@ -201,7 +202,7 @@ def _part_named(
 ) -> Receipt | None:
     """The item with its attempt, where its reference is a part's. Rare, and cheap where it is not:
     such rows were loaded with the references."""
-    if item.attempt_id is not None or item.reference is None:
+    if item.attempt_id is not None or item.reference is None or not tx.keeps():
         return None
     rows = tx.kept(_parts_of(operation.account), item.reference)
     if not rows or _given_again(tx, rows[-1], operation.account, item.reference):
@@ -244,8 +245,9 @@ def _apply_one(
     """False: it was parked, since nobody knows its reference."""
     account = operation.account
     reference = item.reference if _sound(item.reference) else None
-    named = identity.parse(item.attempt_id) if item.attempt_id is not None else None
-    named = named or operation.attempt_id
+    named = operation.attempt_id
+    if item.attempt_id is not None:
+        named = identity.parse(item.attempt_id) or named
     if named is None and reference is not None:
         named = tx.referenced(account, reference)
         if named is None:
@@ -326,21 +328,23 @@ def _heard(
     linked: bool,
 ) -> Heard:
     """What became of a statement, to be counted."""
+    state = after.state
+    moved = state is not before.state
     if linked:
         verdict = metering.LINKED
     elif item.state is None:
         verdict = metering.UNKNOWN_WORD
-    elif after.state is not before.state:
+    elif moved:
         verdict = metering.APPLIED
     else:
         verdict = metering.REPEATED if after.repeats > before.repeats else metering.LATE
-    arrived = after.state is not before.state and after.state in ARRIVED
+    arrived = moved and state in ARRIVED
     return Heard(
         before.route,
         operation.source,
         verdict,
         before.channel,
-        after.state if arrived else None,
+        state if arrived else None,
         (now - before.queued_at).total_seconds() if arrived else 0.0,
     )
 
@@ -367,7 +371,7 @@ def unpark(case: Case, attempt: Attempt, reference: str, part: Part | None = Non
         _hear(case, case.attempt(attempt.id), item, operation, linked=True)
 
 
-def _sound(reference: str | None) -> bool:
+def _sound(reference: str | None) -> TypeGuard[str]:
     return reference is not None and 0 < len(reference) <= REFERENCE_LENGTH
 
 

@@ -17,7 +17,8 @@ _MINUTE = timedelta(minutes=1)
 class Routes:
     """The states of routes, and what follows from them now.
 
-    `shut`: what decisions do without. `silent`: routes of which nothing is heard any more.
+    `shut`: what decisions do without. `silent`: routes of which nothing is heard any more. Where
+    there are neither `states` nor `runs`, mostly, only an account's refusal can change anything.
     """
 
     def __init__(self, fallbacks: int = SILENT_FALLBACKS) -> None:
@@ -26,7 +27,7 @@ class Routes:
         self.silent: frozenset[str] = frozenset()
         self._fallbacks = fallbacks
         self._lately: deque[datetime] = deque()
-        self._runs: dict[str, int] = {}  # account refusals in a row, by route
+        self.runs: dict[str, int] = {}  # account refusals in a row, by route
         self._bucket = self._bucket_ends = datetime.min.replace(tzinfo=UTC)
         self._seen = self._bucket  # the moment that was asked for last
 
@@ -45,23 +46,19 @@ class Routes:
         self.shut = health.shut(known, now)
         self.silent = health.silent(known)
 
-    def bucket(self, route: str, now: datetime) -> datetime:
-        """Where the counting that `now` belongs to begins: what a route did before it was paused
-        or resumed is counted apart."""
+    def bucket(self, now: datetime) -> datetime:
+        """Where the counting that `now` belongs to begins."""
         if now is not self._seen:  # a batch has one moment in common
             if not self._bucket <= now < self._bucket_ends:
                 self._bucket = health.bucket(now)
                 self._bucket_ends = self._bucket + health.BUCKET
             self._seen = now
-        state = self.states.get(route) if self.states else None
-        if state is not None and self._bucket < state.since <= now:
-            return state.since
         return self._bucket
 
-    @property
-    def listens(self) -> bool:
-        """Whether anything but an account's refusal can change how a route stands: mostly not."""
-        return bool(self.states or self._runs)
+    def counted_from(self, route: str, now: datetime) -> datetime:
+        """As `bucket`, of one route: what it did before it was paused or resumed is counted apart."""
+        began, state = self.bucket(now), self.states.get(route)
+        return state.since if state is not None and began < state.since <= now else began
 
     def hear(
         self, route: str, heard: Heard, now: datetime, *, account: bool = False
@@ -76,12 +73,12 @@ class Routes:
     def _heard(
         self, route: str, heard: Heard, now: datetime, *, account: bool
     ) -> RouteState | None:
-        if heard is Heard.ACCEPTED and self._runs:
-            self._runs.pop(route, None)
+        if heard is Heard.ACCEPTED and self.runs:
+            self.runs.pop(route, None)
         if account:
-            run = self._runs[route] = self._runs.get(route, 0) + 1
+            run = self.runs[route] = self.runs.get(route, 0) + 1
             if run >= health.ACCOUNT_RUN:
-                del self._runs[route]
+                del self.runs[route]
                 return health.pause(route, self.states.get(route), Reason.ACCOUNT, now)
         state = self.states.get(route) if self.states else None
         return health.resumed(state, heard, now) if state is not None else None

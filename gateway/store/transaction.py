@@ -163,6 +163,10 @@ class Transaction:
         """What was answered under an Idempotency-Key, however long ago."""
         return self._answers.get(key)
 
+    def keeps(self) -> bool:
+        """Whether anything is kept aside under the references of this batch: mostly nothing."""
+        return bool(self._kept)
+
     def kept(self, account: str, reference: str) -> list[Kept]:
         """Receipts parked for a reference, oldest first."""
         return self._kept.get((account, reference), [])
