@@ -61,6 +61,9 @@ IMPLYING: dict[State, frozenset[State]] = {
     },
 }
 ARRIVED = IMPLYING[State.DELIVERED]
+_ABOVE: dict[State, frozenset[State]] = {  # the states that outrank each state
+    state: frozenset(one for one in State if one.rank > state.rank) for state in State
+}
 _QUEUED, _FAILED = State.QUEUED, State.FAILED  # read from its class, each costs five times that
 
 RANKS: dict[State, int] = {state: state.rank for state in State}
@@ -86,7 +89,7 @@ def advance(current: State, reported: State | None) -> Transition:
 
 def merged(current: State, reported: State | None) -> State:
     """The state after a statement, as in `advance`: the very one it was where nothing moves."""
-    return current if reported is None or reported.rank <= current.rank else reported
+    return current if reported is None or reported not in _ABOVE[current] else reported
 
 
 def _rank(state: State) -> int:
@@ -193,19 +196,21 @@ class Attempt(NamedTuple):
         return word in self.words.split("\n")
 
 
+_make = tuple.__new__
 # A draft of an attempt is `list(attempt)`: what is heard of it is written to these places, and it
 # is made an attempt again once. A place is had for a tenth of what a named field costs.
 Draft = list[Any]
-AT_ID, AT_ORDINAL, AT_CAUSE, AT_ROUTE, AT_CHANNEL, AT_STATE, AT_OUTCOME, AT_REFERENCE, AT_REASON, \
-    AT_ERROR, AT_SENT, AT_DELIVERED, AT_READ, AT_RETRY, AT_CLAIMED, AT_TRIES, AT_WORDS, AT_COST = (
+AT_ID, AT_VERIFICATION, AT_ORDINAL, AT_STEP, AT_CAUSE, AT_ACCOUNT, AT_ROUTE, AT_CHANNEL, AT_STATE, \
+    AT_OUTCOME, AT_REFERENCE, AT_REASON, AT_ERROR, AT_QUEUED, AT_SENT, AT_DELIVERED, AT_READ, \
+    AT_RETRY, AT_CLAIMED, AT_TRIES, AT_WORDS, AT_COST = (
         Attempt._fields.index(name) for name in (
-            "id", "ordinal", "cause", "route", "channel", "state", "outcome", "reference",
-            "reason", "error", "sent_at", "delivered_at", "read_at", "retry_at", "claimed_until",
-            "tries", "words", "cost",
+            "id", "verification_id", "ordinal", "step", "cause", "account", "route", "channel",
+            "state", "outcome", "reference", "reason", "error", "queued_at", "sent_at",
+            "delivered_at", "read_at", "retry_at", "claimed_until", "tries", "words", "cost",
         )
     )  # fmt: skip
 
 
 def redrafted(draft: Draft) -> Attempt:
     """The attempt that a draft has become."""
-    return tuple.__new__(Attempt, draft)
+    return _make(Attempt, draft)

@@ -9,7 +9,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from gateway.domain.values import copied_often
@@ -160,12 +160,14 @@ def end(verification: Verification, status: Status, now: datetime) -> Verificati
     return verification._replace(status=status, ended_at=now, wake_at=None, code_sealed=None)
 
 
-_WAKE_AT, _LOG = (Verification._fields.index(name) for name in ("wake_at", "log"))
+# As a draft of an attempt (see `domain.delivery`): `list(verification)`, and its places.
+Draft = list[Any]
+AT_STATUS, AT_WAKE, AT_LOG, AT_TRACE = (
+    Verification._fields.index(name) for name in ("status", "wake_at", "log", "trace")
+)
+_make = tuple.__new__
 
 
-def settled(verification: Verification, wake_at: datetime | None, log: int) -> Verification:
-    """As every step leaves it: when to look again, and how long its log is. By their places, for a
-    third of what `_replace` costs."""
-    values = list(verification)
-    values[_WAKE_AT], values[_LOG] = wake_at, log
-    return tuple.__new__(Verification, values)
+def redrafted(draft: Draft) -> Verification:
+    """The verification that a draft has become."""
+    return _make(Verification, draft)

@@ -46,7 +46,8 @@ PASS_SECONDS = 1  # within which the pass sees a deadline
 PATIENCE_SECONDS = range(5, 601)
 _MIN_LIFE = timedelta(seconds=MIN_LIFE)
 # Members that every decision compares with: from their classes they would cost five times that.
-_PENDING, _FAILED, _UNKNOWN = Status.PENDING, State.FAILED, Outcome.UNKNOWN
+_PENDING, _UNKNOWN, _FIRST = Status.PENDING, Outcome.UNKNOWN, Cause.FIRST
+_QUEUED, _FAILED, _SENT = State.QUEUED, State.FAILED, State.SENT
 
 
 class Until(StrEnum):
@@ -428,7 +429,7 @@ def _wanted(
     if last is not None and last.step != step:
         last = latest(attempts, step)
     if last is None:
-        return _enter(plan, verification, step, Cause.FIRST, shut)
+        return _enter(plan, verification, step, _FIRST, shut)
     if asked is not None:
         if asked is Asked.NEXT:
             return _advance(plan, verification, Cause.NEXT, shut)
@@ -440,7 +441,7 @@ def _wanted(
         return _failed(plan, verification, last, now, shut)
     if claimed_until is not None and now < claimed_until:
         return Wait(min(claimed_until, verification.expires_at))
-    if state is State.QUEUED and last.waiting:
+    if state is _QUEUED and last.waiting:
         return _waiting(plan, verification, last, now, shut)
     return _silent(plan, verification, attempts, last, now, shut=shut)
 
@@ -567,7 +568,7 @@ def _silent(
 ) -> Action:
     """Handed over, and what the step waits for has not been heard: rules 2, 6 and 9."""
     overdue_at = last.overdue_at
-    lost = last.outcome is _UNKNOWN and last.state is State.SENT
+    lost = last.outcome is _UNKNOWN and last.state is _SENT
     if not lost and now < overdue_at:
         return Wait(min(overdue_at, verification.expires_at))
     step = plan.steps[last.step]

@@ -24,6 +24,7 @@ from gateway.domain import (
 )
 from gateway.domain.delivery import (
     ARRIVED,
+    AT_ACCOUNT,
     AT_CAUSE,
     AT_CHANNEL,
     AT_CLAIMED,
@@ -32,13 +33,16 @@ from gateway.domain.delivery import (
     AT_ID,
     AT_ORDINAL,
     AT_OUTCOME,
+    AT_QUEUED,
     AT_READ,
     AT_REASON,
     AT_RETRY,
     AT_ROUTE,
     AT_SENT,
     AT_STATE,
+    AT_STEP,
     AT_TRIES,
+    AT_VERIFICATION,
     AT_WORDS,
     Attempt,
     Cause,
@@ -55,7 +59,14 @@ from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
 from gateway.domain.values import value
-from gateway.domain.verification import Status, Verification
+from gateway.domain.verification import (
+    AT_LOG,
+    AT_STATUS,
+    AT_TRACE,
+    AT_WAKE,
+    Status,
+    Verification,
+)
 from gateway.domain.workflow import Action, Asked, Finish, Plan, Poll, Send, Wait
 from gateway.ports import Receipt
 from gateway.services import counting
@@ -75,7 +86,8 @@ _PLAIN_SEALED = addresses.PLAIN_BYTES + SEAL_BYTES
 _SPEND_CAP = "spend_cap"
 _WORDS_KEPT = 32  # distinct vendor words remembered of one attempt
 # Members that every step compares with: read from their classes they would cost five times that.
-_PENDING, _FAILED = Status.PENDING, State.FAILED
+_PENDING, _SILENCE = Status.PENDING, Cause.SILENCE
+_QUEUED, _FAILED, _READ = State.QUEUED, State.FAILED, State.READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +274,7 @@ class Case:
         changed = redrafted(draft)
         self.change(changed)
         if moved and after in ARRIVED and self.verification.recipient_sealed is not None:
-            self.tx.lift(self._way(changed))
+            self.tx.lift(self._way(draft))
         self._tell(draft, before, source, word, provider_time)
         return changed
 
@@ -297,7 +309,7 @@ class Case:
         )
         after = heard.state
         if after is not before:
-            self._count_receipt(before, after, heard)
+            self._count_receipt(before, after, draft)
         if receipt.state is _FAILED:
             hint = attempt.route in self.context.unsigned and receipt.recipient is None
             if not hint:
@@ -314,17 +326,17 @@ class Case:
         except KeyringError:  # its key is gone, so that no vendor can have been told the code
             return ""
 
-    def _count_receipt(self, before: State, after: State, heard: Attempt) -> None:
-        route = heard.route
+    def _count_receipt(self, before: State, after: State, heard: Draft) -> None:
+        route = heard[AT_ROUTE]
         if after is _FAILED:
-            if heard.reason != REVOKED:  # our own doing
+            if heard[AT_REASON] != REVOKED:  # our own doing
                 self.count(route, Heard.FAILED)
         elif after in ARRIVED:
             if before not in ARRIVED:
                 self.count(route, Heard.DELIVERED)
-                seconds = (self.now - heard.queued_at).total_seconds()
+                seconds = (self.now - heard[AT_QUEUED]).total_seconds()
                 self.count(route, health.latency(seconds))
-            if after is State.READ:
+            if after is _READ:
                 self.count(route, Heard.READ)
 
     def count(self, route: str, heard: Heard, *, account: bool = False) -> None:
@@ -347,14 +359,15 @@ class Case:
         if self.verification.recipient_sealed is None:  # erased: nobody knows which address it was
             return
         until = self.now + timedelta(seconds=min(seconds, _AVOIDED_MOST))
-        self.tx.suppress(Suppression(*self._way(attempt), reason, self.now, until))
+        self.tx.suppress(Suppression(*self._way(list(attempt)), reason, self.now, until))
         facts = {"attempt_id": attempt.id, "route": attempt.route, "reason": reason}
         self.after.append(Note("number_avoided", {**facts, "until": until}))
 
-    def _way(self, attempt: Attempt) -> Way:
-        route = self.plan.steps[attempt.step].route(attempt.route)
-        index = index_for(self.context.keyring, self.verification, attempt.channel)
-        return Way(index, attempt.channel, attempt.account, route.sender or "")
+    def _way(self, draft: Draft) -> Way:
+        route = self.plan.steps[draft[AT_STEP]].route(draft[AT_ROUTE])
+        channel = draft[AT_CHANNEL]
+        index = index_for(self.context.keyring, self.verification, channel)
+        return Way(index, channel, draft[AT_ACCOUNT], route.sender or "")
 
     def decide(self, asked: Asked | None = None) -> Action:
         """Ask what is next and do it, until there is nothing left to do now. The last answer."""
@@ -386,13 +399,13 @@ class Case:
 
     def _follow(self, action: Send) -> Send | Wait:
         """Send, if not too many fall back; what is known of the time after it."""
-        if action.cause is Cause.SILENCE:
+        if action.cause is _SILENCE:
             turn = self._fall_back(action)
             if isinstance(turn, Wait):
                 return turn
         sent = self._send(action)
         until = sent.claimed_until
-        if until is None or len(self.attempts) > 1 or sent.state is not State.QUEUED:
+        if until is None or len(self.attempts) > 1 or sent.state is not _QUEUED:
             return action
         # The only attempt has just been claimed, as with most requests: until the claim ends there
         # is nothing to do, so that it need not be asked again.
@@ -445,13 +458,15 @@ class Case:
         nothing behind. `wake_at` says when to look again.
         """
         tx, current, context = self.tx, self.verification, self.context
-        pending = current.status is _PENDING
+        draft: verification.Draft = list(current)
+        pending = draft[AT_STATUS] is _PENDING
         wake_at = self._wake_at
         if wake_at is None and pending:
             shut = context.standing.shut
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
-        length = current.log + len(self._logged)
-        self.verification = verification.settled(current, wake_at, length)
+        draft[AT_WAKE] = wake_at
+        draft[AT_LOG] += len(self._logged)
+        self.verification = verification.redrafted(draft)
         if self._before is not None:
             self._publish(self._before)
         if context.watched and current.id in context.watched:
@@ -463,8 +478,9 @@ class Case:
         if context.revokes:
             recalled = (one for one in self._revocable() if one.id not in self._unwanted)
             self.after.extend(Recall(one) for one in recalled)
-        if current.trace is not None:
-            self.after.append(Traced(current.id, current.trace, tuple(self.after), self.now))
+        trace = draft[AT_TRACE]
+        if trace is not None:
+            self.after.append(Traced(current.id, trace, tuple(self.after), self.now))
         if self._heard:
             self._tell_health()
         tx.after.extend(self.after)
@@ -496,15 +512,17 @@ class Case:
         """What was heard of routes is counted, and what it changes is stored with it."""
         tx, standing, now = self.tx, self.context.standing, self.now
         country, at = self.plan.region, standing.bucket(now)
+        quiet = not (standing.states or standing.runs)  # nothing is held against any route
         for route, heard, account in self._heard:
-            if standing.states:
-                at = standing.counted_from(route, now)
-            tx.count(at, route, country, heard)
-            if account or standing.states or standing.runs:
-                changed = standing.hear(route, heard, now, account=account)
-                if changed is not None:
-                    tx.state_route(changed)
-                    self.after.append(told(changed))
+            if quiet and not account:
+                tx.count(at, route, country, heard)
+                continue
+            quiet = False
+            tx.count(standing.counted_from(route, now), route, country, heard)
+            changed = standing.hear(route, heard, now, account=account)
+            if changed is not None:
+                tx.state_route(changed)
+                self.after.append(told(changed))
 
     def _revocable(self) -> list[Attempt]:
         found = workflow.unwanted(self.verification.status, self.attempts)
@@ -538,7 +556,7 @@ class Case:
             route.account,
             route.name,
             self.plan.steps[at].channel,
-            State.QUEUED,
+            _QUEUED,
             None,  # outcome, reference, reason and error: nothing has been heard
             None,
             None,
@@ -627,7 +645,7 @@ class Case:
     ) -> None:
         """What was said of an attempt, as it is now: for its history and for the log."""
         current, logged, after = self.verification, self._logged, draft[AT_STATE]
-        named = current.id
+        named = draft[AT_VERIFICATION]
         logged.append(
             Logged(
                 named,
@@ -665,7 +683,7 @@ def _reached(draft: Draft, state: State, now: datetime) -> None:
     if state in ARRIVED:
         if draft[AT_DELIVERED] is None:
             draft[AT_DELIVERED] = now
-        if state is State.READ:
+        if state is _READ:
             draft[AT_READ] = now
 
 

@@ -56,7 +56,7 @@ class Routes:
         return self._bucket
 
     def counted_from(self, route: str, now: datetime) -> datetime:
-        """As `bucket`, of one route: what it did before it was paused or resumed is counted apart."""
+        """As `bucket`, of one route: what it did before it was paused or resumed counts apart."""
         began, state = self.bucket(now), self.states.get(route)
         return state.since if state is not None and began < state.since <= now else began
 
