@@ -333,9 +333,11 @@ class Case:
                 self.count(route, Heard.FAILED)
         elif after in ARRIVED:
             if before not in ARRIVED:
-                self.count(route, Heard.DELIVERED)
                 seconds = (self.now - heard[AT_QUEUED]).total_seconds()
-                self.count(route, health.latency(seconds))
+                self._heard += (
+                    (route, Heard.DELIVERED, False),
+                    (route, health.latency(seconds), False),
+                )
             if after is _READ:
                 self.count(route, Heard.READ)
 
@@ -465,7 +467,8 @@ class Case:
             shut = context.standing.shut
             wake_at = workflow.wake_at(self.plan, current, self.attempts, self.now, shut)
         draft[AT_WAKE] = wake_at
-        draft[AT_LOG] += len(self._logged)
+        if self._logged:
+            draft[AT_LOG] += len(self._logged)
         self.verification = verification.redrafted(draft)
         if self._before is not None:
             self._publish(self._before)

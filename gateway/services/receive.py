@@ -186,7 +186,7 @@ def apply(
             )
             _count(tx, operation, MALFORMED)
             continue
-        about = _part_named(tx, context, operation, item)
+        about = _part_named(tx, context, operation, item) if tx.keeps() else None
         if about is not None:
             left.append(about)
         elif not _apply_one(tx, context, operation, item, cases=cases, now=now):
@@ -200,9 +200,9 @@ def apply(
 def _part_named(
     tx: Transaction, context: Context, operation: Receive, item: Receipt
 ) -> Receipt | None:
-    """The item with its attempt, where its reference is a part's. Rare, and cheap where it is not:
-    such rows were loaded with the references."""
-    if item.attempt_id is not None or item.reference is None or not tx.keeps():
+    """The item with its attempt, where its reference is a part's. Such rows were loaded with the
+    references."""
+    if item.attempt_id is not None or item.reference is None:
         return None
     rows = tx.kept(_parts_of(operation.account), item.reference)
     if not rows or _given_again(tx, rows[-1], operation.account, item.reference):
