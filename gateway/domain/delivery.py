@@ -200,15 +200,16 @@ _make = tuple.__new__
 # A draft of an attempt is `list(attempt)`: what is heard of it is written to these places, and it
 # is made an attempt again once. A place is had for a tenth of what a named field costs.
 Draft = list[Any]
-AT_ID, AT_VERIFICATION, AT_ORDINAL, AT_STEP, AT_CAUSE, AT_ACCOUNT, AT_ROUTE, AT_CHANNEL, AT_STATE, \
-    AT_OUTCOME, AT_REFERENCE, AT_REASON, AT_ERROR, AT_QUEUED, AT_SENT, AT_DELIVERED, AT_READ, \
-    AT_RETRY, AT_CLAIMED, AT_TRIES, AT_WORDS, AT_COST = (
-        Attempt._fields.index(name) for name in (
-            "id", "verification_id", "ordinal", "step", "cause", "account", "route", "channel",
-            "state", "outcome", "reference", "reason", "error", "queued_at", "sent_at",
-            "delivered_at", "read_at", "retry_at", "claimed_until", "tries", "words", "cost",
-        )
-    )  # fmt: skip
+_at = Attempt._fields.index
+AT_ID, AT_VERIFICATION, AT_ORDINAL = _at("id"), _at("verification_id"), _at("ordinal")
+AT_STEP, AT_CAUSE = _at("step"), _at("cause")
+AT_ACCOUNT, AT_ROUTE, AT_CHANNEL = _at("account"), _at("route"), _at("channel")
+AT_STATE, AT_OUTCOME, AT_REFERENCE = _at("state"), _at("outcome"), _at("reference")
+AT_REASON, AT_ERROR = _at("reason"), _at("error")
+AT_QUEUED, AT_SENT = _at("queued_at"), _at("sent_at")
+AT_DELIVERED, AT_READ = _at("delivered_at"), _at("read_at")
+AT_RETRY, AT_CLAIMED, AT_TRIES = _at("retry_at"), _at("claimed_until"), _at("tries")
+AT_WORDS, AT_COST = _at("words"), _at("cost")
 
 
 def redrafted(draft: Draft) -> Attempt:

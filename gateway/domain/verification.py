@@ -162,9 +162,8 @@ def end(verification: Verification, status: Status, now: datetime) -> Verificati
 
 # As a draft of an attempt (see `domain.delivery`): `list(verification)`, and its places.
 Draft = list[Any]
-AT_STATUS, AT_WAKE, AT_LOG, AT_TRACE = (
-    Verification._fields.index(name) for name in ("status", "wake_at", "log", "trace")
-)
+_at = Verification._fields.index
+AT_STATUS, AT_WAKE, AT_LOG, AT_TRACE = _at("status"), _at("wake_at"), _at("log"), _at("trace")
 _make = tuple.__new__
 
 
