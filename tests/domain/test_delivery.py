@@ -9,6 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.delivery import (
+    AT_ACCOUNT,
+    AT_OUTCOME,
+    AT_STATE,
+    AT_WORDS,
     BY_RANK,
     RANKS,
     Outcome,
@@ -16,6 +20,7 @@ from gateway.domain.delivery import (
     Transition,
     advance,
     best,
+    redrafted,
 )
 
 QUEUED, SENT, ACK = State.QUEUED, State.SENT, State.ACK
@@ -242,3 +247,14 @@ def test_an_attempt_nobody_claimed_is_not_claimed() -> None:
 )
 def test_a_word_was_heard_when_it_is_among_the_words(words: str, word: str, expected: bool) -> None:
     assert expected == make_attempt(words=words).heard(word)
+
+
+def test_a_draft_becomes_the_attempt_that_was_written_into_it() -> None:
+    before = make_attempt(state=SENT)
+    draft = list(before)
+    draft[AT_STATE], draft[AT_OUTCOME], draft[AT_WORDS] = DELIVERED, Outcome.ACCEPTED, "there"
+
+    after_it = redrafted(draft)
+
+    expected = before._replace(state=DELIVERED, outcome=Outcome.ACCEPTED, words="there")
+    assert (expected, SENT, before.account) == (after_it, before.state, draft[AT_ACCOUNT])

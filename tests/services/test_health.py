@@ -5,19 +5,21 @@ Two routes carry the SMS: `octopush`, then `octopush_b`. What each answers is ch
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Clock, FakeTransport, Submission, json_response
+from fakes import START, Clock, FakeTransport, Submission, json_response
 from rig import Rig, make_settings, problem
 
 from gateway.config import Settings
 from gateway.domain import health
-from gateway.domain.health import COOL_DOWN, LEAST, RouteState, Standing, Tally
+from gateway.domain.health import BUCKET, COOL_DOWN, LEAST, RouteState, Standing, Tally
 from gateway.ports import Auth, Lost, Request, Response
 from gateway.services import health as service
 from gateway.services.health import Looking
+from gateway.services.standing import Routes
 from gateway.store import writes
 
 ACCOUNT = json_response(403, {"error_code": 100, "message": "Permission denied."})
@@ -445,3 +447,15 @@ async def test_old_counts_are_forgotten(rig: HealthRig) -> None:
     await rig.look(service.KEPT.total_seconds() + 600)
 
     assert (1, []) == (kept, rig.dump()["route_stat"])
+
+
+def test_counting_begins_with_the_five_minutes_or_with_the_state_of_a_route() -> None:
+    routes, began, paused_at = Routes(), START + BUCKET, START + BUCKET + timedelta(seconds=70)
+    routes.put(health.enabled(A, "well again", "ada", paused_at), paused_at)
+
+    moments = [began, paused_at, began + BUCKET, began + timedelta(seconds=1)]
+
+    assert [began, began, began + BUCKET, began] == [routes.bucket(at) for at in moments]
+    later = paused_at + timedelta(seconds=1)
+    assert (paused_at, began) == (routes.counted_from(A, later), routes.counted_from(B, later))
+    assert began == routes.counted_from(A, paused_at - timedelta(seconds=1))
