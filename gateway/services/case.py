@@ -132,37 +132,32 @@ class Handover:
     last_step: bool
 
 
-@value
-class Inquiry:
+class Inquiry(NamedTuple):
     """An attempt whose provider is to be asked how it is doing."""
 
     attempt: Attempt
 
 
-@value
-class Recall:
+class Recall(NamedTuple):
     """A message under way that nobody waits for any more: its provider may take it back."""
 
     attempt: Attempt
 
 
-@value
-class Ended:
+class Ended(NamedTuple):
     """A verification that ended: what has not been written to a provider yet stays unwritten."""
 
     verification_id: UUID
 
 
-@value
-class Crowded:
+class Crowded(NamedTuple):
     """A verification that found no free slot on a route."""
 
     verification_id: UUID
     route: str
 
 
-@value
-class Traced:
+class Traced(NamedTuple):
     """What was done for a verification that has a trace (a traceparent), and when."""
 
     verification_id: UUID
