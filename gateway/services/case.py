@@ -58,7 +58,6 @@ from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
-from gateway.domain.values import value
 from gateway.domain.verification import (
     AT_LOG,
     AT_STATUS,
@@ -122,8 +121,7 @@ class Context:
     policy: Policy = field(default_factory=Policy)
 
 
-@value
-class Handover:
+class Handover(NamedTuple):
     """A claimed attempt, to be put on the wire once its claim is committed."""
 
     verification: Verification

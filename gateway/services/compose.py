@@ -13,8 +13,7 @@ def outgoing(
 ) -> Outgoing:
     """The message of a claimed attempt. Raises LookupError when its recipient has been erased, and
     KeyringError when the keyring does not open it."""
-    current, attempt = handover.verification, handover.attempt
-    sender, last_step = handover.sender, handover.last_step
+    current, attempt, sender, last_step = handover
     channel, template = attempt.channel, current.template
     address = address_for(keyring, current, channel)
     if address is None:
