@@ -128,6 +128,7 @@ class Handover(NamedTuple):
     attempt: Attempt
     sender: str | None
     last_step: bool
+    number: str | None = None  # where it is at hand, or it has to be opened
 
 
 class Inquiry(NamedTuple):
@@ -200,6 +201,7 @@ class Case:
         self._heard: list[tuple[str, Heard, bool]] = []  # of routes: what, and by their account
         self._wake_at: datetime | None = None  # as decided, until something changes after that
         self._unwanted: Container[UUID] = ()  # and told so before
+        self.number: str | None = None  # the only address, where the request has just brought it
         if context.revokes:
             self._unwanted = {one.id for one in self._revocable()}
         self._before: Stood | None = None
@@ -595,7 +597,7 @@ class Case:
         if self.context.standing.states:
             self._probe(attempt.route)
         last_step = attempt.step == len(self.plan.steps) - 1
-        self.after.append(Handover(self.verification, attempt, sender, last_step))
+        self.after.append(Handover(self.verification, attempt, sender, last_step, self.number))
         return attempt
 
     def _probe(self, route: str) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from gateway.domain import addresses
 from gateway.domain.catalogue import Catalogue
 from gateway.domain.keyring import Keyring
 from gateway.ports import Outgoing
@@ -13,9 +14,10 @@ def outgoing(
 ) -> Outgoing:
     """The message of a claimed attempt. Raises LookupError when its recipient has been erased, and
     KeyringError when the keyring does not open it."""
-    current, attempt, sender, last_step = handover
+    current, attempt, sender, last_step, address = handover
     channel, template = attempt.channel, current.template
-    address = address_for(keyring, current, channel)
+    if address is None or channel == addresses.EMAIL:
+        address = address_for(keyring, current, channel)
     if address is None:
         raise LookupError("the recipient has been erased")
     code = code_of(keyring, current)

@@ -297,7 +297,7 @@ class Dispatcher:
         It is the path of every message, and so reads a field of a named tuple once, and asks for
         what is rare before it calls it.
         """
-        verification, attempt, _, _ = handover
+        verification, attempt = handover[:2]
         traced = verification.trace is not None
         span = tracing.dispatching(self._tracer, handover) if traced else None
         began = self._monotonic()

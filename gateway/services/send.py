@@ -331,7 +331,9 @@ def _start(
     digest, plan = chosen.digest, chosen.plan
     if digest not in tx.plans:
         tx.put_plan(digest, plan, StoredPlan(digest, chosen.body, now))
-    case = Case(tx, context, fresh, plan, now)
+    case, request = Case(tx, context, fresh, plan, now), operation.request
+    if request.to is not None and not request.others:
+        case.number = request.to.e164
     case.decide()
     stored = case.close()
     if operation.further:

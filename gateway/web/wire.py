@@ -24,6 +24,8 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from gateway.web.writing import Writes, writes_of
+
 Headers = list[tuple[bytes, bytes]]
 
 DIRECT = "gateway.direct"  # the key in the scope, of an Exchange
@@ -53,6 +55,7 @@ class Exchange(RequestResponseCycle):
     def __init__(self, scope: Any, connection: "OneWrite", keep_alive: bool) -> None:
         self.scope = scope
         self.transport = connection.transport
+        self.writes = connection.writes
         self.flow = connection.flow
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
@@ -109,12 +112,15 @@ class Exchange(RequestResponseCycle):
             head += b"connection: close\r\n"
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        self.writes.write(
+            self.transport, b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        )
         if self.event is not None:
             self.event.set()
         scope: Any = self.scope
         del scope[DIRECT]  # they hold each other no longer: nothing is left to the collector
         if not self.keep_alive:
+            self.writes.flush()
             self.transport.close()
         self.on_response()
         return True
@@ -150,16 +156,19 @@ class OneWrite(HttpToolsProtocol):
     """
 
     cycle: Exchange  # the last one; None before the first
+    writes: Writes
     _expected = True  # a request, or the rest of one
     _beside = 0  # bytes of the request so far that are not its body
     _ticks = 0  # sweeps that its head, its body, or the next request has been waited for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.writes = writes_of(self.loop)
         if len(self.connections) > CONNECTIONS:
             self._refuse(503)
 
     def data_received(self, data: bytes) -> None:
+        self.writes.flush()  # what is read may be answered past them, or end the connection
         if not self._expected:
             self._expected, self._ticks = True, 0
         self._beside += len(data)
@@ -253,6 +262,15 @@ class OneWrite(HttpToolsProtocol):
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def eof_received(self) -> None:
+        """The caller has said his last word, and the connection ends: what he is still told first.
+        So it is where the server stops."""
+        self.writes.flush()
+
+    def shutdown(self) -> None:
+        self.writes.flush()
+        super().shutdown()
 
     def tick(self) -> None:
         """A second has passed. Ends a connection whose request does not come to its end, or that
