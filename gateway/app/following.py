@@ -9,8 +9,8 @@ Follower = Callable[[Left], object]
 
 
 class Following:
-    """Tells each of these, in their order, what a committed batch has left behind. `after` is told
-    before them, item by item."""
+    """Tells each of these, in their order, what a committed batch has left behind; a defect in one
+    keeps no other from being told. `after` is told before them, item by item."""
 
     def __init__(self, after: Callable[[object], None] | None) -> None:
         self._after = after
@@ -25,5 +25,11 @@ class Following:
             for item in items:
                 self._after(item)
         sorted_ = left.sort(items)
+        failure: Exception | None = None
         for follower in self._followers:
-            follower(sorted_)
+            try:
+                follower(sorted_)
+            except Exception as error:  # noqa: BLE001  raised when the others have been told
+                failure = failure or error
+        if failure is not None:
+            raise failure

@@ -102,7 +102,7 @@ class PrometheusMeter:
             counts[key] = counts.get(key, 0) + 1
             if state is not None:
                 self._observe((_LATENCY, channel, state), seconds)
-        for _, attempt, _, _ in left.get(Handover, ()):
+        for _, attempt, *_ in left.get(Handover, ()):
             if attempt.cause in _FALLBACKS and attempt.tries == 1:
                 self._count((catalogue.FALLBACKS.name, attempt.channel, attempt.cause))
         for _, route in left.get(Crowded, ()):
