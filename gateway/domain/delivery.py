@@ -21,10 +21,10 @@ The order of the ranks is the theory:
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
-from gateway.domain.values import copied_often
+from gateway.domain.values import Draft, copied_often
 
 
 class State(StrEnum):
@@ -196,10 +196,7 @@ class Attempt(NamedTuple):
         return word in self.words.split("\n")
 
 
-_make = tuple.__new__
-# A draft of an attempt is `list(attempt)`: what is heard of it is written to these places, and it
-# is made an attempt again once. A place is had for a tenth of what a named field costs.
-Draft = list[Any]
+# The places of a draft, `list(attempt)`: what is heard of it is written there.
 _at = Attempt._fields.index
 AT_ID, AT_VERIFICATION, AT_ORDINAL = _at("id"), _at("verification_id"), _at("ordinal")
 AT_STEP, AT_CAUSE = _at("step"), _at("cause")
@@ -214,4 +211,4 @@ AT_WORDS, AT_COST = _at("words"), _at("cost")
 
 def redrafted(draft: Draft) -> Attempt:
     """The attempt that a draft has become."""
-    return _make(Attempt, draft)
+    return tuple.__new__(Attempt, draft)

@@ -64,13 +64,12 @@ def number_key(rule: Rule, index: bytes) -> bytes:
 
 def failures_key(client_id: UUID, index: bytes) -> bytes:
     """The counter of wrong checks for a client and a number."""
-    return limits.FAILURES + client_id.int.to_bytes(16) + index
+    return limits.FAILURES + _whose(client_id, index)
 
 
 def own_keys(client_id: UUID, index: bytes, purpose: str) -> tuple[bytes, bytes]:
     """Both counters of a client and a number: of wrong checks, and the cool-down left behind."""
-    # As `bytes` would give it, which UUID works out in Python each time.
-    whose = client_id.int.to_bytes(16) + index
+    whose = _whose(client_id, index)
     return limits.FAILURES + whose, _COOL + whose + purpose.encode()
 
 
@@ -86,13 +85,13 @@ def wide_key(rule: Rule, subject: bytes, began: datetime) -> bytes:
 
 def guard_key(scope: str, began: datetime) -> bytes:
     """The sum of a prefix or country in one window."""
-    return b"G" + _stamp(began) + scope.encode()
+    return _guarded(int(began.timestamp())) + scope.encode()
 
 
 def guard_keys(scopes: tuple[str, str], began: int) -> tuple[bytes, bytes]:
     """Those of both, where the window's beginning is known in seconds since 1970."""
     prefix, country = scopes
-    window = b"G" + began.to_bytes(8)
+    window = _guarded(began)
     return window + prefix.encode(), window + country.encode()
 
 
@@ -114,7 +113,15 @@ def spend_key(spending: Spending, client_id: UUID, now: datetime) -> bytes:
 
 def cool_key(client_id: UUID, index: bytes, purpose: str) -> bytes:
     """The cool-down that a verification left behind when it ended."""
-    return _COOL + client_id.int.to_bytes(16) + index + purpose.encode()
+    return _COOL + _whose(client_id, index) + purpose.encode()
+
+
+def _whose(client_id: UUID, index: bytes) -> bytes:
+    return client_id.int.to_bytes(16) + index  # `bytes` is worked out in Python each time
+
+
+def _guarded(began: int) -> bytes:
+    return b"G" + began.to_bytes(8)
 
 
 def _stamp(began: datetime) -> bytes:

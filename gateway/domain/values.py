@@ -6,6 +6,10 @@ from typing import Any, TypeVar, dataclass_transform
 C = TypeVar("C")
 T = TypeVar("T", bound=tuple[Any, ...])
 
+Draft = list[Any]
+"""A named tuple's fields while they are worked on: a list of it, written by place, and made what it
+was again once. A place is had for a tenth of what a named field costs."""
+
 
 @dataclass_transform(frozen_default=True)
 def value(made: type[C]) -> type[C]:

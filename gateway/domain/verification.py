@@ -9,10 +9,10 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from gateway.domain.values import copied_often
+from gateway.domain.values import Draft, copied_often
 
 CODE_LENGTHS = range(4, 11)
 TTL_SECONDS = range(60, 601)
@@ -160,13 +160,11 @@ def end(verification: Verification, status: Status, now: datetime) -> Verificati
     return verification._replace(status=status, ended_at=now, wake_at=None, code_sealed=None)
 
 
-# As a draft of an attempt (see `domain.delivery`): `list(verification)`, and its places.
-Draft = list[Any]
+# The places of a draft, `list(verification)`.
 _at = Verification._fields.index
 AT_STATUS, AT_WAKE, AT_LOG, AT_TRACE = _at("status"), _at("wake_at"), _at("log"), _at("trace")
-_make = tuple.__new__
 
 
 def redrafted(draft: Draft) -> Verification:
     """The verification that a draft has become."""
-    return _make(Verification, draft)
+    return tuple.__new__(Verification, draft)

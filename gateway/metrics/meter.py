@@ -227,7 +227,7 @@ def _changed(standing: str, route: str, reason: str) -> Key:
 
 def _moved(channel: str, before: object, state: str) -> Key | None:
     """A state moved into; what was merely said again moves nothing."""
-    return None if before is state else (catalogue.TRANSITIONS.name, channel, state)
+    return None if before == state else (catalogue.TRANSITIONS.name, channel, state)
 
 
 def _nothing(_: object) -> None:

@@ -46,7 +46,6 @@ from gateway.domain.delivery import (
     AT_WORDS,
     Attempt,
     Cause,
-    Draft,
     Outcome,
     State,
     redrafted,
@@ -58,6 +57,7 @@ from gateway.domain.keyring import SEAL_BYTES, Keyring, KeyringError
 from gateway.domain.policy import Policy
 from gateway.domain.retention import Retention
 from gateway.domain.templates import Given
+from gateway.domain.values import Draft
 from gateway.domain.verification import (
     AT_LOG,
     AT_STATUS,
@@ -455,7 +455,7 @@ class Case:
         nothing behind. `wake_at` says when to look again.
         """
         tx, current, context = self.tx, self.verification, self.context
-        draft: verification.Draft = list(current)
+        draft: Draft = list(current)
         pending = draft[AT_STATUS] is _PENDING
         wake_at = self._wake_at
         if wake_at is None and pending:

@@ -30,7 +30,6 @@ from gateway.domain.delivery import (
     AT_SENT,
     AT_TRIES,
     Attempt,
-    Draft,
     Outcome,
     State,
 )
@@ -38,7 +37,7 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.health import Heard
 from gateway.domain.keyring import Keyring, KeyringError
 from gateway.domain.parts import Part
-from gateway.domain.values import value
+from gateway.domain.values import Draft, value
 from gateway.domain.workflow import MAX_TRIES, retry_delay
 from gateway.ports import (
     NO_TRACER,

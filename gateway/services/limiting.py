@@ -229,12 +229,11 @@ def _one_more(tx: Transaction, bill: Bill, current: Verification, now: datetime)
     """The counts of a number with this send."""
     counted = []
     for rule, key in bill.numbers:
-        counter, since, used = tx.counter(key), now, 0
-        if counter is not None and limits.within(counter, rule.span, now) is not None:
-            since, used = counter.since, counter.count
+        counter = limits.count(tx.counter(key), key, rule.span, now)
+        used = counter.count - 1
         if limits.over(rule, used):
-            _hold(tx, rule, used, since + rule.span, current, now=now)
-        counted.append(Counter(key, since, used + 1))
+            _hold(tx, rule, used, counter.since + rule.span, current, now=now)
+        counted.append(counter)
     return counted
 
 

@@ -113,14 +113,8 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
     every = _all(request) if request.others else ()  # of most it is a number alone
     kinds = tuple(sorted(address.kind for address in every)) if every else _NUMBER
     chosen = runtime.choose(request.workflow, request.channel, region, kinds)
-    late = workflow.too_late(chosen.plan, request.ttl) if request.ttl < chosen.life else None
-    if late is not None:
-        raise InvalidInput(
-            "workflow_too_long",
-            f"Step {late + 1} of the workflow could not start {verification.MIN_LIFE} s before the "
-            f"code expires. Raise `ttl` or choose a shorter workflow.",
-            facts={"step": late + 1, "ttl": request.ttl},
-        )
+    if request.ttl < chosen.life:
+        _in_time(chosen.plan, request.ttl)
     purpose = linking.purpose(runtime, request.template, request.given)
     keyring = runtime.keyring
     key_id = keyring.current
@@ -162,6 +156,18 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         bill,
         further,
     )
+
+
+def _in_time(plan: Plan, ttl: int) -> None:
+    """Raise InvalidInput `workflow_too_long` where a step would come too late."""
+    late = workflow.too_late(plan, ttl)
+    if late is not None:
+        raise InvalidInput(
+            "workflow_too_long",
+            f"Step {late + 1} of the workflow could not start {verification.MIN_LIFE} s before the "
+            f"code expires. Raise `ttl` or choose a shorter workflow.",
+            facts={"step": late + 1, "ttl": ttl},
+        )
 
 
 def _seal_code(runtime: Runtime, key_id: str, named: UUID, code: str) -> bytes:

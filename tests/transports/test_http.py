@@ -36,7 +36,7 @@ TOKENS = "https://vendor.test/token"
 
 @pytest.fixture
 async def transport() -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(ConnectionPool(connect_timeout=0.3))
+    transport = HttpTransport(ConnectionPool())
     yield transport
     await transport.aclose()
 
@@ -90,7 +90,7 @@ async def test_a_broken_call_is_not_sent_only_if_the_server_has_seen_nothing(
     received: int,
 ) -> None:
     async with FaultyServer(fault) as server:
-        error = await failure(transport, post(f"{scheme}://127.0.0.1:{server.port}"))
+        error = await failure(transport, post(f"{scheme}://127.0.0.1:{server.port}", connect=1))
 
     assert expected == (type(error), error.reason)
     assert received == len(server.requests)
@@ -111,10 +111,10 @@ async def test_a_connection_that_stood_for_a_moment_may_have_carried_the_request
 
 SILENCES = [
     # fault, httpx's own limits, seconds in total, what the engine hears
-    (faults.never_answers, {}, 0.2, "timeout"),
-    (faults.half_a_body_and_silence, {}, 0.2, "timeout"),
-    (faults.drips, {}, 0.3, "timeout"),
-    (faults.drips, {"read": 0.1}, 0.3, "timeout"),
+    (faults.never_answers, {}, 0.5, "timeout"),
+    (faults.half_a_body_and_silence, {}, 0.5, "timeout"),
+    (faults.drips, {}, 0.5, "timeout"),
+    (faults.drips, {"read": 0.2}, 0.5, "timeout"),
     (faults.never_answers, {"read": 0.1}, 5, "read_timeout"),
     (faults.half_a_body_and_silence, {"read": 0.1}, 5, "read_timeout"),
 ]
@@ -132,7 +132,7 @@ async def test_a_server_that_takes_its_time_gets_no_more_than_there_is(
 
     assert (Lost, reason) == (type(error), error.reason)
     assert 1 == len(server.requests)
-    assert took < 2
+    assert took < 4
 
 
 async def test_a_connection_that_does_not_come_about_in_time_is_not_sent(
@@ -805,7 +805,7 @@ async def test_a_copy_that_is_never_answered_is_lost(transport: HttpTransport) -
 
     async with FaultyServer(faults.never_answers) as server:
         with pytest.raises(TransportError) as caught:
-            await transport.send(post(server.url), within=0.2, auth=Copies())
+            await transport.send(post(server.url), within=0.5, auth=Copies())
 
     assert (Lost, "timeout") == (type(caught.value), caught.value.reason)
     assert [b"copy"] == server.requests

@@ -385,46 +385,35 @@ def test_a_socket_is_bound_where_it_was_asked() -> None:
         assert socket.AF_INET == opened.family
 
 
-async def test_who_stops_has_said_what_was_answered() -> None:
-    """(Seen to lose the answer without the flush in `shutdown`.)"""
+async def said_while(then: Callable[[OneWrite], object]) -> bytes:
+    """What a caller gets when `then` befalls his connection as soon as he has been answered."""
     made: list[OneWrite] = []
 
     async def answers(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope[DIRECT].answer(200, None, b"said")
-        made[0].shutdown()
+        then(made[0])
 
     config = process.server(answers).config
-    loop = asyncio.get_running_loop()
 
     def connected() -> OneWrite:
         made.append(OneWrite(config, ServerState(), {}))
         return made[-1]
 
-    served = await loop.create_server(connected, "127.0.0.1", 0)
+    served = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
     async with served:
-        got = await answered(served.sockets[0].getsockname()[1], request("/"))
+        return await answered(served.sockets[0].getsockname()[1], request("/"))
+
+
+async def test_who_stops_has_said_what_was_answered() -> None:
+    """(Seen to lose the answer without the flush in `shutdown`.)"""
+    got = await said_while(lambda connection: connection.shutdown())
 
     assert got.endswith(b"\r\n\r\nsaid")
 
 
 async def test_what_cannot_be_read_is_told_so_after_the_answer_before_it() -> None:
     """(Seen the other way round without the flush in `data_received`.)"""
-    made: list[OneWrite] = []
-
-    async def answers(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope[DIRECT].answer(200, None, b"said")
-        made[0].data_received(b"no request\r\n\r\n")
-
-    config = process.server(answers).config
-    loop = asyncio.get_running_loop()
-
-    def connected() -> OneWrite:
-        made.append(OneWrite(config, ServerState(), {}))
-        return made[-1]
-
-    served = await loop.create_server(connected, "127.0.0.1", 0)
-    async with served:
-        got = await answered(served.sockets[0].getsockname()[1], request("/"))
+    got = await said_while(lambda connection: connection.data_received(b"no request\r\n\r\n"))
 
     assert got.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 400 " in got
