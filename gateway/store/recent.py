@@ -37,7 +37,7 @@ class Recent:
     fails all of this is forgotten.
     """
 
-    def __init__(self, most: int = 4096) -> None:
+    def __init__(self, most: int = 2048) -> None:
         self._most = most
         self._rows: dict[int, Row] = {}
         self._owners: Ids = {}

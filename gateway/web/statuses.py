@@ -16,7 +16,7 @@ from gateway.services.case import addresses_of
 from gateway.services.runtime import Runtime
 from gateway.web import bodies
 
-_MOST = 4096  # answers kept, of 1.5 kB as a rule
+_MOST = 2048  # answers kept, of 1.5 kB as a rule
 
 
 class _Kept(NamedTuple):

@@ -220,11 +220,13 @@ async def test_a_rolling_restart_loses_nothing(
         with command.serving("--workers", "2") as serving:
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
                 await ready(http, f"http://127.0.0.1:{command.port}")
-                await until(lambda: len(workers(serving)) == 2, 30, "the workers")
+
+                def listening() -> int:
+                    return command.log().count("The gateway listens")
+
+                await until(lambda: listening() == 2, 30, "the workers")
                 os.kill(workers(serving)[0], signal.SIGKILL)
-                await until(
-                    lambda: command.log().count("The gateway listens") == 3, 30, "a new worker"
-                )
+                await until(lambda: listening() == 3, 30, "a new worker")
                 before = workers(serving)
                 acknowledged: dict[str, str] = {}
                 serving.send_signal(signal.SIGHUP)
