@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -17,17 +17,19 @@ from gateway.store import schema
 from gateway.store.engine import Engine, StoreError, open_engine
 from gateway.store.reads import Reads
 
+Migrate = Callable[[Path], None]
+
 _ASK = ". Is the server up, and are address, user and database_password right?"
 
 
-def prepare(settings: Settings) -> Keyring:
+def prepare(settings: Settings, *, migrate: Migrate = schema.upgrade) -> Keyring:
     """Data folder, keyring and schema, made on the first start of the embedded default. For
     PostgreSQL `gateway migrate` makes them, once for all nodes.
 
     Raises SettingsError when one of them is not usable, and for a schema that is not current.
     """
     make_folders(settings)
-    check_schema(settings.store, migrate_new=settings.server is None)
+    check_schema(settings.store, migrate=migrate)
     problem = keyring_problem(settings)
     if problem is not None:
         raise SettingsError({str(settings.keyring_file): problem})
@@ -88,12 +90,12 @@ def make_folders(settings: Settings) -> None:
             raise SettingsError({"data_dir": problem}) from None
 
 
-def check_schema(database: Path | Server, *, migrate_new: bool = False) -> None:
-    """Raise SettingsError unless the schema is current; a new database is migrated on request."""
+def check_schema(database: Path | Server, *, migrate: Migrate | None = None) -> None:
+    """Raise SettingsError unless the schema is current; a new file gets it by `migrate`."""
     try:
         found, wanted = schema.current(database), schema.head()
-        if found is None and migrate_new:
-            schema.upgrade(database)
+        if found is None and migrate is not None and isinstance(database, Path):
+            migrate(database)
             return
     except StoreError as error:
         ask = "" if isinstance(database, Path) else _ASK

@@ -67,6 +67,7 @@ def serve(
     from gateway import log
     from gateway.app import folder, process, supervisor
     from gateway.app.gateway import Role
+    from gateway.store import schema
 
     if role not in list(Role):
         raise Failure(f"--role: there are {', '.join(Role)}", Code.USAGE)
@@ -83,7 +84,7 @@ def serve(
         stack.callback(output.drain)
         folder.make_folders(loaded)
         stack.enter_context(folder.alone(loaded.data_dir, shared=loaded.server is not None))
-        keyring = folder.prepare(loaded)
+        keyring = folder.prepare(loaded, migrate=schema.upgrade_apart)
         if several:
             say(f"{workers} processes serve on {address}")
             if not process.run(supervisor.supervise(_one_of(host, bound, role, config), workers)):

@@ -4,6 +4,8 @@ there.
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,6 +29,15 @@ _TURN = 0x07B_5C4E_3A  # the advisory lock of those who migrate: one at a time
 _TURN_SECONDS = 60  # how long one waits for another's migration
 # A migration that waits for a busy table makes everybody behind it wait too: give up soon.
 _LOCK_SECONDS = 5
+_UPGRADE = """\
+import sys
+from pathlib import Path
+from gateway.store import schema
+try:
+    schema.upgrade(Path(sys.argv[1]))
+except Exception as error:
+    sys.exit(str(getattr(error, "orig", error)))
+"""
 
 
 def head() -> str:
@@ -53,6 +64,23 @@ def upgrade(database: Path | Server, revision: str = "head") -> None:
     from alembic import command
 
     _run(database, command.upgrade, revision)
+
+
+def upgrade_apart(database: Path) -> None:
+    """The same for a file, by who stays: in a process of its own, for Alembic is 10 MB that nobody
+    needs again. Raises StoreError.
+    """
+    made = subprocess.run(  # noqa: S603  (our own interpreter and code)
+        [sys.executable, "-c", _UPGRADE, str(database.absolute())],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        said = made.stderr.strip().splitlines() or [f"exit code {made.returncode}"]
+        raise StoreError(f"{database} could not be migrated: {said[-1]}")
 
 
 def downgrade(database: Path | Server, revision: str) -> None:

@@ -13,6 +13,7 @@ from gateway import config
 from gateway.app import folder, process, wiring
 from gateway.app.routes import Realm
 from gateway.cli import clients
+from gateway.store import schema
 
 SCOPES = "send verify status operate text"
 TIMING = {"receipt_delay": 0.01, "late": 0.05}  # seconds
@@ -36,7 +37,7 @@ async def standing(
     url = f"http://127.0.0.1:{process.port_of(inside)}"
     loaded = config.load({"GATEWAY_DATA_DIR": str(data), **environ}, public_url=url)
     folder.make_folders(loaded)
-    folder.check_schema(loaded.database, migrate_new=True)
+    folder.check_schema(loaded.database, migrate=schema.upgrade)
     async with contextlib.AsyncExitStack() as stack:
         beside = process.beside(loaded, keyring(), outside, timing=TIMING)
         _, loaded = await stack.enter_async_context(beside)

@@ -302,6 +302,14 @@ def test_help_does_not_load_the_web_server() -> None:
 # Serve, and what works beside it.
 
 
+def test_a_first_serve_does_not_keep_what_migrated_for_it(home: Home) -> None:
+    with serving(home, "-X", "importtime") as running:
+        loaded = running.err.read_text()
+
+    assert "gateway.app.process" in loaded
+    assert "alembic" not in loaded
+
+
 def test_serve_ends_cleanly_and_its_last_line_tells_of_the_ledger(lived: Lived) -> None:
     lines = [json.loads(line) for line in lived.stdout.splitlines()]
 

@@ -22,6 +22,7 @@ from gateway.config import Settings
 from gateway.domain.delivery import State
 from gateway.providers import PROVIDERS
 from gateway.services.runtime import Runtime
+from gateway.store import schema
 
 LOOKED_AT = sandboxed.with_sandbox(config.load({}), sandboxed.no_keyring(), sandboxed.Ports(8081))
 ROUTES = {provider.name: provider for provider in LOOKED_AT.providers}
@@ -60,7 +61,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     ours, theirs = (f"http://127.0.0.1:{process.port_of(one)}" for one in (inside, outside))
     loaded = config.load({"GATEWAY_DATA_DIR": str(tmp_path)}, public_url=ours)
     folder.make_folders(loaded)
-    folder.check_schema(loaded.database, migrate_new=True)
+    folder.check_schema(loaded.database, migrate=schema.upgrade)
     timing = {"receipt_delay": 0.01, "late": 0.05}
     async with contextlib.AsyncExitStack() as stack:
         beside = process.beside(loaded, keyring(), outside, timing=timing)

@@ -194,6 +194,13 @@ def test_a_new_database_gets_every_table(tmp_path: Path) -> None:
     assert TABLES == tables_in(path)
 
 
+def test_a_process_of_its_own_makes_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    schema.upgrade_apart(path)
+
+    assert (TABLES, schema.head()) == (tables_in(path), schema.current(path))
+
+
 async def test_the_data_are_in_every_table(database: Path) -> None:
     await filled(database)
     with closing(sqlite3.connect(database)) as opened:
@@ -248,6 +255,10 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         opened.execute("CREATE TABLE verification (id INTEGER)")
     with pytest.raises(Exception, match="already exists"):
         schema.upgrade(path)
+    with pytest.raises(
+        StoreError, match=r"torn\.db could not be migrated: table .* already exists"
+    ):
+        schema.upgrade_apart(path)
 
     assert ({"verification"}, None) == (tables_in(path), schema.current(path))
 
