@@ -3,7 +3,10 @@ restarted, a COMMIT nobody answered.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import importlib
+import pkgutil
+import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,13 +26,15 @@ from factories import (
 from fakes import START
 from filling import fill
 
+from gateway import store
 from gateway.domain.audit import Act
 from gateway.domain.limits import Counter
 from gateway.ports import Secret, Server
 from gateway.store import audits, schema, writes
 from gateway.store.engine import Conflict, Refused, StoreError
-from gateway.store.engine.postgres import PostgresEngine
+from gateway.store.engine.postgres import PostgresEngine, connect
 from gateway.store.engine.postgres_text import change, keyed, query
+from gateway.store.engine.statements import ByKeys, Read, Write
 from gateway.store.outbox import Failing, Outbox, OutboxReads, Raised
 from gateway.store.reads import COUNTERS, DUE, VERIFICATIONS, Reads
 from gateway.store.records import Mark
@@ -105,6 +110,49 @@ def test_what_is_due_passes_over_what_another_node_looks_at() -> None:
 def test_rows_are_locked_in_an_order_whatever_the_plan() -> None:
     """An index scan happens to sort its keys; no other plan need."""
     assert keyed(COUNTERS).locked.sql.endswith("ORDER BY counter.key FOR UPDATE")
+
+
+# By their nature of a whole table: few rows, or work of the night.
+WHOLE = {
+    "reads._ROUTE_STATES",
+    "support._PARKED",
+    "upkeep._DROP_PLAN",
+    "upkeep._ERASED",
+    "upkeep._UNUSED_PLANS",
+}
+
+
+async def test_every_statement_finds_its_rows_by_an_index_while_tables_are_small(
+    on_postgres: Server,
+) -> None:
+    """Else it keeps that plan when they have grown. Without `enable_seqscan` more than sixty do."""
+    connection = await connect(on_postgres.url, on_postgres.password)
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    scanning = set()
+    for name, sql in statements():
+        await connection.execute(f"PREPARE one AS {sql}")
+        numbers = {int(number) for number in re.findall(r"\$(\d+)", sql)}
+        given = f"({', '.join(['NULL'] * len(numbers))})" if numbers else ""
+        plan = await connection.fetch(f"EXPLAIN EXECUTE one{given}")
+        if any("Seq Scan" in line[0] for line in plan):
+            scanning.add(name)
+        await connection.execute("DEALLOCATE one")
+    await connection.close()
+
+    assert WHOLE == scanning
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Every statement of the store, as PostgreSQL is given it."""
+    for module in pkgutil.iter_modules(store.__path__):
+        for name, found in vars(importlib.import_module(f"gateway.store.{module.name}")).items():
+            named = f"{module.name}.{name}"
+            if isinstance(found, Read):
+                yield named, query(found).sql
+            elif isinstance(found, ByKeys):
+                yield named, keyed(found).locked.sql
+            elif isinstance(found, Write):
+                yield named, change(found).sql
 
 
 async def test_text_takes_no_zero_and_says_so(engine: PostgresEngine) -> None:
