@@ -40,6 +40,7 @@ taking turns, everything on 127.0.0.1. CPU is that of the server's whole process
   verify     POST /otp/verify with a wrong code, each on another verification
   receipts   the receipts of as many sends at once, as fast as they are acknowledged
   latency    lifecycles begun at half of the rate that was just reached, whatever the answers
+  even       the same at 300 a second, whoever is asked
   slow       lifecycle with 2 ms more a commit (GATEWAY_COMMIT_DELAY_MS): group commit at work
   fallback   --overdue sends without receipts: how late the second attempts are made
   claim      the same, at most 3,000, all due at once: how many a second are found, decided, stored

@@ -117,8 +117,8 @@ class Gateway:
 class Ours(Gateway):
     name = "ours"
     phases = frozenset(
-        {"lifecycle", "send", "status", "verify", "receipts", "latency", "slow", "fallback",
-         "claim", "spread", "lease", "memory", "growth"}
+        {"lifecycle", "send", "status", "verify", "receipts", "latency", "even", "slow",
+         "fallback", "claim", "spread", "lease", "memory", "growth"}
     )  # fmt: skip
     accepted = 202
     patience: ClassVar[int] = 600  # seconds for a receipt: more than any phase takes
@@ -287,7 +287,7 @@ class Naive(Gateway):
 
 class Express(Gateway):
     name = "express"
-    phases = frozenset({"lifecycle", "send", "status", "receipts", "latency"})
+    phases = frozenset({"lifecycle", "send", "status", "receipts", "latency", "even"})
     identifier = "message_id"
     loses_receipts = True
     receipts = "/otp/delivered"
@@ -349,7 +349,7 @@ class Express(Gateway):
 
 class StarletteEcho(Gateway):
     name = "starlette"
-    phases = frozenset({"send"})
+    phases = frozenset({"send", "even"})
     has_provider = False
 
     def _server(self) -> Server:

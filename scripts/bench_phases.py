@@ -22,13 +22,14 @@ from bench_rounds import (
 )
 
 PHASES = (
-    "lifecycle", "send", "status", "verify", "receipts", "latency", "slow", "fallback", "claim",
-    "spread", "lease",
+    "lifecycle", "send", "status", "verify", "receipts", "latency", "even", "slow", "fallback",
+    "claim", "spread", "lease",
 )  # fmt: skip
 ONCE = ("memory", "growth")  # they take minutes: in the first round alone
 ECHOES = 4  # an echo costs so little that it takes more of them for a CPU time to be read off
 READS = 2
 HALF = 0.5  # of the saturated rate, for `latency` and `spread`
+EVEN = 300  # a second, for `even`: what every peer but the first draft keeps up with
 SPREAD_FOR = 8  # seconds in which so many become due one after the other
 CLAIMED_MOST = 3000  # due at once: more only take longer until they are
 STEPS = 10  # readings of `memory`
@@ -83,6 +84,20 @@ def _latency(make: type[Gateway], parent: Path, options: Options) -> Figures:
             return full
         figures, ids = session.send(options.n, receipts=True, rate=rate)
         _finish(session, figures, warmup, ids)
+    return figures
+
+
+def _even(make: type[Gateway], parent: Path, options: Options) -> Figures:
+    """An open loop at a rate that is the same for all; the echo's, whose inflation the others' is
+    set against, has no receipts."""
+    with Session(make, parent, options) as session:
+        receipts = make.has_provider
+        warmup, _ = session.send(options.warmup, receipts=receipts)
+        figures, ids = session.send(options.n, receipts=receipts, rate=EVEN)
+        if receipts:
+            _finish(session, figures, warmup, ids)
+        else:
+            figures.errors += of_warmup(warmup)
     return figures
 
 
@@ -288,6 +303,7 @@ JOBS: dict[str, tuple[frozenset[str], Job]] = {
     "calls": (frozenset({"send", "status", "verify"}), _calls),
     "receipts": _alone("receipts", _receipts),
     "latency": _alone("latency", _latency),
+    "even": _alone("even", _even),
     "slow": _alone("slow", _slow),
     "fallback": _alone("fallback", _fallback),
     "falling": (frozenset({"claim", "spread"}), _falling),

@@ -32,8 +32,8 @@ WHERE n.nspname = 'public' AND c.relkind IN ('r', 'i')"""
 class Postgres(Ours):
     name = "postgres"
     phases = frozenset(
-        {"lifecycle", "send", "status", "verify", "receipts", "latency", "fallback", "claim",
-         "spread", "lease"}
+        {"lifecycle", "send", "status", "verify", "receipts", "latency", "even", "fallback",
+         "claim", "spread", "lease"}
     )  # fmt: skip
     workers: ClassVar[int] = 1
 

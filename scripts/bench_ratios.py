@@ -97,6 +97,10 @@ def cpu(figures: Figures) -> float:
     return figures.cpu
 
 
+def answer_p99(figures: Figures) -> float:
+    return figures.answer_p99
+
+
 def rate(figures: Figures) -> float:
     return figures.per_second
 
@@ -138,7 +142,7 @@ def _at(gateway: str, *phases: str) -> dict[str, tuple[str, str]]:
 
 
 OURS = _at("ours", *PHASES, "memory")
-EXPRESS = _at("express", "lifecycle", "send", "status", "receipts")
+EXPRESS = _at("express", "lifecycle", "send", "status", "receipts", "even")
 NAIVE = _at("naive", "lifecycle", "receipts")
 POSTGRES, POSTGRES_2 = _at("postgres", *PHASES), ("postgres2", "lifecycle")
 ECHO = ("starlette", "send")
@@ -174,10 +178,15 @@ COMPARISONS = (  # the limits are the targets of docs/performance.md
     ),
     Comparison(
         "accepted p99 in ms at half load, ours",
-        lambda figures: figures.answer_p99,
+        answer_p99,
         OURS["latency"],
         limit=at_most(15, 5),
     ),
+    Comparison("accepted p99 in ms at 300 a second, ours", answer_p99, OURS["even"]),
+    Comparison("the same, express", answer_p99, EXPRESS["even"]),
+    Comparison("CPU at 300 a second / at all it can, ours", cpu, OURS["even"], LIFECYCLE),
+    Comparison("the same, express", cpu, EXPRESS["even"], EXPRESS["lifecycle"]),
+    Comparison("the same, echo", cpu, ("starlette", "even"), ECHO),
     Comparison(
         "lifecycle CPU with its server, postgres / ours",
         cpu,

@@ -58,7 +58,7 @@ def _uuid_of(value: bytes) -> UUID:
 
 def _plain_uuid(value: UUID) -> UUID:
     """asyncpg's own kind of UUID is one no JSON writer knows."""
-    return UUID(int=value.int)
+    return numbered(value.int)
 
 
 class Id(Stored):
