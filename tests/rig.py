@@ -169,12 +169,6 @@ class Beside:
     def __init__(self, url: str) -> None:
         self._connection = blocking(asyncpg.connect(plain(url)))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         blocking(self._connection.close())
 
@@ -409,7 +403,7 @@ class Rig:
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0.1) -> Iterator[Any]:
         """Another process keeps everybody from writing; on SQLite we wait so long for it."""
-        with contextlib.closing(self.connect()) as other:
+        with self.connect() as other:
             if self.server is None:
                 self.sqlite._tries = round(seconds / 0.01)
                 other.execute("BEGIN IMMEDIATE")
@@ -418,11 +412,16 @@ class Rig:
                 other.execute(f"BEGIN; LOCK TABLE {names} IN EXCLUSIVE MODE")
             yield other
 
-    def connect(self) -> Any:
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Any]:
         """A connection beside the gateway's own, in autocommit."""
         if self.server is not None:
-            return Beside(self.server.url)
-        return sqlite3.connect(self.gateway.settings.database, isolation_level=None, timeout=0)
+            opened: Any = Beside(self.server.url)
+        else:
+            database = self.gateway.settings.database
+            opened = sqlite3.connect(database, isolation_level=None, timeout=0)
+        with contextlib.closing(opened):
+            yield opened
 
     def stopper(self) -> Wake:
         """An operation that does nothing but wait for a lock that somebody holds."""

@@ -1,7 +1,6 @@
 """What this is, whether it lives, whether it is ready."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -115,7 +114,7 @@ async def test_it_is_not_ready_when_nobody_writes_any_more(rig: Rig, passed: Pas
 async def test_a_schema_or_a_keyring_that_is_behind_is_named(rig: Rig, passed: Passed) -> None:
     await rig.send()
     await passed()
-    with contextlib.closing(rig.connect()) as other:
+    with rig.connect() as other:
         other.execute("UPDATE verification SET key_id = 'k2'")
         other.execute("UPDATE alembic_version SET version_num = '0001'")
         behind = await rig.http.get("/readyz")
