@@ -116,6 +116,12 @@ class _Lane:
     def free(self) -> int:
         return 0 if self.over else (1 if self.failing else PLACES) - len(self.under_way)
 
+    def landed(self, delivery: asyncio.Task[None]) -> None:
+        """One has ended. What follows it may be due now, and a look that began before that has not
+        seen it."""
+        self.under_way.discard(delivery)
+        self.kicked.set()
+
 
 class Notifier:
     """The webhooks of this process."""
@@ -269,7 +275,7 @@ class Notifier:
             trace = traces.get(delivery.verification_id)
             task = self._spawn(self._deliver(lane, delivery, event, trace))
             lane.under_way.add(task)
-            task.add_done_callback(lane.under_way.discard)
+            task.add_done_callback(lane.landed)
         return len(mine)
 
     async def _deliver(
