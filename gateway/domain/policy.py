@@ -98,7 +98,7 @@ def guard_keys(scopes: tuple[str, str], began: int) -> tuple[bytes, bytes]:
 def guard_window(began: datetime) -> tuple[bytes, bytes]:
     """From which key to before which one the guard's sums of a window lie."""
     seconds = int(began.timestamp())
-    return b"G" + seconds.to_bytes(8, "big"), b"G" + (seconds + 1).to_bytes(8, "big")
+    return _guarded(seconds), _guarded(seconds + 1)
 
 
 def scope_of(key: bytes) -> str:

@@ -240,11 +240,8 @@ class Notifier:
                 lane.kicked.clear()
                 while lane.free > 0 and not self._closing and await self._take(lane):
                     pass
-                if lane.under_way:
-                    woken = asyncio.ensure_future(lane.kicked.wait())
-                    await asyncio.wait({woken, *lane.under_way}, return_when="FIRST_COMPLETED")
-                    woken.cancel()
-                    lane.kicked.set()
+                if lane.under_way:  # each kicks when it ends
+                    await lane.kicked.wait()
                 else:  # a kick that comes meanwhile is another turn
                     lane.look_at = await self._reads.soonest(lane.subscription.id)
         except (StoreError, Unavailable) as error:  # the worker wakes it again

@@ -129,11 +129,9 @@ async def prepare(runtime: Runtime, request: Request, now: datetime) -> Accept:
         shown, counted, reached_by = mask(number), (number, (region,)), (index,)
     nonce, owner = random[10 : 10 + NONCE_BYTES], named.int.to_bytes(16)
     recipient_sealed = keyring.seal(key_id, packed, owner=owner, nonce=nonce)
-    code_sealed = params_sealed = None
-    if request.code is not None:
-        code_sealed = _seal_code(runtime, key_id, named, request.code)
-    if request.given is not None:
-        params_sealed = linking.seal(runtime, key_id, named, request.given)
+    code_sealed = _seal_code(runtime, key_id, named, request.code)
+    given = request.given
+    params_sealed = None if given is None else linking.seal(runtime, key_id, named, given)
     client_id, client_ip = request.client_id, request.client_ip
     bill = limiting.bill(
         runtime, client_id, purpose, counted, reached_by, client_ip=client_ip, now=now
@@ -170,8 +168,10 @@ def _in_time(plan: Plan, ttl: int) -> None:
         )
 
 
-def _seal_code(runtime: Runtime, key_id: str, named: UUID, code: str) -> bytes:
-    """A caller's own code."""
+def _seal_code(runtime: Runtime, key_id: str, named: UUID, code: str | None) -> bytes | None:
+    """A caller's own code; None where it is ours, which is derived."""
+    if code is None:
+        return None
     nonce = runtime.entropy(NONCE_BYTES)
     return runtime.keyring.seal(key_id, code.encode(), owner=b"code" + named.bytes, nonce=nonce)
 

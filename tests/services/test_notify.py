@@ -72,33 +72,6 @@ def shown(rig: Rig) -> Any:
         rows.close()
 
 
-async def test_a_webhook_that_ends_while_a_look_is_under_way_is_followed_by_the_next(
-    rig: Rig, endpoints: FakeEndpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Seen to fail without the kick in `landed`: what follows waited for the worker's next pass."""
-    hanging = endpoints.at[URL] = Hanging()
-    await subscribe(rig)
-    sent = await rig.send(NUMBER, workflow="sms")
-    notifier = rig.gateway.notifier
-    [lane], due = notifier._lanes.values(), notifier._reads.due
-    while not lane.under_way:  # noqa: ASYNC110  (not ours to wake)
-        await asyncio.sleep(rig.breath)
-
-    async def slow(*given: Any) -> list[Delivery]:
-        found = await due(*given)
-        hanging.opened.set()
-        while lane.under_way:  # noqa: ASYNC110  (not ours to wake)
-            await asyncio.sleep(0)
-        return found
-
-    monkeypatch.setattr(notifier._reads, "due", slow)
-    await rig.octopush_receipt(rig.transport.submissions[-1], "DELIVERED")
-    await notified(rig)
-
-    assert [SENT, DELIVERED] == endpoints.kinds()
-    assert sent["verification_id"] == endpoints.got[-1].data["verification_id"]
-
-
 # --- What is told -------------------------------------------------------------------------------
 
 
@@ -392,6 +365,33 @@ async def test_everything_since_a_time_can_be_had_once_more(
 
 
 # --- Isolation, restarts, several processes -----------------------------------------------------
+
+
+async def test_a_webhook_that_ends_while_a_look_is_under_way_is_followed_by_the_next(
+    rig: Rig, endpoints: FakeEndpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen to fail without the kick in `landed`: what follows waited for the worker's next pass."""
+    hanging = endpoints.at[URL] = Hanging()
+    await subscribe(rig)
+    sent = await rig.send(NUMBER, workflow="sms")
+    notifier = rig.gateway.notifier
+    [lane], due = notifier._lanes.values(), notifier._reads.due
+    while not lane.under_way:  # noqa: ASYNC110  (not ours to wake)
+        await asyncio.sleep(rig.breath)
+
+    async def slow(*given: Any) -> list[Delivery]:
+        found = await due(*given)
+        hanging.opened.set()
+        while lane.under_way:  # noqa: ASYNC110  (not ours to wake)
+            await asyncio.sleep(0)
+        return found
+
+    monkeypatch.setattr(notifier._reads, "due", slow)
+    await rig.octopush_receipt(rig.transport.submissions[-1], "DELIVERED")
+    await notified(rig)
+
+    assert [SENT, DELIVERED] == endpoints.kinds()
+    assert sent["verification_id"] == endpoints.got[-1].data["verification_id"]
 
 
 async def test_f33_an_endpoint_that_hangs_delays_nobody_else(
